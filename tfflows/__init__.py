@@ -1,0 +1,21 @@
+"""Normalizing flows for TensorFlow Probability and Keras 3."""
+
+from tfflows._compat import check_versions
+
+check_versions()  # Before TFP, whose own error for a wrong combination is hard to read.
+
+from tfflows import analysis, bijectors, distributions, networks, training  # noqa: E402
+from tfflows._version import __version__  # noqa: E402
+from tfflows.conditioning import condition  # noqa: E402
+from tfflows.training import FlowModel  # noqa: E402
+
+__all__ = [
+    "FlowModel",
+    "__version__",
+    "analysis",
+    "bijectors",
+    "condition",
+    "distributions",
+    "networks",
+    "training",
+]

@@ -1,0 +1,30 @@
+"""Bits per dimension, defined once."""
+
+import math
+
+
+def bits_per_dim(log_prob, num_dims):
+    """Returns `-log_2 P(x) / D`, the bits that an ideal code spends on one pixel of one channel.
+
+    The log-probability is that of *integer* images, whose cells have unit size; a density over
+    images that were scaled to `[0, 1]` would first need `- D log 256`. With `Dequantized` it is a
+    bound: say which dequantisation and how many samples gave it.
+
+    Args:
+      log_prob: `log P(x)` in nats; a number, array or `Tensor`.
+      num_dims: `D`, the number of pixels times the number of channels.
+
+    Returns:
+      Bits per dimension, of the type of `log_prob`.
+
+    #### Example
+
+    ```python
+    import math
+    import tfflows
+
+    # Uniform noise over 256 levels costs 8 bits a pixel.
+    tfflows.analysis.bits_per_dim(log_prob=-3072 * math.log(256), num_dims=3072)  # 8.0
+    ```
+    """
+    return -log_prob / (num_dims * math.log(2))

@@ -1,0 +1,65 @@
+"""What each layer of a flow does to a batch."""
+
+import dataclasses
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfflows.bijectors.flow_bijector import forward_and_log_det, observe_layers
+
+tfb = tfp.bijectors
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRecord:
+    """One evaluation of one bijector.
+
+    Attributes:
+      name: name of the bijector.
+      bijector: the bijector.
+      input: what it was given.
+      output: what it returned.
+      log_det: its log-det.
+    """
+
+    name: str
+    bijector: tfb.Bijector
+    input: tf.Tensor
+    output: tf.Tensor
+    log_det: tf.Tensor
+
+
+def record_layers(flow, x):
+    """Returns a `LayerRecord` for every bijector of a flow, in the order of evaluation.
+
+    A composed bijector comes after its parts.
+
+    Args:
+      flow: any `tfb.Bijector`.
+      x: a batch, given to `forward`.
+    """
+    records = []
+    with observe_layers(
+        after=lambda bijector, x, y, log_det: records.append(
+            LayerRecord(bijector.name, bijector, x, y, log_det)
+        )
+    ):
+        forward_and_log_det(flow, x)
+    return records
+
+
+def first_non_finite(flow, x):
+    """Returns the first `LayerRecord` whose output or log-det is not finite, or `None`.
+
+    Args:
+      flow: any `tfb.Bijector`.
+      x: a batch, in eager mode.
+    """
+    for record in record_layers(flow, x):
+        if not (_finite(record.output) and _finite(record.log_det)):
+            return record
+    return None
+
+
+def _finite(tensor):
+    return bool(tf.reduce_all(tf.math.is_finite(tensor)))

@@ -1,0 +1,31 @@
+"""How a bijector calls its conditioner network."""
+
+import tensorflow as tf
+
+
+def call_network(network, x, event_ndims, context=None, context_ndims=None):
+    """Returns `network(x)` or `network(x, context)` for any batch shape.
+
+    Networks see exactly one batch dimension: that of `x`, flattened. The batch dimensions of the
+    context broadcast against those of `x`.
+
+    Args:
+      network: a callable.
+      x: `[..., *event]`, with `event_ndims` event dimensions.
+      event_ndims: Python `int`.
+      context: `None`, or `[..., *context_event]`.
+      context_ndims: number of event dimensions of the context.
+    """
+    batch, event = tf.shape(x)[:-event_ndims], x.shape[-event_ndims:]
+    flat = tf.reshape(x, [-1, *event])
+    if context is None:
+        output = network(flat)
+    else:
+        context_event = context.shape[-context_ndims:]
+        context = tf.broadcast_to(context, tf.concat([batch, context_event], axis=0))
+        output = network(flat, tf.reshape(context, [-1, *context_event]))
+    if x.shape.rank == event_ndims + 1:
+        return output
+    output_event = output.shape[1:]
+    result = tf.reshape(output, tf.concat([batch, output_event], axis=0))
+    return tf.ensure_shape(result, x.shape[:-event_ndims] + output_event)

@@ -1,0 +1,29 @@
+"""What the `trainable` constructors share: seeded initial values."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+
+def normal_variable(shape, stddev, seed, dtype, name):
+    """Returns a `tf.Variable` drawn from `N(0, stddev^2)`.
+
+    Args:
+      shape: shape of the variable.
+      stddev: standard deviation.
+      seed: Python `int` or a stateless seed; `None` for a fresh one.
+      dtype: a floating dtype.
+      name: name of the variable.
+    """
+    value = tf.random.stateless_normal(shape, tfp.random.sanitize_seed(seed), dtype=dtype)
+    return tf.Variable(stddev * value, name=name)
+
+
+def as_parameter(value, dtype=None):
+    """Returns `value` itself if it is a tensor, variable or deferred tensor; else converts it.
+
+    Converting a `tf.Variable` would read it once and lose the reference that gradients and
+    `assign` need.
+    """
+    if isinstance(value, tf.Variable | tfp.util.DeferredTensor) or tf.is_tensor(value):
+        return value
+    return tf.convert_to_tensor(value, dtype_hint=dtype or tf.float32)

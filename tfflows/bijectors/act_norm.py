@@ -1,0 +1,108 @@
+"""`ActNorm`: an affine map per channel, initialised from data."""
+
+import tensorflow as tf
+
+from tfflows.bijectors._parameters import as_parameter
+from tfflows.bijectors.flow_bijector import FlowBijector
+
+
+class ActNorm(FlowBijector):
+    """Activation normalisation, Kingma and Dhariwal (2018), section 3.1.
+
+        forward:  y = exp(log_scale) * (x + shift)
+        inverse:  x = exp(-log_scale) * y - shift
+        log-det:  S * sum_c log_scale[c],  S the number of positions (H W for images)
+
+    Args:
+      shift: `[..., C]`.
+      log_scale: `[..., C]`.
+      event_ndims: rank of an event, whose last dimension is the channel: 3 for `[H, W, C]`.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    import tfflows
+
+    x = 3. + 2. * tf.random.normal([100, 8, 8, 3])
+    norm = tfflows.bijectors.ActNorm.trainable(3)
+    norm.initialize(x)
+    y = norm.forward(x)  # mean 0 and variance 1 in every channel
+    ```
+
+    #### References
+
+    Kingma, Dhariwal, *Glow: Generative Flow with Invertible 1x1 Convolutions*, NeurIPS 2018,
+    arXiv:1807.03039.
+    """
+
+    def __init__(self, shift, log_scale, event_ndims=3, validate_args=False, name="act_norm"):
+        parameters = dict(locals())
+        self._shift = as_parameter(shift)
+        self._log_scale = as_parameter(log_scale)
+        channels = self._shift.shape[-1]
+        if self._log_scale.shape[-1] != channels:
+            raise ValueError(
+                "`shift` and `log_scale` must have the same number of channels. Received: "
+                f"shift.shape={self._shift.shape}, log_scale.shape={self._log_scale.shape}."
+            )
+        super().__init__(
+            forward_min_event_ndims=event_ndims,
+            event_shape=(None,) * (event_ndims - 1) + (channels,),
+            batch_shape=tf.broadcast_static_shape(self._shift.shape, self._log_scale.shape)[:-1],
+            is_constant_jacobian=True,
+            dtype=self._shift.dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def trainable(cls, num_channels, *, event_ndims=3, dtype=tf.float32, name="act_norm"):
+        """Returns an `ActNorm` with variables, the identity until `initialize`."""
+        return cls(
+            shift=tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_shift"),
+            log_scale=tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_log_scale"),
+            event_ndims=event_ndims,
+            name=name,
+        )
+
+    def initialize(self, x, epsilon=1e-6):
+        """Sets the variables so that `forward(x)` has mean 0 and variance 1 in every channel.
+
+        Args:
+          x: a batch, `[..., C]`, in eager mode.
+          epsilon: added to the standard deviation, for channels that are constant in the batch.
+
+        Raises:
+          ValueError: if the parameters are not variables.
+        """
+        if not isinstance(self._shift, tf.Variable) or not isinstance(self._log_scale, tf.Variable):
+            raise ValueError(
+                "`ActNorm.initialize` needs `shift` and `log_scale` to be `tf.Variable`s. "
+                f"Received: shift={self._shift!r}, log_scale={self._log_scale!r}."
+            )
+        mean, variance = tf.nn.moments(x, axes=list(range(x.shape.rank - 1)))
+        self._shift.assign(-mean)
+        self._log_scale.assign(-tf.math.log(tf.sqrt(variance) + epsilon))
+
+    def _over_event(self, parameter):
+        """Reshapes `[..., C]` to `[..., 1, 1, C]`, so that batch dimensions meet batch dimensions."""
+        parameter = tf.convert_to_tensor(parameter)
+        ones = [1] * (self.forward_min_event_ndims - 1)
+        return tf.reshape(parameter, [*parameter.shape[:-1], *ones, parameter.shape[-1]])
+
+    def _log_det(self, x):
+        shape = tf.shape(x)[-self.forward_min_event_ndims : -1]
+        positions = tf.cast(tf.reduce_prod(shape), x.dtype)
+        return positions * tf.reduce_sum(self._log_scale, axis=-1)
+
+    def _forward_and_log_det(self, x):
+        scale = tf.exp(self._over_event(self._log_scale))
+        return scale * (x + self._over_event(self._shift)), self._log_det(x)
+
+    def _inverse_and_log_det(self, y):
+        scale = tf.exp(-self._over_event(self._log_scale))
+        return scale * y - self._over_event(self._shift), -self._log_det(y)

@@ -1,0 +1,229 @@
+"""`InvertibleConv1x1`: a linear map of the channels, the same at every position."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfflows.bijectors._parameters import as_parameter, normal_variable
+from tfflows.bijectors.flow_bijector import FlowBijector
+
+PARAMETERIZATIONS = ("dense", "plu", "qr", "householder")
+
+
+class InvertibleConv1x1(FlowBijector):
+    """Invertible 1x1 convolution, Kingma and Dhariwal (2018), section 3.2.
+
+        forward:  y[h, w] = W x[h, w]
+        inverse:  x[h, w] = W^-1 y[h, w]
+        log-det:  H W log|det W|
+
+    Four ways to write `W` in terms of a matrix `A = weight` `[C, C]` without constraints:
+
+        "dense":        W = A;  log|det W| from a QR decomposition, O(C^3) an evaluation
+        "plu":          W = P (I + tril(A, -1)) (diag(sign exp(diag A)) + triu(A, 1))
+        "qr":           W = H_1 ... H_n (diag(exp(diag A)) + triu(A, 1))
+        "householder":  W = H_1 ... H_n,  log|det W| = 0
+
+    with `P` a fixed permutation and `H_i = I - 2 v_i v_i^T / |v_i|^2` for the rows `v_i` of
+    `reflections`. In "plu" and "qr" the log-det is `sum diag A` and the inverse two triangular
+    solves; these never become singular.
+
+    Args:
+      weight: `A`, `[..., C, C]`; `None` for "householder".
+      parameterization: one of the above.
+      permutation: for "plu", `[C]` integers: row `i` of `W` is row `permutation[i]` of `L U`.
+      sign: for "plu", `[C]` of +1 and -1.
+      reflections: for "qr" and "householder", `[..., n, C]`, no row zero.
+      event_ndims: rank of an event, whose last dimension is the channel.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
+
+    #### References
+
+    Kingma, Dhariwal, *Glow: Generative Flow with Invertible 1x1 Convolutions*, NeurIPS 2018,
+    arXiv:1807.03039. "qr": Hoogeboom, van den Berg, Welling, *Emerging Convolutions for Generative
+    Normalizing Flows*, ICML 2019, arXiv:1901.11137. "householder": Tomczak, Welling, *Improving
+    Variational Auto-Encoders using Householder Flow*, 2016, arXiv:1611.09630.
+    """
+
+    def __init__(
+        self,
+        weight=None,
+        parameterization="dense",
+        permutation=None,
+        sign=None,
+        reflections=None,
+        event_ndims=3,
+        validate_args=False,
+        name="invertible_conv1x1",
+    ):
+        parameters = dict(locals())
+        needed = {
+            "dense": ("weight",),
+            "plu": ("weight", "permutation", "sign"),
+            "qr": ("weight", "reflections"),
+            "householder": ("reflections",),
+        }
+        if parameterization not in needed:
+            raise ValueError(
+                f"`parameterization` must be one of {PARAMETERIZATIONS}. "
+                f"Received: parameterization={parameterization!r}."
+            )
+        for argument in needed[parameterization]:
+            if parameters[argument] is None:
+                raise ValueError(
+                    f'`{argument}` must be given for parameterization="{parameterization}". '
+                    f"Received: {argument}=None."
+                )
+        self._parameterization = parameterization
+        self._weight = None if weight is None else as_parameter(weight)
+        self._reflections = None if reflections is None else as_parameter(reflections)
+        main = self._reflections if self._weight is None else self._weight
+        if self._weight is not None and main.shape[-1] != main.shape[-2]:
+            raise ValueError(f"`weight` must be square. Received: weight.shape={main.shape}.")
+        self._permutation = None if permutation is None else np.asarray(permutation)
+        self._sign = None if sign is None else np.asarray(sign)
+        self._channels = main.shape[-1]
+        super().__init__(
+            forward_min_event_ndims=event_ndims,
+            event_shape=(None,) * (event_ndims - 1) + (self._channels,),
+            batch_shape=main.shape[:-2],
+            is_constant_jacobian=True,
+            dtype=main.dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def trainable(
+        cls,
+        num_channels,
+        *,
+        parameterization="dense",
+        num_reflections=None,
+        event_ndims=3,
+        seed=None,
+        dtype=tf.float32,
+        name="invertible_conv1x1",
+    ):
+        """Returns a random rotation with trainable variables.
+
+        Args:
+          num_channels: `C`.
+          parameterization: see the class.
+          num_reflections: number of Householder reflections, by default `C`.
+          event_ndims: rank of an event.
+          seed: Python `int` or a stateless seed.
+          dtype: dtype of the variables.
+          name: name of the bijector.
+        """
+        gaussian = normal_variable([num_channels] * 2, 1.0, seed, dtype, f"{name}_weight")
+        rotation = np.linalg.qr(gaussian.numpy())[0]
+        arguments = {}
+        if parameterization == "dense":
+            gaussian.assign(rotation)
+            arguments["weight"] = gaussian
+        elif parameterization == "plu":
+            packed, permutation = tf.linalg.lu(rotation)  # rotation[permutation] = L U
+            diagonal = tf.linalg.diag_part(packed)
+            gaussian.assign(tf.linalg.set_diag(packed, tf.math.log(tf.abs(diagonal))))
+            arguments["weight"] = gaussian
+            arguments["permutation"] = np.argsort(permutation.numpy())
+            arguments["sign"] = np.sign(diagonal.numpy())
+        if parameterization in ("qr", "householder"):
+            arguments["reflections"] = normal_variable(
+                [num_reflections or num_channels, num_channels],
+                1.0,
+                seed,
+                dtype,
+                f"{name}_reflections",
+            )
+        if parameterization == "qr":
+            gaussian.assign(tf.zeros_like(gaussian))
+            arguments["weight"] = gaussian
+        return cls(parameterization=parameterization, event_ndims=event_ndims, name=name, **arguments)
+
+    def _orthogonal(self):
+        """Returns `H_1 ... H_n = I - V^T T^-1 V` with `T = triu(V V^T, 1) + diag(V V^T) / 2`.
+
+        The compact form of a product of reflections (Joffrain et al., 2006): one triangular solve
+        in place of n rank-one updates.
+        """
+        v = tf.convert_to_tensor(self._reflections)
+        gram = tf.matmul(v, v, transpose_b=True)
+        diagonal = tf.linalg.diag_part(gram)
+        t = tf.linalg.set_diag(tf.linalg.band_part(gram, 0, -1), diagonal / 2)
+        solved = tf.linalg.triangular_solve(t, v, lower=False)
+        return tf.eye(self._channels, dtype=v.dtype) - tf.matmul(v, solved, transpose_a=True)
+
+    def _factors(self):
+        """Returns unit lower triangular L and upper triangular U, or None and U."""
+        a = tf.convert_to_tensor(self._weight)
+        diagonal = tf.exp(tf.linalg.diag_part(a))
+        if self._parameterization == "plu":
+            diagonal *= tf.cast(self._sign, a.dtype)
+        upper = tf.linalg.set_diag(tf.linalg.band_part(a, 0, -1), diagonal)
+        lower = tf.linalg.set_diag(tf.linalg.band_part(a, -1, 0), tf.ones_like(diagonal))
+        return lower, upper
+
+    def _matrix(self):
+        """Returns `W`."""
+        if self._parameterization == "dense":
+            return tf.convert_to_tensor(self._weight)
+        if self._parameterization == "householder":
+            return self._orthogonal()
+        lower, upper = self._factors()
+        if self._parameterization == "qr":
+            return tf.matmul(self._orthogonal(), upper)
+        return tf.gather(tf.matmul(lower, upper), self._permutation, axis=-2)
+
+    def _inverse_matrix(self):
+        """Returns `W^-1`."""
+        eye = tf.eye(self._channels, dtype=self.dtype)
+        if self._parameterization == "dense":
+            q, r = tf.linalg.qr(tf.convert_to_tensor(self._weight))
+            return tf.linalg.triangular_solve(r, tf.linalg.matrix_transpose(q), lower=False)
+        if self._parameterization == "householder":
+            return tf.linalg.matrix_transpose(self._orthogonal())
+        lower, upper = self._factors()
+        if self._parameterization == "qr":
+            q_transposed = tf.linalg.matrix_transpose(self._orthogonal())
+            return tf.linalg.triangular_solve(upper, q_transposed, lower=False)
+        rows = tf.gather(eye, np.argsort(self._permutation), axis=0)
+        rows = tf.broadcast_to(rows, tf.shape(upper))
+        return tf.linalg.triangular_solve(
+            upper, tf.linalg.triangular_solve(lower, rows, lower=True), lower=False
+        )
+
+    def _log_det(self, x):
+        """Returns `H W log|det W|`."""
+        if self._parameterization == "householder":
+            return tf.zeros([], x.dtype)
+        if self._parameterization == "dense":
+            # QR and not `slogdet`, which XLA can't compile.
+            r = tf.linalg.qr(tf.convert_to_tensor(self._weight)).r
+            log_det = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(r))), axis=-1)
+        else:
+            log_det = tf.linalg.trace(tf.convert_to_tensor(self._weight))
+        shape = tf.shape(x)[-self.forward_min_event_ndims : -1]
+        return tf.cast(tf.reduce_prod(shape), x.dtype) * log_det
+
+    def _multiply(self, matrix, x):
+        """Returns `matrix @ x[..., position, :]` at every position."""
+        event_ndims = self.forward_min_event_ndims
+        batch, event = x.shape[:-event_ndims], x.shape[-event_ndims:]
+        if matrix.shape.rank == 2:
+            flat = tf.reshape(x, [-1, self._channels])  # One large product, not one per image.
+            return tf.reshape(tf.matmul(flat, matrix, transpose_b=True), tf.shape(x))
+        flat = tf.reshape(x, tf.concat([tf.shape(x)[:-event_ndims], [-1, self._channels]], axis=0))
+        y = tf.matmul(flat, matrix, transpose_b=True)
+        shape = tf.concat([tf.shape(y)[:-2], tf.shape(x)[-event_ndims:]], axis=0)
+        return tf.ensure_shape(
+            tf.reshape(y, shape), tf.broadcast_static_shape(batch, matrix.shape[:-2]) + event
+        )
+
+    def _forward_and_log_det(self, x):
+        return self._multiply(self._matrix(), x), self._log_det(x)
+
+    def _inverse_and_log_det(self, y):
+        return self._multiply(self._inverse_matrix(), y), -self._log_det(y)

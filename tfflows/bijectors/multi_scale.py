@@ -1,0 +1,153 @@
+"""`MultiScale`: a flow that lets go of part of the dimensions after every level."""
+
+import tensorflow as tf
+
+from tfflows.bijectors.flow_bijector import FlowBijector, forward_and_log_det, inverse_and_log_det
+
+
+class MultiScale(FlowBijector):
+    """Multi-scale architecture, Dinh et al. (2017), section 3.6.
+
+    Level `l` transforms what is left of the image; then a fraction of the channels, the last ones,
+    leaves as latents and the rest goes on:
+
+        h_0 = x;   (h_l, z_l) = split(level_l(h_{l-1}));   z_L = level_L(h_{L-1})
+        forward:  x [H, W, C] -> z = (z_1, ..., z_L) flattened, [H W C]
+        log-det:  the sum over the levels
+
+    A split prior, `p(z_l | h_l)` a Gaussian whose mean and scale a network computes, is the same as
+    a standard normal after one more coupling: end the level with
+    `AffineCoupling(network, split_size=channels that stay, scale="exp")`.
+
+    Args:
+      levels: list of bijectors of events `[H, W, C]`, each usually a `Sequential` that begins with
+        `Squeeze`.
+      event_shape: `[H, W, C]` of the input.
+      split_fraction: fraction of the channels that leaves after each level but the last, or one
+        for each. It must give a whole number of channels.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
+
+    #### References
+
+    Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017, arXiv:1605.08803.
+    """
+
+    def __init__(
+        self, levels, event_shape, split_fraction=0.5, validate_args=False, name="multi_scale"
+    ):
+        parameters = dict(locals())
+        levels = list(levels)
+        fractions = (
+            list(split_fraction)
+            if isinstance(split_fraction, list | tuple)
+            else [split_fraction] * (len(levels) - 1)
+        )
+        if not levels or len(fractions) != len(levels) - 1:
+            raise ValueError(
+                "`split_fraction` must be one number or one for each level but the last. "
+                f"Received: {len(levels)} levels, split_fraction={split_fraction}."
+            )
+        self._levels = levels
+        self._image_shape = tf.TensorShape(event_shape).as_list()
+        self._kept, self._latent_shapes = _latent_shapes(levels, self._image_shape, fractions)
+        size = self._sizes_sum = sum(self.latent_sizes)
+        super().__init__(
+            forward_min_event_ndims=3,
+            inverse_min_event_ndims=1,
+            event_shape=tuple(self._image_shape),
+            inverse_event_shape=(size,),
+            dtype=next((b.dtype for b in levels if b.dtype is not None), None),
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def levels(self):
+        """The bijectors, one a level."""
+        return list(self._levels)
+
+    @property
+    def latent_shapes(self):
+        """Shapes `[h, w, c]` of the latents that leave after each level."""
+        return [list(shape) for shape in self._latent_shapes]
+
+    @property
+    def latent_sizes(self):
+        """Number of latents that leave after each level."""
+        return [shape[0] * shape[1] * shape[2] for shape in self._latent_shapes]
+
+    def split_latents(self, z):
+        """Returns the latents `[..., H W C]` as a list of `[..., h, w, c]`, one a level."""
+        parts = tf.split(z, self.latent_sizes, axis=-1)
+        batch = tf.shape(z)[:-1]
+        return [
+            tf.ensure_shape(tf.reshape(part, tf.concat([batch, s], 0)), z.shape[:-1] + list(s))
+            for part, s in zip(parts, self._latent_shapes, strict=True)
+        ]
+
+    def merge_latents(self, parts):
+        """Returns the list of `split_latents` as one `Tensor` `[..., H W C]` again."""
+        return tf.concat([_flatten(part) for part in parts], axis=-1)
+
+    def _forward_and_log_det(self, x):
+        total, parts = tf.zeros([], x.dtype), []
+        for level, kept in zip(self._levels, [*self._kept, 0], strict=True):
+            x, log_det = forward_and_log_det(level, x, event_ndims=3)
+            total += log_det
+            parts.append(x[..., kept:])
+            x = x[..., :kept]
+        return self.merge_latents(parts), total
+
+    def _inverse_and_log_det(self, y):
+        *parts, y = self.split_latents(y)
+        y, total = inverse_and_log_det(self._levels[-1], y, event_ndims=3)
+        for level, part in zip(self._levels[-2::-1], parts[::-1], strict=True):
+            batch = tf.shape(y)[:-3]
+            part = tf.broadcast_to(part, tf.concat([batch, part.shape[-3:]], axis=0))
+            y, log_det = inverse_and_log_det(level, tf.concat([y, part], axis=-1), event_ndims=3)
+            total += log_det
+        return y, total
+
+    def _batch_shape(self, x_event_ndims):
+        shape = tf.TensorShape([])
+        for level in self._levels:
+            part = level.experimental_batch_shape(x_event_ndims=x_event_ndims)
+            shape = tf.broadcast_static_shape(shape, part)
+        return shape
+
+    def _forward_event_shape(self, shape):
+        return tf.TensorShape([self._sizes_sum])
+
+    def _inverse_event_shape(self, shape):
+        return tf.TensorShape(self._image_shape)
+
+    def _forward_event_shape_tensor(self, shape):
+        return tf.constant([self._sizes_sum])
+
+    def _inverse_event_shape_tensor(self, shape):
+        return tf.constant(self._image_shape)
+
+
+def _flatten(part):
+    shape = tf.concat([tf.shape(part)[:-3], [-1]], axis=0)
+    flat = tf.reshape(part, shape)
+    return tf.ensure_shape(flat, part.shape[:-3] + [part.shape[-3:].num_elements()])
+
+
+def _latent_shapes(levels, shape, fractions):
+    """Returns the channels kept after each level but the last, and the shapes of the latents."""
+    kept, latents = [], []
+    for level, fraction in zip(levels, [*fractions, 1.0], strict=True):
+        height, width, channels = level.forward_event_shape(tf.TensorShape(shape)).as_list()
+        leaving = fraction * channels
+        if abs(leaving - round(leaving)) > 1e-6 or not 0 < round(leaving) <= channels:
+            raise ValueError(
+                "`split_fraction` must give a whole, positive number of channels. "
+                f"Received: split_fraction={fraction} of {channels} channels."
+            )
+        kept.append(channels - round(leaving))
+        latents.append([height, width, round(leaving)])
+        shape = [height, width, kept[-1]]
+    return kept[:-1], latents

@@ -1,0 +1,88 @@
+"""`Sequential`: bijectors one after the other, in the order in which data passes them."""
+
+import tensorflow_probability as tfp
+
+from tfflows.bijectors.flow_bijector import FlowBijector, forward_through, inverse_through
+
+tfb = tfp.bijectors
+
+
+class Sequential(FlowBijector):
+    """Composition of bijectors, first to last: `f(x) = f_n(... f_2(f_1(x)))`.
+
+    The order is that of reading, the reverse of `tfb.Chain`. Each part is evaluated once for output
+    and log-det together, in graphs and in eager mode, and never from a stale cache.
+
+    Args:
+      bijectors: a non-empty list of `tfb.Bijector`s, of tfflows or not.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    import tensorflow_probability as tfp
+    import tfflows
+
+    flow = tfflows.bijectors.Sequential([
+        tfflows.bijectors.Squeeze(), tfp.bijectors.Shift(1.), tfp.bijectors.Scale(2.)])
+    flow.forward(tf.zeros([5, 4, 4, 3])).shape  # [5, 2, 2, 12]
+    ```
+    """
+
+    def __init__(self, bijectors, validate_args=False, name="sequential"):
+        parameters = dict(locals())
+        bijectors = list(bijectors)
+        if not bijectors or not all(isinstance(b, tfb.Bijector) for b in bijectors):
+            raise ValueError(
+                "`bijectors` must be a non-empty list of `tfb.Bijector`s. "
+                f"Received: bijectors={bijectors}."
+            )
+        shape_rules = tfb.Chain(bijectors[::-1], name="shape_rules")
+        self._bijectors = bijectors
+        super().__init__(
+            forward_min_event_ndims=shape_rules.forward_min_event_ndims,
+            inverse_min_event_ndims=shape_rules.inverse_min_event_ndims,
+            is_constant_jacobian=all(b.is_constant_jacobian for b in bijectors),
+            dtype=next((b.dtype for b in bijectors if b.dtype is not None), None),
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def bijectors(self):
+        """The parts, in the order in which `forward` applies them."""
+        return list(self._bijectors)
+
+    def _forward_and_log_det(self, x):
+        return forward_through(self._bijectors, x, self.forward_min_event_ndims)
+
+    def _inverse_and_log_det(self, y):
+        return inverse_through(self._bijectors[::-1], y, self.inverse_min_event_ndims)
+
+    def _forward_event_shape(self, shape):
+        for bijector in self._bijectors:
+            shape = bijector.forward_event_shape(shape)
+        return shape
+
+    def _inverse_event_shape(self, shape):
+        for bijector in reversed(self._bijectors):
+            shape = bijector.inverse_event_shape(shape)
+        return shape
+
+    def _forward_event_shape_tensor(self, shape):
+        for bijector in self._bijectors:
+            shape = bijector.forward_event_shape_tensor(shape)
+        return shape
+
+    def _inverse_event_shape_tensor(self, shape):
+        for bijector in reversed(self._bijectors):
+            shape = bijector.inverse_event_shape_tensor(shape)
+        return shape
+
+    def _batch_shape(self, x_event_ndims):
+        return tfb.Chain(self._bijectors[::-1], name="shape_rules").experimental_batch_shape(
+            x_event_ndims=x_event_ndims
+        )

@@ -1,0 +1,35 @@
+"""`with_temperature`: samples closer to the mode."""
+
+import tensorflow_probability as tfp
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def with_temperature(model, temperature):
+    """Returns `model` with the standard deviation of its base multiplied by `temperature`.
+
+    Latents are `mean + temperature (z - mean)` with `z` from the base. The model itself is not
+    changed and shares its variables with the result, which is a proper distribution: its `log_prob`
+    is that of what it samples.
+
+    Args:
+      model: a `tfd.TransformedDistribution` whose base has a mean.
+      temperature: positive; below 1 for samples that look cleaner and differ less.
+
+    Returns:
+      A `tfd.TransformedDistribution`.
+
+    Raises:
+      ValueError: if the temperature is a number that is not positive.
+
+    #### References
+
+    Kingma, Dhariwal, *Glow*, NeurIPS 2018, arXiv:1807.03039, section 6.
+    """
+    if isinstance(temperature, int | float) and not temperature > 0:
+        raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}.")
+    base = model.distribution
+    mean = base.mean()
+    scaling = tfb.Chain([tfb.Shift(mean), tfb.Scale(temperature), tfb.Shift(-mean)])
+    return model.copy(distribution=tfd.TransformedDistribution(base, scaling))

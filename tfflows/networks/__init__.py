@@ -1,0 +1,12 @@
+"""Keras layers that condition couplings. Each maps `[N, H, W, C]` to `[N, H, W, num_outputs]`.
+
+All end in a layer that starts at zero, so that a coupling starts as the identity, and take an
+optional context. Build a network before a bijector takes it: `build_network(network, shape)`.
+"""
+
+from tfflows.networks.building import build_network
+from tfflows.networks.conv_net import ConvNet
+from tfflows.networks.dense_net import DenseNet
+from tfflows.networks.gated_res_net import GatedResNet
+
+__all__ = ["ConvNet", "DenseNet", "GatedResNet", "build_network"]

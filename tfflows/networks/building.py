@@ -1,0 +1,75 @@
+"""What the networks share: seeded layers, context, building."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def build_network(network, input_shape, context_shape=None):
+    """Applies `network` to zeros once, so that its variables exist, and returns it.
+
+    Args:
+      network: a Keras layer that takes `x` or `(x, context)`.
+      input_shape: shape of `x` without the batch dimension.
+      context_shape: the same for the context; `None` if there is none.
+    """
+    arguments = [s for s in (input_shape, context_shape) if s is not None]
+    network(*[tf.zeros([1, *shape]) for shape in arguments])
+    return network
+
+
+class SeededConvs:
+    """Makes convolutions whose initial values follow from one seed.
+
+    Args:
+      seed: Python `int`, or `None` for fresh values.
+      dtype: Keras dtype policy of the layers.
+    """
+
+    def __init__(self, seed, dtype):
+        self._seeds = np.random.default_rng(seed)
+        self._dtype = dtype
+
+    def __call__(self, filters, kernel_size, activation=None):
+        """Returns a `Conv2D` with He initialisation."""
+        seed = int(self._seeds.integers(2**31))
+        return keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            activation=activation,
+            kernel_initializer=keras.initializers.HeNormal(seed),
+            dtype=self._dtype,
+        )
+
+    def last(self, filters, kernel_size):
+        """Returns a `Conv2D` that starts at zero."""
+        return keras.layers.Conv2D(
+            filters, kernel_size, padding="same", kernel_initializer="zeros", dtype=self._dtype
+        )
+
+
+def join_context(x, context):
+    """Concatenates a context to the channels of `x` `[N, H, W, C]`.
+
+    A context `[N, D]` is repeated at every position; one of larger images is averaged down by whole
+    factors.
+
+    Raises:
+      ValueError: if the context is an image whose sides are no multiples of those of `x`.
+    """
+    if context is None:
+        return x
+    context = keras.ops.cast(context, x.dtype)
+    height, width = x.shape[1:3]
+    if context.shape.rank == 2:
+        context = keras.ops.tile(context[:, None, None, :], (1, height, width, 1))
+    factors = (context.shape[1] // height, context.shape[2] // width)
+    if (height * factors[0], width * factors[1]) != tuple(context.shape[1:3]):
+        raise ValueError(
+            "`context` must be a vector or an image whose sides are multiples of the input's. "
+            f"Received: context.shape={tuple(context.shape)}, x.shape={tuple(x.shape)}."
+        )
+    if factors != (1, 1):
+        context = keras.ops.average_pool(context, factors, factors)
+    return keras.ops.concatenate([x, context], axis=-1)

@@ -1,0 +1,32 @@
+"""`ConvNet`: the plain conditioner of Glow."""
+
+import keras
+
+from tfflows.networks.building import SeededConvs, join_context
+
+
+class ConvNet(keras.layers.Layer):
+    """3x3 - ReLU - 1x1 - ReLU - 3x3, Kingma and Dhariwal (2018), appendix B, without actnorm.
+
+    Args:
+      num_outputs: channels of the output.
+      width: channels of the hidden layers.
+      seed: seed of the initial values.
+      **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+    """
+
+    def __init__(self, num_outputs, width=512, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        conv = SeededConvs(seed, self.dtype_policy)
+        self.layers = [
+            conv(width, 3, activation="relu"),
+            conv(width, 1, activation="relu"),
+            conv.last(num_outputs, 3),
+        ]
+
+    def call(self, x, context=None):
+        """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`."""
+        h = join_context(x, context)
+        for layer in self.layers:
+            h = layer(h)
+        return h

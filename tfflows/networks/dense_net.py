@@ -1,0 +1,41 @@
+"""`DenseNet`: the conditioner of paper A's mixing experiment."""
+
+import keras
+
+from tfflows.networks.building import SeededConvs, join_context
+
+
+class DenseNet(keras.layers.Layer):
+    """A densely connected block inside a residual connection, as in Hoogeboom et al. (2020).
+
+        h = conv1x1(x)                                       width channels
+        for i < depth:  d = concat(d, relu(conv3x3(relu(conv1x1(d)))))   growth more channels
+        (a, b, c) = conv1x1(d);  h = h + a + b sigmoid(c)    the gated convolution
+        output = conv1x1(h), starting at zero
+
+    Args:
+      num_outputs: channels of the output.
+      width: channels of `h`.
+      depth: number of dense layers.
+      growth: channels that each dense layer adds.
+      seed: seed of the initial values.
+      **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+    """
+
+    def __init__(self, num_outputs, width=64, depth=8, growth=64, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        conv = SeededConvs(seed, self.dtype_policy)
+        self.first = conv(width, 1)
+        channels = [width + growth * i for i in range(depth)]
+        self.dense = [(conv(c, 1, "relu"), conv(growth, 3, "relu")) for c in channels]
+        self.gated = conv(3 * width, 1)
+        self.last = conv.last(num_outputs, 1)
+
+    def call(self, x, context=None):
+        """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`."""
+        h = self.first(join_context(x, context))
+        d = h
+        for bottleneck, grow in self.dense:
+            d = keras.ops.concatenate([d, grow(bottleneck(d))], axis=-1)
+        a, b, c = keras.ops.split(self.gated(d), 3, axis=-1)
+        return self.last(h + a + b * keras.ops.sigmoid(c))

@@ -1,0 +1,36 @@
+"""`GatedResNet`: residual blocks with gates."""
+
+import keras
+
+from tfflows.networks.building import SeededConvs, join_context
+
+
+class GatedResNet(keras.layers.Layer):
+    """Residual network whose blocks decide by a gate how much they add.
+
+        h = conv3x3(x)
+        each block:  (a, b) = conv1x1(relu(conv3x3(relu(h))));  h = h + a sigmoid(b)
+        output = conv3x3(relu(h)), starting at zero
+
+    Args:
+      num_outputs: channels of the output.
+      width: channels of `h`.
+      num_blocks: number of residual blocks.
+      seed: seed of the initial values.
+      **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+    """
+
+    def __init__(self, num_outputs, width=64, num_blocks=1, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        conv = SeededConvs(seed, self.dtype_policy)
+        self.first = conv(width, 3)
+        self.blocks = [(conv(width, 3, "relu"), conv(2 * width, 1)) for _ in range(num_blocks)]
+        self.last = conv.last(num_outputs, 3)
+
+    def call(self, x, context=None):
+        """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`."""
+        h = self.first(join_context(x, context))
+        for hidden, gated in self.blocks:
+            a, b = keras.ops.split(gated(hidden(keras.ops.relu(h))), 2, axis=-1)
+            h = h + a * keras.ops.sigmoid(b)
+        return self.last(keras.ops.relu(h))
