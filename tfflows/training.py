@@ -276,8 +276,7 @@ class FlowModel(keras.Model):
 
     def _report(self, losses):
         self._loss_metric.update_state(self._in_units(losses))
-        # Of shape [1]: `MultiWorkerMirroredStrategy` reduces metrics over their first axis.
-        return {self.units: tf.reshape(self._loss_metric.result(), [1])}
+        return {self.units: self._loss_metric.result()}
 
     def _assert_finite(self, loss, gradients, x, seed):
         """Returns an operation that fails, with a diagnosis, if anything is not finite."""

@@ -1,0 +1,58 @@
+"""Learning-rate schedules and optimisers of the recipes."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="trainers")
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up in front of another schedule: `schedule(t) min(1, (t + 1) / steps)`.
+
+    Args:
+      schedule: a `LearningRateSchedule`.
+      steps: length of the warm-up.
+    """
+
+    def __init__(self, schedule, steps):
+        super().__init__()
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step):
+        """Returns the learning rate of a step."""
+        ramp = (keras.ops.cast(step, "float32") + 1.0) / max(self.steps, 1)
+        return self.schedule(step) * keras.ops.minimum(1.0, ramp)
+
+    def get_config(self):
+        """Returns the configuration."""
+        schedule = keras.optimizers.schedules.serialize(self.schedule)
+        return {"schedule": schedule, "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes a schedule from what `get_config` returned."""
+        schedule = keras.optimizers.schedules.deserialize(config["schedule"])
+        return cls(schedule, config["steps"])
+
+
+def make_optimizer(recipe, steps_per_pass):
+    """Returns the optimiser of a recipe.
+
+    Args:
+      recipe: a `zoo.Recipe`.
+      steps_per_pass: steps in which the data are seen once.
+    """
+    schedules = keras.optimizers.schedules
+    if recipe.decay == "linear":
+        schedule = schedules.PolynomialDecay(recipe.learning_rate, recipe.steps, 0.0)
+    else:
+        schedule = schedules.ExponentialDecay(
+            recipe.learning_rate, steps_per_pass, recipe.decay, staircase=True
+        )
+    kind = {"adam": keras.optimizers.Adam, "adamax": keras.optimizers.Adamax}[recipe.optimizer]
+    return kind(
+        Warmup(schedule, recipe.warmup_steps),
+        beta_2=recipe.beta_2,
+        global_clipnorm=recipe.clip,
+        use_ema=recipe.ema > 0,
+        ema_momentum=recipe.ema or 0.99,
+    )

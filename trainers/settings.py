@@ -1,0 +1,122 @@
+"""Flags that the binaries share, and what they set up: workdir, strategy, precision."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+FLAGS = flags.FLAGS
+CONFIG = "config.json"
+PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-datasets", "numpy")
+
+flags.DEFINE_string(
+    "model",
+    None,
+    "Name of a model of the zoo, such as convexp_glow.digits; `python -m trainers.train --list` "
+    "shows all. Sampling and evaluation also take the path of a preset.",
+)
+flags.DEFINE_string(
+    "workdir", None, "Folder of a run: checkpoints, logs, pictures and the trained preset."
+)
+flags.DEFINE_string(
+    "dataset",
+    None,
+    "digits (ships with scikit-learn), the name of any image data set of TFDS, folder:/path, or "
+    "the path of a .npz file. Default: that of the model.",
+)
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: TFDS's own.")
+flags.DEFINE_integer("batch_size", None, "Images a step, over all replicas. Default: the model's.")
+flags.DEFINE_integer("seed", 0, "Seed of initial weights, data order, noise and samples.")
+flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    ["auto", "one_device", "mirrored"],
+    "tf.distribute strategy. auto: mirrored over all GPUs if there are several, else one device. "
+    "mirrored without a GPU: over logical CPU devices, see --cpu_devices.",
+)
+flags.DEFINE_integer("cpu_devices", 1, "Number of logical CPU devices, each a replica of mirrored.")
+flags.DEFINE_enum(
+    "jit",
+    "auto",
+    ["auto", "on", "off"],
+    "Whether XLA compiles the step. auto: on with an accelerator, off on CPU, where XLA is slower "
+    "for convolutions.",
+)
+flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "mixed_bfloat16"],
+    "Keras precision policy of the networks; flow arithmetic and log-dets stay in float32.",
+)
+
+
+def make_strategy():
+    """Returns the `tf.distribute.Strategy` that the flags ask for; call before the first tensor."""
+    if FLAGS.cpu_devices > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * FLAGS.cpu_devices
+        )
+    keras.mixed_precision.set_global_policy(FLAGS.precision)
+    gpus = tf.config.list_logical_devices("GPU")
+    if FLAGS.strategy == "mirrored" or (FLAGS.strategy == "auto" and len(gpus) > 1):
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def use_jit():
+    """Returns whether XLA compiles the step."""
+    if FLAGS.jit == "auto":
+        return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+    return FLAGS.jit == "on"
+
+
+def versions():
+    """Returns the versions of Python and of the packages that decide what a run computes."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def machine():
+    """Returns what the run is on, in a few words."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return f"{len(gpus)} GPU"
+    return f"{len(os.sched_getaffinity(0))} CPU cores"
+
+
+def write_json(path, content):
+    """Writes a JSON file whole or not at all."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def required_workdir():
+    """Returns the folder of a finished run that `--workdir` names, and its configuration.
+
+    Raises:
+      ValueError: if it holds no run, or one that has not finished.
+    """
+    workdir = pathlib.Path(FLAGS.workdir)
+    if not (workdir / CONFIG).is_file():
+        raise ValueError(
+            "`--workdir` must be the folder of a run of `trainers.train`, with a config.json. "
+            f"Received: --workdir={workdir}."
+        )
+    if not (workdir / "preset").is_dir():
+        raise ValueError(
+            "The run has not finished: go on with `python -m trainers.train "
+            f"--workdir={workdir} --resume`. Received: --workdir={workdir}, without preset/."
+        )
+    return workdir, json.loads((workdir / CONFIG).read_text())

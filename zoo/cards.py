@@ -1,0 +1,41 @@
+"""Model cards, generated from `config.json` and `metadata.json`."""
+
+
+def render(config, metadata):
+    """Returns the card of a preset as Markdown.
+
+    Args:
+      config: contents of `config.json`.
+      metadata: contents of `metadata.json`.
+    """
+    metric = metadata["metric"]
+    return f"""# {config["model"]}
+
+{metadata["summary"]}
+
+![Samples](samples.png)
+
+```python
+import zoo
+
+model = zoo.create("{config["model"]}", pretrained=True)
+samples = model.sample(16, seed=1)
+```
+
+| | |
+| --- | --- |
+| {metric["name"]} | {metric["value"]:.4f} |
+| defined as | {metric["definition"]} |
+| data | {metric["data"]} |
+| measured by | `{metric["command"]}` |
+| trained by | `{metadata["command"]}` |
+| training took | {metadata["training_seconds"]:.0f} s, {metadata["steps"]} steps, {metadata["machine"]} |
+| parameters | {metadata["parameters"]:,} |
+| versions | {", ".join(f"{k} {v}" for k, v in metadata["versions"].items())} |
+| paper | {metadata["paper"]} |
+| licence | {metadata["licence"]} |
+
+Architecture:
+
+{chr(10).join(f"- {key}: {value}" for key, value in config["arguments"].items())}
+"""

@@ -1,0 +1,188 @@
+"""What a name stands for: an architecture, its arguments and how it is trained."""
+
+import dataclasses
+import difflib
+import fnmatch
+import os
+from collections.abc import Callable, Mapping
+
+import keras
+
+from tfflows.distributions import Dequantized
+from zoo import presets
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a model is trained by default; flags of `trainers.train` override it.
+
+    Attributes:
+      dataset: name of the data set, as `trainers.data` knows it.
+      batch_size: global batch size.
+      steps: number of optimiser steps.
+      optimizer: `"adam"` or `"adamax"`.
+      learning_rate: peak learning rate.
+      beta_2: decay of the second moment.
+      warmup_steps: steps over which the learning rate rises linearly from 0.
+      decay: `"linear"` to 0 at the last step, or a factor by which the rate falls every epoch.
+      clip: the largest norm of the gradient.
+      flip: whether images are mirrored at random.
+      ema: momentum of the moving average of the weights; 0 for none.
+    """
+
+    dataset: str
+    batch_size: int
+    steps: int
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    beta_2: float = 0.999
+    warmup_steps: int = 100
+    decay: str | float = "linear"
+    clip: float | None = 1.0
+    flip: bool = False
+    ema: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An entry of the zoo.
+
+    Attributes:
+      name: `architecture.dataset_variant`.
+      builder: makes the `Dequantized` distribution from `arguments` and `seed`.
+      arguments: keyword arguments of the builder, of types that JSON knows.
+      recipe: how to train it.
+      summary: one line for people.
+      paper: where the method comes from.
+    """
+
+    name: str
+    builder: Callable[..., Dequantized]
+    arguments: Mapping
+    recipe: Recipe
+    summary: str
+    paper: str
+
+    @property
+    def image_shape(self):
+        """`(H, W, C)`."""
+        return tuple(self.arguments["image_shape"])
+
+    @property
+    def num_levels(self):
+        """Number of values of a pixel."""
+        return self.arguments["num_levels"]
+
+    def build(self, seed=0, **overrides):
+        """Returns a new `Dequantized` distribution with random weights."""
+        unknown = set(overrides) - set(self.arguments)
+        if unknown:
+            raise ValueError(
+                f"`overrides` of {self.name!r} must be among {sorted(self.arguments)}. "
+                f"Received: {sorted(unknown)}."
+            )
+        return self.builder(seed=seed, **{**self.arguments, **overrides})
+
+
+_MODELS: dict[str, Model] = {}
+
+
+def register(name, *, recipe, summary, paper, **arguments):
+    """Decorates a builder: `name` then stands for it with these arguments. May be stacked."""
+
+    def decorate(builder):
+        if name in _MODELS:
+            raise ValueError(f"A model named {name!r} is registered already.")
+        _MODELS[name] = Model(name, builder, arguments, recipe, summary, paper)
+        return builder
+
+    return decorate
+
+
+def find(name) -> Model:
+    """Returns the entry of a name.
+
+    Raises:
+      ValueError: if there is none; names the nearest ones.
+    """
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4) or sorted(_MODELS)
+        raise ValueError(
+            f"There is no model of this name; the nearest are {', '.join(near)} "
+            f"(`zoo.list_models()` lists all). Received: name={name!r}."
+        )
+    return _MODELS[name]
+
+
+def list_models(pattern="*", pretrained=False):
+    """Returns the names of the models.
+
+    Args:
+      pattern: shell wildcards, such as `"convexp_glow.*"`.
+      pretrained: whether to list only models with weights.
+    """
+    names = fnmatch.filter(sorted(_MODELS), pattern)
+    return [n for n in names if not pretrained or presets.has_weights(n)]
+
+
+def describe(name):
+    """Returns what is known of a model as text: its card if it is pretrained.
+
+    Args:
+      name: a name, or the path of a preset.
+    """
+    if presets.has_weights(name):
+        return presets.read_card(name)
+    model = find(name)
+    lines = [f"# {model.name}", "", model.summary, "", f"Paper: {model.paper}", ""]
+    lines += [f"- {key}: {value}" for key, value in model.arguments.items()]
+    recipe = dataclasses.asdict(model.recipe)
+    lines += ["", "Trained by default with:", *[f"- {k}: {v}" for k, v in recipe.items()]]
+    return "\n".join([*lines, "", "No pretrained weights."])
+
+
+def create(name, pretrained=False, discrete=False, seed=0, **overrides):
+    """Returns a model by name.
+
+    Args:
+      name: a name of `list_models()`; or the path of a preset, a folder that `trainers.train` or
+        `zoo.save` wrote.
+      pretrained: whether to load its weights. Works offline for the weights in the package.
+      discrete: `False` for the density over real images with values in `[0, num_levels]`; `True`
+        for the distribution over integer images, which adds the dequantisation that the model was
+        trained with.
+      seed: seed of the initial weights.
+      **overrides: arguments of the architecture to change; not with `pretrained`.
+
+    Returns:
+      A `tfd.TransformedDistribution`, or a `tfflows.distributions.Dequantized` of one.
+
+    Raises:
+      ValueError: if the name is unknown, has no weights, or its files are damaged.
+
+    #### Example
+
+    ```python
+    import zoo
+
+    model = zoo.create("convexp_glow.digits", pretrained=True)
+    images = model.sample(4, seed=1)  # [4, 8, 8, 1], values in [0, 17]
+    log_prob = model.log_prob(images)  # nats
+    ```
+    """
+    if pretrained and overrides:
+        raise ValueError(
+            "`overrides` change the architecture and can't go with `pretrained=True`. "
+            f"Received: {sorted(overrides)}."
+        )
+    if pretrained or os.path.isdir(name):
+        model = presets.load_discrete(name, weights=pretrained, seed=seed)
+    else:
+        model = find(name).build(seed=seed, **overrides)
+    return model if discrete else model.distribution
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+def build(name, seed=0, **overrides):
+    """Returns the `Dequantized` distribution of a name: what a `.keras` file stores of a model."""
+    return create(name, discrete=True, seed=seed, **overrides)
