@@ -26,7 +26,8 @@ def python_files(root):
     for path in root.rglob("*.py"):
         file = path.relative_to(root)
         hidden = any(part.startswith((".", "bazel-")) for part in file.parts)
-        if not hidden and file.parts[0] not in ("build", "dist", "runs", "site"):
+        # Bazel puts other repositories under external/ beside the files of a test.
+        if not hidden and file.parts[0] not in ("build", "dist", "external", "runs", "site"):
             files.add(str(file))
     return files
 

@@ -9,6 +9,10 @@ import re
 
 import pytest
 
+# The pages import them: named here, they are dependencies of this test in BUILD.
+import tfflows  # noqa: F401
+import zoo  # noqa: F401
+
 ROOT = pathlib.Path(__file__).parents[1]
 BLOCK = re.compile(r"^(<!-- skip -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

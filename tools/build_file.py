@@ -155,14 +155,17 @@ class Tree:
             if file == f"{label(file)}/__init__.py":
                 data = [f"{label(file)}/{p}" for p in self.package_data.get(label(file), [])]
         attributes["data"] = Files(data)
+        if rule != "py_library":
+            # Else Bazel adds an empty __init__.py to every folder, also to those that have none.
+            attributes["legacy_create_init"] = 0
         attributes["deps"] = deps
-        given = [key for key in ORDER if attributes.get(key)]
+        given = [key for key in ORDER if attributes.get(key) not in (None, [])]
         lines = [f"    {key} = {starlark(attributes[key])}," for key in given]
         return "\n".join([f"{rule}(", *lines, ")", ""])
 
 
 # As buildifier sorts them.
-ORDER = ("name", "testonly", "srcs", "args", "data", "main_module", "deps")
+ORDER = ("name", "testonly", "srcs", "args", "data", "legacy_create_init", "main_module", "deps")
 
 
 class Files(list):

@@ -62,6 +62,9 @@ def make_strategy():
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * FLAGS.cpu_devices
         )
+        # One thread a replica: threads that share one small convolution mostly wait for each other.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(FLAGS.cpu_devices)
     keras.mixed_precision.set_global_policy(FLAGS.precision)
     gpus = tf.config.list_logical_devices("GPU")
     if FLAGS.strategy == "mirrored" or (FLAGS.strategy == "auto" and len(gpus) > 1):

@@ -1,0 +1,232 @@
+"""One row for every bijector: how to make it, and what it takes. A new method adds a row."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfflows import bijectors, condition, networks
+
+tfb = tfp.bijectors
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A constructor.
+
+    Attributes:
+      name: name of the test.
+      make: makes the bijector for a dtype.
+      event_shape: shape of its events.
+      num_variables: number of trainable variables it must report.
+      low: smallest value of its domain.
+      high: largest value of its domain.
+      batch_shape: batch shape of its parameters.
+    """
+
+    name: str
+    make: Callable[[tf.DType], tfb.Bijector]
+    event_shape: tuple[int, ...]
+    num_variables: int
+    low: float = -3.0
+    high: float = 3.0
+    batch_shape: tuple[int, ...] = ()
+
+
+def conv_net(dtype, inputs, outputs, context=None):
+    network = networks.ConvNet(outputs, width=8, seed=1, dtype=tf.as_dtype(dtype).name)
+    return networks.build_network(network, inputs, context)
+
+
+def coupling(dtype, shape, outputs, *, inputs=None, **kwargs):
+    inputs = inputs or [*shape[:2], shape[2] // 2]
+    return bijectors.AffineCoupling(conv_net(dtype, inputs, outputs), shape, dtype=dtype, **kwargs)
+
+
+def vector_coupling(dtype):
+    weight = tf.Variable(np.ones([2, 4]), dtype=dtype)
+    network = lambda a: tf.tanh(tf.matmul(a, weight))  # Any callable will do as a network ...
+    flow = bijectors.AffineCoupling(network, [4], dtype=dtype)
+    flow.weight = weight  # ... but only its Keras or tf.Module variables are found unasked.
+    return flow
+
+
+def conditional_coupling(dtype):
+    network = conv_net(dtype, [2, 2, 1], 4, context=[4, 4, 2])
+    flow = bijectors.AffineCoupling(network, [2, 2, 3], conditional=True, dtype=dtype)
+    context = tf.cast(np.linspace(-1, 1, 3 * 4 * 4 * 2).reshape(3, 4, 4, 2), dtype)
+    return condition(flow, context)
+
+
+def linear_operator(dtype, kind):
+    rng = np.random.default_rng(3)
+    if kind == "dense":
+        matrix = tf.Variable(rng.normal(size=[5, 5]), dtype=dtype)
+        return tf.linalg.LinearOperatorFullMatrix(matrix)
+    if kind == "toeplitz":
+        column, row = rng.normal(size=[2, 5])
+        row[0] = column[0]
+        return tf.linalg.LinearOperatorToeplitz(
+            tf.Variable(column, dtype=dtype), tf.Variable(row, dtype=dtype)
+        )
+    return tf.linalg.LinearOperatorKronecker(
+        [
+            tf.linalg.LinearOperatorFullMatrix(tf.Variable(rng.normal(size=[2, 2]), dtype=dtype)),
+            tf.linalg.LinearOperatorFullMatrix(tf.Variable(rng.normal(size=[3, 3]), dtype=dtype)),
+        ]
+    )
+
+
+def large_kernel(dtype):
+    kernel = tf.Variable(np.random.default_rng(4).normal(size=[3, 3, 2, 2]) / 3, dtype=dtype)
+    return bijectors.ConvExponential(kernel, max_norm=None)
+
+
+def multi_scale(dtype):
+    def level(shape, *first):
+        return bijectors.Sequential(
+            [
+                *first,
+                bijectors.ActNorm.trainable(shape[-1], dtype=dtype),
+                bijectors.ConvExponential.trainable(shape, seed=1, dtype=dtype),
+                coupling(dtype, shape, shape[-1]),
+            ]
+        )
+
+    levels = [level([2, 2, 4], bijectors.Squeeze()), level([1, 1, 8], bijectors.Squeeze())]
+    return bijectors.MultiScale(levels, [4, 4, 1])
+
+
+IMAGE = (5, 4, 2)
+
+ROWS = [
+    Row("act_norm", lambda d: bijectors.ActNorm.trainable(3, dtype=d), (4, 2, 3), 2),
+    Row(
+        "act_norm_vector",
+        lambda d: bijectors.ActNorm.trainable(3, event_ndims=1, dtype=d),
+        (3,),
+        2,
+    ),
+    Row(
+        "act_norm_batch",
+        lambda d: bijectors.ActNorm(tf.ones([3, 2], d), tf.zeros([3, 2], d) + 0.3),
+        (2, 2, 2),
+        0,
+        batch_shape=(3,),
+    ),
+    *[
+        Row(
+            f"conv1x1_{kind}",
+            lambda d, kind=kind: bijectors.InvertibleConv1x1.trainable(
+                4, parameterization=kind, seed=2, dtype=d
+            ),
+            (3, 2, 4),
+            2 if kind == "qr" else 1,
+        )
+        for kind in ("dense", "plu", "qr", "householder")
+    ],
+    Row(
+        "conv1x1_batch",
+        lambda d: bijectors.InvertibleConv1x1(
+            tf.constant([[[2.0, 1.0], [0.0, 1.0]], [[0.5, 0.1], [0.3, -1.0]]], d)
+        ),
+        (2, 3, 2),
+        0,
+        batch_shape=(2,),
+    ),
+    Row(
+        "conv_exponential",
+        lambda d: bijectors.ConvExponential.trainable(IMAGE, seed=1, dtype=d),
+        IMAGE,
+        1,
+    ),
+    Row(
+        "conv_exponential_3x5_periodic",
+        lambda d: bijectors.ConvExponential.trainable(
+            IMAGE, kernel_size=(3, 5), padding="periodic", seed=1, dtype=d
+        ),
+        IMAGE,
+        1,
+    ),
+    Row("conv_exponential_unconstrained", large_kernel, IMAGE, 1),
+    Row(
+        "conv_exponential_power_iteration",
+        lambda d: bijectors.ConvExponential.trainable(
+            IMAGE, norm="power_iteration", seed=1, dtype=d
+        ),
+        IMAGE,
+        1,
+    ),
+    *[
+        Row(
+            f"matvec_exponential_{kind}",
+            lambda d, kind=kind: bijectors.MatvecExponential(linear_operator(d, kind)),
+            (6,) if kind == "kronecker" else (5,),
+            1 if kind == "dense" else 2,
+        )
+        for kind in ("dense", "toeplitz", "kronecker")
+    ],
+    *[
+        Row(
+            f"coupling_{scale}",
+            lambda d, scale=scale: coupling(
+                d, [3, 2, 3], 2 if scale is None else 4, scale=scale
+            ),
+            (3, 2, 3),
+            6,
+        )
+        for scale in ("tanh", "sigmoid", "exp", None)
+    ],
+    Row(
+        "coupling_reverse",
+        lambda d: coupling(d, [3, 2, 3], 2, split_size=2, inputs=[3, 2, 2], reverse=True),
+        (3, 2, 3),
+        6,
+    ),
+    Row(
+        "coupling_checkerboard",
+        lambda d: coupling(d, [3, 2, 2], 4, inputs=[3, 2, 2], split="checkerboard"),
+        (3, 2, 2),
+        6,
+    ),
+    Row("coupling_vector", vector_coupling, (4,), 1),
+    Row("coupling_conditional", conditional_coupling, (2, 2, 3), 6, batch_shape=(3,)),
+    Row("squeeze", lambda d: bijectors.Squeeze(), (4, 2, 3), 0),
+    Row("squeeze_glow", lambda d: bijectors.Squeeze(order="glow"), (4, 2, 3), 0),
+    Row("flip", lambda d: bijectors.Flip(axis=(-3, -1)), (2, 3, 2), 0),
+    Row("normalize_image", lambda d: bijectors.NormalizeImage(17), (2, 2, 1), 0, 0.0, 17.0),
+    Row("logit_image", lambda d: bijectors.LogitImage(256), (2, 2, 1), 0, 0.0, 256.0),
+    Row("multi_scale", multi_scale, (4, 4, 1), 18),
+    Row(
+        "sequential_with_tfp",
+        lambda d: bijectors.Sequential(
+            [
+                bijectors.ActNorm.trainable(2, dtype=d),
+                tfb.Chain([tfb.Scale(tf.constant(2.0, d)), tfb.Softplus()]),
+                tfb.Invert(bijectors.Flip()),
+            ]
+        ),
+        (3, 2, 2),
+        2,
+    ),
+]
+
+
+def perturbed(row, dtype):
+    """Returns the bijector of a row away from its initial values, most of which are special."""
+    bijector = row.make(dtype)
+    rng = np.random.default_rng(7)
+    for variable in bijector.trainable_variables:
+        variable.assign_add(tf.cast(0.2 * rng.normal(size=variable.shape), variable.dtype))
+    return bijector
+
+
+def inputs(row, dtype, batch_shape=None, seed=0):
+    """Returns a batch from inside the domain of a row."""
+    rng = np.random.default_rng(seed)
+    margin = 0.01 * (row.high - row.low)
+    batch_shape = (row.batch_shape or (3,)) if batch_shape is None else batch_shape
+    shape = (*batch_shape, *row.event_shape)
+    return tf.constant(rng.uniform(row.low + margin, row.high - margin, shape), dtype)

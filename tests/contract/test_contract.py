@@ -1,0 +1,223 @@
+"""What every bijector must do, whatever it computes."""
+
+import copy
+
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests.contract.table import ROWS, inputs, perturbed
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+# Documented tolerances, relative to the largest input: a few hundred roundings.
+TOLERANCE = {tf.float32: 3e-5, tf.float64: 1e-12}
+
+rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+dtypes = pytest.mark.parametrize("dtype", [tf.float32, tf.float64], ids=["float32", "float64"])
+
+
+def assert_close(actual, desired, tolerance):
+    desired = np.asarray(desired)
+    scale = max(1.0, np.max(np.abs(desired), initial=0.0))
+    np.testing.assert_allclose(actual, desired, rtol=0, atol=tolerance * scale)
+
+
+def four_methods(bijector, row):
+    event_ndims = len(row.event_shape)
+    out_ndims = bijector.forward_event_ndims(event_ndims)
+
+    def evaluate(x):
+        y = tf.identity(bijector.forward(x))
+        return (
+            y,
+            bijector.inverse(y),
+            bijector.forward_log_det_jacobian(x, event_ndims),
+            bijector.inverse_log_det_jacobian(y, out_ndims),
+        )
+
+    return evaluate
+
+
+@rows
+@dtypes
+def test_round_trip(row, dtype):
+    bijector, x = perturbed(row, dtype), inputs(row, dtype)
+    y = tf.identity(bijector.forward(x))
+    assert_close(bijector.inverse(y), x, TOLERANCE[dtype])
+    again = tf.identity(bijector.inverse(y))
+    assert_close(bijector.forward(again), y, 3 * TOLERANCE[dtype])
+
+
+@rows
+def test_log_det_is_that_of_the_dense_jacobian(row):
+    bijector, x = perturbed(row, tf.float64), inputs(row, tf.float64)
+    event_ndims = len(row.event_shape)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = bijector.forward(x)
+    size = int(np.prod(row.event_shape))
+    jacobian = tf.reshape(tape.batch_jacobian(y, x), [-1, size, size])
+    expected = np.linalg.slogdet(jacobian)[1]
+    forward = bijector.forward_log_det_jacobian(x, event_ndims)
+    inverse = bijector.inverse_log_det_jacobian(
+        tf.identity(y), bijector.forward_event_ndims(event_ndims)
+    )
+    assert_close(np.broadcast_to(forward, expected.shape), expected, 1e-10)
+    assert_close(inverse, -np.asarray(forward), 1e-10)
+
+
+@rows
+def test_methods_agree_in_eager_mode_graph_and_xla(row):
+    bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)
+    evaluate = four_methods(bijector, row)
+    eager = evaluate(x)
+    for jit in (False, True):
+        for actual, desired in zip(tf.function(evaluate, jit_compile=jit)(x), eager, strict=True):
+            assert_close(actual, desired, 3e-5)
+
+
+@rows
+def test_gradients_are_finite_and_complete(row):
+    bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)
+    variables = bijector.trainable_variables
+    assert len(variables) == row.num_variables
+    event_ndims = len(row.event_shape)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = bijector.forward(x)
+        loss = tf.reduce_sum(y**2) + tf.reduce_sum(
+            bijector.forward_log_det_jacobian(x, event_ndims)
+        )
+    assert {id(v) for v in tape.watched_variables()} == {id(v) for v in variables}
+    for gradient in tape.gradient(loss, [x, *variables]):
+        assert gradient is not None
+        assert np.all(np.isfinite(gradient))
+        assert np.any(gradient != 0)
+
+
+@rows
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3)], ids=str)
+def test_batch_shapes(row, batch):
+    bijector = perturbed(row, tf.float32)
+    if row.batch_shape:
+        batch = (*batch, *row.batch_shape)
+    x = inputs(row, tf.float32, batch)
+    y = bijector.forward(x)
+    assert y.shape == (*batch, *bijector.forward_event_shape(row.event_shape))
+    assert bijector.inverse(tf.identity(y)).shape == x.shape
+    log_det = bijector.forward_log_det_jacobian(x, len(row.event_shape))
+    assert tf.broadcast_static_shape(log_det.shape, tf.TensorShape(batch)) == batch
+    # Each event is transformed by itself.
+    if batch and not row.batch_shape:
+        first = (0,) * len(batch)
+        assert_close(y[first], bijector.forward(x[first]), 1e-5)
+
+
+@rows
+def test_inside_chain_invert_and_transformed_distribution(row):
+    bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)
+    event_ndims = len(row.event_shape)
+    y = bijector.forward(x)
+    log_det = bijector.forward_log_det_jacobian(x, event_ndims)
+    chain = tfb.Chain([tfb.Scale(2.0), bijector])
+    assert_close(chain.forward(tf.identity(x)), 2 * y, 1e-6)
+    invert = tfb.Invert(bijector)
+    assert_close(invert.inverse(tf.identity(x)), y, 1e-6)
+    assert_close(invert.inverse_log_det_jacobian(tf.identity(x), event_ndims), log_det, 1e-5)
+    out_shape = bijector.forward_event_shape(row.event_shape)
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), out_shape)
+    model = tfd.TransformedDistribution(base, invert)
+    assert model.event_shape == row.event_shape
+    assert model.batch_shape == row.batch_shape
+    assert_close(model.log_prob(x), base.log_prob(y) + log_det, 1e-5)
+    assert model.sample(2, seed=1).shape == (2, *row.batch_shape, *row.event_shape)
+    draws, log_prob = model.experimental_sample_and_log_prob(2, seed=1)
+    assert_close(model.log_prob(tf.identity(draws)), log_prob, 1e-4)
+
+
+@rows
+def test_copy_equality_hash_and_repr(row):
+    bijector = row.make(tf.float32)
+    twin = bijector.copy()
+    assert twin is not bijector
+    assert twin == bijector
+    assert hash(twin) == hash(bijector)
+    assert {bijector: 1}[bijector] == 1
+    assert type(bijector).__name__ in repr(bijector)
+    assert [v.ref() for v in twin.trainable_variables] == [
+        v.ref() for v in bijector.trainable_variables
+    ]
+    if row.num_variables:
+        assert row.make(tf.float32) != bijector
+
+
+@rows
+def test_checkpoint_restores_every_variable(row, tmp_path):
+    bijector, other = perturbed(row, tf.float32), row.make(tf.float32)
+    path = tf.train.Checkpoint(model=bijector).save(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=other).restore(path).assert_consumed()
+    for saved, restored in zip(bijector.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(saved, restored)
+
+
+@rows
+def test_saved_model_computes_the_same(row, tmp_path):
+    bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)
+    module = tf.Module()
+    module.bijector = bijector
+    spec = tf.TensorSpec(x.shape, x.dtype)
+    module.forward = tf.function(bijector.forward, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path))
+    assert_close(tf.saved_model.load(str(tmp_path)).forward(x), bijector.forward(x), 1e-6)
+
+
+@rows
+def test_deepcopy_is_independent(row):
+    bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)
+    if row.name == "coupling_vector":
+        pytest.skip("its network is a closure over the original's variable")
+    before = np.array(bijector.forward(x))
+    twin = copy.deepcopy(bijector)
+    for variable in bijector.trainable_variables:
+        variable.assign_add(tf.ones_like(variable))
+    assert_close(twin.forward(x), before, 1e-6)
+
+
+@rows
+def test_wrong_event_shape_and_dtype_name_the_class(row):
+    bijector = row.make(tf.float32)
+    shape = list(row.event_shape)
+    if row.name in ("flip", "normalize_image", "logit_image"):
+        pytest.skip("takes any shape and dtype")
+    name = type(bijector).__name__
+    if row.name != "sequential_with_tfp":
+        shape[-1] += 1
+        if "squeeze" in row.name:
+            shape[-2] += 1
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            bijector.forward(tf.zeros([2, *shape]))
+    if bijector.dtype is not None:
+        with pytest.raises(TypeError, match=f"`{name}` expected `x` of dtype float32"):
+            bijector.forward(tf.zeros([3, *row.event_shape], tf.float64))
+
+
+@rows
+@hypothesis.settings(max_examples=10)
+@hypothesis.given(data=st.data())
+def test_round_trip_of_any_input(row, data):
+    dtype = tf.float64
+    bijector = perturbed(row, dtype)
+    batch = row.batch_shape or (2,)
+    values = st.floats(row.low, row.high) if row.low == 0 else st.floats(-1e3, 1e3)
+    x = data.draw(hnp.arrays(np.float64, (*batch, *row.event_shape), elements=values))
+    if row.name == "sequential_with_tfp":
+        x = np.clip(x, -20, 20)  # Softplus loses negative inputs far from 0.
+    y = tf.identity(bijector.forward(tf.constant(x)))
+    assert np.all(np.isfinite(y))
+    assert_close(bijector.inverse(y), x, 1e-10)

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfflows.bijectors import operator_norm
+from tfflows.bijectors.exponential import correlate
+
+SIZES = [(1, 1), (3, 3), (3, 5), (5, 5)]
+
+
+def dense_norm(kernel, size=8, padding="zero"):
+    channels = kernel.shape[-1]
+    basis = np.eye(size * size * channels).reshape(-1, size, size, channels)
+    return np.linalg.norm(correlate(basis, kernel, padding).numpy().reshape(len(basis), -1), 2)
+
+
+def example_kernels(size, channels):
+    rng = np.random.default_rng(0)
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    distance = (rows - size[0] // 2) ** 2 + (columns - size[1] // 2) ** 2
+    rotation = np.linalg.qr(rng.standard_normal((channels, channels)))[0]
+    shape = (*size, channels, channels)
+    return {
+        "random": rng.standard_normal(shape),
+        "ones": np.ones(shape),
+        "smooth": np.exp(-distance / 2)[..., None, None] * rotation,
+        "rank one": np.ones((*size, 1, 1)) * rng.standard_normal((channels, 1)) @ rotation[:1],
+    }
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bound_is_above_the_norm_and_close(size, channels, dtype):
+    for name, kernel in example_kernels(size, channels).items():
+        bound = float(operator_norm.conv_norm_bound(kernel.astype(dtype)))
+        for padding in ("zero", "periodic"):
+            norm = dense_norm(kernel, padding=padding)
+            assert norm <= bound <= 1.5 * norm, (name, padding)
+
+
+@pytest.mark.parametrize("channels", [2, 12])
+def test_bound_is_above_the_norm_at_every_frequency(channels):
+    for kernel in example_kernels((3, 5), channels).values():
+        bound = operator_norm.conv_norm_bound(kernel)
+        # The transform of the zero-padded kernel is its symbol on a finer grid, up to a phase.
+        symbol = np.fft.fft2(kernel, (50, 50), axes=(0, 1))
+        assert np.linalg.norm(symbol, 2, axis=(2, 3)).max() <= bound
+
+
+def test_extreme_scales_and_zero():
+    kernel = np.random.default_rng(1).standard_normal((3, 3, 4, 4)).astype("float32")
+    bound = operator_norm.conv_norm_bound(kernel)
+    for scale in (1e-30, 1e30):
+        scaled = operator_norm.conv_norm_bound(kernel * np.float32(scale))
+        np.testing.assert_allclose(scaled / scale, bound, rtol=1e-5)
+    zero = tf.zeros([3, 3, 4, 4])
+    with tf.GradientTape() as tape:
+        tape.watch(zero)
+        bound = operator_norm.conv_norm_bound(zero)
+    assert bound == 0.0
+    np.testing.assert_array_equal(tape.gradient(bound, zero), zero)
+
+
+def test_gradient_matches_finite_differences():
+    rng = np.random.default_rng(2)
+    kernel = rng.standard_normal((3, 3, 2, 2))
+    direction = rng.standard_normal(kernel.shape)
+    variable = tf.constant(kernel)
+    with tf.GradientTape() as tape:
+        tape.watch(variable)
+        bound = operator_norm.conv_norm_bound(variable)
+    gradient = tape.gradient(bound, variable)
+    step = 1e-6
+    difference = operator_norm.conv_norm_bound(kernel + step * direction) - (
+        operator_norm.conv_norm_bound(kernel - step * direction)
+    )
+    np.testing.assert_allclose(np.sum(gradient * direction), difference / (2 * step), rtol=1e-6)
+    # Homogeneous of degree one: the gradient times the kernel is the bound itself.
+    np.testing.assert_allclose(np.sum(gradient * kernel), bound, rtol=1e-12)
+
+
+def test_compiles_with_xla():
+    kernel = np.random.default_rng(3).standard_normal((3, 3, 3, 3))
+    compiled = tf.function(operator_norm.conv_norm_bound, jit_compile=True)
+    np.testing.assert_allclose(
+        compiled(tf.constant(kernel)), operator_norm.conv_norm_bound(kernel), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("padding", ["zero", "periodic"])
+def test_power_iteration_converges_to_the_norm_with_its_gradient(padding):
+    rng = np.random.default_rng(4)
+    kernel = tf.constant(rng.standard_normal((3, 3, 2, 2)))
+    u = tf.constant(rng.standard_normal((1, 6, 6, 2)))
+    first, _ = operator_norm.spectral_norm_power_iteration(kernel, u, padding=padding)
+    norm = dense_norm(kernel.numpy(), 6, padding)
+    assert first <= norm
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        sigma, u = operator_norm.spectral_norm_power_iteration(kernel, u, 200, padding=padding)
+    assert u.shape == [1, 6, 6, 2]
+    np.testing.assert_allclose(sigma, norm, rtol=1e-3)
+    np.testing.assert_allclose(np.sum(tape.gradient(sigma, kernel) * kernel), sigma, rtol=1e-9)
+
+
+def test_power_iteration_of_a_zero_kernel_is_zero():
+    sigma, u = operator_norm.spectral_norm_power_iteration(
+        tf.zeros([3, 3, 2, 2]), tf.ones([1, 4, 4, 2])
+    )
+    assert sigma == 0.0
+    assert np.all(np.isfinite(u))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (3, 3, 2, 3)])
+def test_refuses(shape):
+    with pytest.raises(ValueError, match="Received"):
+        operator_norm.conv_norm_bound(tf.zeros(shape))
