@@ -1,11 +1,14 @@
-"""Runs every ```python block of README.md and docs/, each on its own.
+"""Runs every ```python block of README.md, docs/ and the packages' docstrings, each on its own.
 
-A block whose previous line is `<!-- skip -->` is left out. Examples in docstrings run with
-`pytest --doctest-modules`.
+A block whose previous line is `<!-- skip -->` is left out. Examples in docstrings that begin with
+`>>>` run with `pytest --doctest-modules`.
 """
 
+import ast
 import pathlib
 import re
+import textwrap
+from unittest import mock
 
 import pytest
 
@@ -14,43 +17,76 @@ import tfflows  # noqa: F401
 import zoo  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = ("tfflows", "trainers", "zoo")
 BLOCK = re.compile(r"^(<!-- skip -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def pages():
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def blocks(page):
+def modules():
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def blocks(text, first_line=1):
     """(line number, code) of each block that is not skipped."""
-    text = page.read_text()
     for match in BLOCK.finditer(text):
         if not match[1]:
-            yield text.count("\n", 0, match.start(2)) + 1, match[2]
+            yield text.count("\n", 0, match.start(2)) + first_line, match[2]
+
+
+def docstrings(source):
+    """(line number, text without the indent) of each docstring, public or not."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False):
+            expression = node.body[0]
+            first, *rest = expression.value.value.splitlines(keepends=True)
+            yield expression.lineno, first + textwrap.dedent("".join(rest))
+
+
+def blocks_of(path):
+    text = path.read_text()
+    if path.suffix == ".md":
+        yield from blocks(text)
+    else:
+        for line, docstring in docstrings(text):
+            yield from blocks(docstring, line)
 
 
 def cases():
-    for page in filter(pathlib.Path.exists, pages()):
-        for line, code in blocks(page):
-            yield pytest.param(page, line, code, id=f"{page.relative_to(ROOT)}:{line}")
+    for path in filter(pathlib.Path.exists, [*pages(), *modules()]):
+        for line, code in blocks_of(path):
+            yield pytest.param(path, line, code, id=f"{path.relative_to(ROOT)}:{line}")
 
 
-@pytest.mark.parametrize("page, line, code", list(cases()))
-def test_block_runs(page, line, code, tmp_path, monkeypatch):
+@pytest.mark.parametrize("path, line, code", list(cases()))
+def test_block_runs(path, line, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    # Empty lines before it make a traceback show the line in the page.
-    exec(compile("\n" * (line - 1) + code, str(page), "exec"), {"__name__": "__main__"})
+    # Empty lines before it make a traceback show the line in the file.
+    compiled = compile("\n" * (line - 1) + code, str(path), "exec")
+    with mock.patch.dict("os.environ", MPLBACKEND="Agg"):  # Undoes what a block sets, too.
+        exec(compiled, {"__name__": "__main__"})
 
 
-def test_readme_has_an_example():
-    assert list(blocks(ROOT / "README.md"))
+def test_readme_and_docstrings_have_examples():
+    assert list(blocks_of(ROOT / "README.md"))
+    assert any(blocks_of(path) for path in modules())
 
 
-def test_blocks_are_found(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(
+def test_blocks_are_found():
+    text = (
         "text\n```python\na = 1\n```\n<!-- skip -->\n```python\nb\n```\n```bash\nc\n```\n"
         "```python\nd = 2\n\ne = 3\n```\n"
     )
-    assert list(blocks(page)) == [(3, "a = 1\n"), (13, "d = 2\n\ne = 3\n")]
+    assert list(blocks(text)) == [(3, "a = 1\n"), (13, "d = 2\n\ne = 3\n")]
+
+
+def test_blocks_in_docstrings_are_found(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        '"""A module."""\n\n\ndef _private():\n    """A function.\n\n    ```python\n    if True:\n'
+        '        a = 1\n    ```\n    """\n    b = """\n```python\nno docstring\n```\n"""\n'
+    )
+    assert list(blocks_of(path)) == [(8, "if True:\n    a = 1\n")]

@@ -17,15 +17,15 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfflows
+import zoo
 from trainers import data, settings
-from zoo import presets, registry
+from zoo import presets
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("split", "test", "Split to score, as TFDS writes it: test, test[:1000].")
 flags.DEFINE_integer(
     "num_samples", 1, "Samples of the dequantiser an image: 1 for the bound, more to tighten it."
 )
-flags.DEFINE_string("output", None, "Where to write metrics.json. Default: the work directory.")
 
 
 def score(distribution, dataset, num_examples, num_samples, seed):
@@ -72,15 +72,13 @@ def main(argv):
         output = workdir / "metrics.json"
     else:
         name, dataset, output = FLAGS.model, None, pathlib.Path("metrics.json")
-    distribution = registry.create(name, pretrained=True, discrete=True)
-    entry = registry.find(presets.read_json(presets.folder(name) / "config.json")["model"])
+    distribution = zoo.create(name, pretrained=True, discrete=True)
+    entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
     dataset = FLAGS.dataset or dataset or entry.recipe.dataset
     images = data.load(
         dataset, FLAGS.split, batch_size=FLAGS.batch_size or 200, data_dir=FLAGS.data_dir
     )
-    scores = score(
-        distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed
-    )
+    scores = score(distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed)
     error = round_trip(distribution, next(iter(images.dataset)), FLAGS.seed)
     kind = "uniform" if distribution.dequantizer is None else "variational"
     metrics = {
@@ -97,6 +95,10 @@ def main(argv):
         "versions": settings.versions(),
     }
     settings.write_json(FLAGS.output or output, metrics)
+    if FLAGS.workdir and FLAGS.split == "test":
+        metric = {key: metrics[key] for key in ("definition", "data", "command")}
+        metric |= {"name": "test bits/dim", "value": metrics["bits_per_dim"]}
+        presets.update_metric(workdir / "preset", metric)
     print(f"\n{entry.name} on {metrics['data']}")
     print(f"  bits/dim          {metrics['bits_per_dim']:.4f} +- {metrics['standard_error']:.4f}")
     print(f"  defined as        {metrics['definition']}")

@@ -1,7 +1,7 @@
 """Draws samples of a model.
 
-    python -m trainers.sample --workdir=runs/digits --temperature=0.8
-    python -m trainers.sample --model=convexp_glow.digits --output=samples.png
+python -m trainers.sample --workdir=runs/digits --temperature=0.8
+python -m trainers.sample --model=convexp_glow.digits --output=samples.png
 """
 
 import pathlib
@@ -9,14 +9,13 @@ import pathlib
 import tensorflow as tf
 from absl import app, flags
 
+import zoo
 from tfflows.distributions import with_temperature
 from trainers import pictures, settings
-from zoo import registry
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("count", 64, "Number of samples.")
 flags.DEFINE_float("temperature", 1.0, "Factor on the standard deviation of the latents.")
-flags.DEFINE_string("output", None, "The picture. Default: samples.png in the work directory.")
 
 
 def main(argv):
@@ -30,7 +29,7 @@ def main(argv):
         name, output = str(workdir / "preset"), workdir / "samples.png"
     else:
         name, output = FLAGS.model, pathlib.Path("samples.png")
-    distribution = registry.create(name, pretrained=True, discrete=True)
+    distribution = zoo.create(name, pretrained=True, discrete=True)
     model = with_temperature(distribution.distribution, FLAGS.temperature)
     draw = tf.function(lambda: model.sample(FLAGS.count, seed=[FLAGS.seed, 1]))
     images = distribution.to_integers(draw())

@@ -30,6 +30,9 @@ flags.DEFINE_string(
     "the path of a .npz file. Default: that of the model.",
 )
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: TFDS's own.")
+flags.DEFINE_string(
+    "output", None, "Where a result goes that is not for the work directory: metrics or picture."
+)
 flags.DEFINE_integer("batch_size", None, "Images a step, over all replicas. Default: the model's.")
 flags.DEFINE_integer("seed", 0, "Seed of initial weights, data order, noise and samples.")
 flags.DEFINE_enum(
@@ -40,6 +43,12 @@ flags.DEFINE_enum(
     "mirrored without a GPU: over logical CPU devices, see --cpu_devices.",
 )
 flags.DEFINE_integer("cpu_devices", 1, "Number of logical CPU devices, each a replica of mirrored.")
+flags.DEFINE_integer(
+    "shards",
+    None,
+    "Parts of a batch that a step evaluates side by side. Default: on CPU one a core, each on one "
+    "thread, which is faster than sharing every small convolution among the cores; else 1.",
+)
 flags.DEFINE_enum(
     "jit",
     "auto",
@@ -62,15 +71,30 @@ def make_strategy():
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * FLAGS.cpu_devices
         )
-        # One thread a replica: threads that share one small convolution mostly wait for each other.
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(FLAGS.cpu_devices)
     keras.mixed_precision.set_global_policy(FLAGS.precision)
     gpus = tf.config.list_logical_devices("GPU")
     if FLAGS.strategy == "mirrored" or (FLAGS.strategy == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
+
+
+def set_shards(batch_size):
+    """Returns the number of shards of a step and sets the threads for it; call it first of all."""
+    cores = len(os.sched_getaffinity(0))
+    on_cpu = not tf.config.list_physical_devices("GPU") and FLAGS.strategy != "mirrored"
+    shards = FLAGS.shards
+    if shards is None:
+        shards = max(d for d in range(1, cores + 1) if batch_size % d == 0) if on_cpu else 1
+    if batch_size % shards:
+        raise ValueError(
+            "`--shards` must divide the batch size. "
+            f"Received: --shards={shards}, a batch size of {batch_size}."
+        )
+    if shards > 1:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+    return shards
 
 
 def use_jit():

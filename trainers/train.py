@@ -20,7 +20,6 @@ from absl import app, flags, logging
 import tfflows
 import zoo
 from trainers import callbacks, data, pictures, schedules, settings
-from zoo import registry
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("steps", None, "Number of optimiser steps. Default: the model's.")
@@ -28,7 +27,9 @@ flags.DEFINE_float("epochs", None, "Passes over the data, in place of --steps.")
 flags.DEFINE_float("learning_rate", None, "Peak learning rate. Default: the model's.")
 flags.DEFINE_float("ema", None, "Momentum of a moving average of the weights; 0 for none.")
 flags.DEFINE_integer(
-    "report_every", None, "Steps between reports, a divisor of the steps. Default: about 20 reports."
+    "report_every",
+    None,
+    "Steps between reports, a divisor of the steps. Default: about 20 reports.",
 )
 flags.DEFINE_integer("num_validation", 1000, "Images of the validation split to score a report.")
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
@@ -47,6 +48,14 @@ def resolve(recipe, num_examples=None):
         steps = max(1, round(FLAGS.epochs * num_examples / recipe.batch_size))
         recipe = dataclasses.replace(recipe, steps=steps)
     return recipe
+
+
+def default_recipe(entry):
+    """Returns the recipe that flags override: that of the run to resume, or else the model's."""
+    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
+    if FLAGS.resume and path.is_file():
+        return zoo.Recipe(**json.loads(path.read_text())["recipe"])
+    return entry.recipe
 
 
 def report_interval(steps):
@@ -105,7 +114,9 @@ def open_workdir(model, recipe):
 
 def open_data(model, recipe):
     """Returns the training and the validation data, checked against the model."""
-    train = data.load(recipe.dataset, "train", batch_size=recipe.batch_size, data_dir=FLAGS.data_dir)
+    train = data.load(
+        recipe.dataset, "train", batch_size=recipe.batch_size, data_dir=FLAGS.data_dir
+    )
     received = (*train.image_shape, train.num_levels)
     if received != (*model.image_shape, model.num_levels):
         raise ValueError(
@@ -137,10 +148,10 @@ def validation_data(recipe):
     return None
 
 
-def build_model(name, recipe, steps_per_pass):
+def build_model(name, recipe, steps_per_pass, shards):
     """Returns the compiled `FlowModel`."""
     model = tfflows.FlowModel.from_builder(
-        registry.build, {"name": name, "seed": FLAGS.seed}, seed=FLAGS.seed
+        zoo.build, {"name": name, "seed": FLAGS.seed}, seed=FLAGS.seed, shards=shards
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit())
@@ -167,14 +178,15 @@ def make_callbacks(workdir, model, backup, recipe, interval):
 
 def train(entry):
     """Runs the training of `entry`, a `zoo.Model`."""
+    recipe = resolve(default_recipe(entry))
+    shards = settings.set_shards(recipe.batch_size)
     strategy = settings.make_strategy()
-    recipe = resolve(entry.recipe)
     known = open_data(entry, recipe)
-    recipe = resolve(entry.recipe, known.num_examples)
+    recipe = resolve(recipe, known.num_examples)
     interval = report_interval(recipe.steps)
     workdir = open_workdir(entry, recipe)
     with strategy.scope():
-        model = build_model(entry.name, recipe, known.num_examples / recipe.batch_size)
+        model = build_model(entry.name, recipe, known.num_examples / recipe.batch_size, shards)
     backup = callbacks.Backup(workdir / "backup", interval)
     done = backup.restore(model)
     images = data.load(
@@ -190,7 +202,11 @@ def train(entry):
     if done == 0:
         model.initialize(next(iter(images.unbatch().batch(256))))
     logging.info(
-        "%s: %d parameters, %d of %d steps done", entry.name, model.count_params(), done, recipe.steps
+        "%s: %d parameters, %d of %d steps done",
+        entry.name,
+        model.count_params(),
+        done,
+        recipe.steps,
     )
     if done < recipe.steps:
         model.fit(
@@ -228,6 +244,10 @@ def finish(workdir, entry, model, recipe):
         "paper": entry.paper,
     }
     zoo.save(workdir / "preset", model.distribution, entry.name, entry.arguments, metadata)
+    images = model.distribution.sample(64, seed=[FLAGS.seed, 1])
+    pictures.save_grid(
+        workdir / "preset" / "samples.png", images, model.distribution.num_levels, least_size=256
+    )
     print(f"Trained model: {workdir / 'preset'}; training curve: {workdir / 'training_curve.png'}")
     print(f"Next: python -m trainers.evaluate --workdir={workdir}")
 
@@ -245,7 +265,7 @@ def main(argv):
     for name in ("model", "workdir"):
         if not getattr(FLAGS, name):
             raise app.UsageError(f"--{name} must be given.")
-    train(registry.find(FLAGS.model))
+    train(zoo.find(FLAGS.model))
 
 
 if __name__ == "__main__":

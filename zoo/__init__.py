@@ -1,9 +1,21 @@
 """Models by name: `zoo.create("convexp_glow.digits", pretrained=True)`."""
 
 from zoo import glow as _glow  # Registers its models.
+from zoo.models import build, create, describe, list_models
 from zoo.presets import load, save
-from zoo.registry import Model, Recipe, create, describe, list_models, register
+from zoo.registry import Model, Recipe, find, register
 
 del _glow
 
-__all__ = ["Model", "Recipe", "create", "describe", "list_models", "load", "register", "save"]
+__all__ = [
+    "Model",
+    "Recipe",
+    "build",
+    "create",
+    "describe",
+    "find",
+    "list_models",
+    "load",
+    "register",
+    "save",
+]

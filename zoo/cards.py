@@ -29,7 +29,8 @@ samples = model.sample(16, seed=1)
 | data | {metric["data"]} |
 | measured by | `{metric["command"]}` |
 | trained by | `{metadata["command"]}` |
-| training took | {metadata["training_seconds"]:.0f} s, {metadata["steps"]} steps, {metadata["machine"]} |
+| steps | {metadata["steps"]:,} |
+| training took | {metadata["training_seconds"]:.0f} s on {metadata["machine"]} |
 | parameters | {metadata["parameters"]:,} |
 | versions | {", ".join(f"{k} {v}" for k, v in metadata["versions"].items())} |
 | paper | {metadata["paper"]} |

@@ -62,9 +62,7 @@ def mixing_layers(mixing, shape, seeds, name):
       seeds: source of seeds.
       name: prefix of the layers' names.
     """
-    conv1x1 = bijectors.InvertibleConv1x1.trainable(
-        shape[-1], seed=seeds(), name=f"{name}_conv1x1"
-    )
+    conv1x1 = bijectors.InvertibleConv1x1.trainable(shape[-1], seed=seeds(), name=f"{name}_conv1x1")
     if mixing == "conv1x1":
         return [conv1x1]
     if mixing != "conv_exponential":
@@ -138,7 +136,7 @@ _CIFAR10 = {
 @register(
     "convexp_glow.digits",
     recipe=_DIGITS_RECIPE,
-    summary="Glow with convolution exponentials for the 8x8 digits; trains in minutes on two cores.",
+    summary="Glow with convolution exponentials for the 8x8 digits; trains in minutes on 2 cores.",
     paper=CONVEXP,
     **_DIGITS,
     mixing="conv_exponential",
@@ -262,8 +260,8 @@ def mixing_experiment(
     """Builds the model of paper A's mixing experiment: DenseNets, no ActNorm, split priors.
 
     Squeeze, mixing, then per level steps of (affine coupling, mixing), each mixing between two
-    learned bias maps; a split prior (a coupling before the split) and a squeeze between levels; a diagonal Gaussian with learned mean and scale
-    per channel.
+    learned bias maps; a split prior (a coupling before the split) and a squeeze between levels; a
+    diagonal Gaussian with learned mean and scale per channel.
 
     Args:
       image_shape: `(H, W, C)`.

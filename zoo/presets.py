@@ -1,9 +1,9 @@
 """Presets: a folder that holds a trained model.
 
-    config.json          name, arguments of the architecture, num_levels
-    model.weights.h5     the weights, written by Keras
-    metadata.json        sha256 of the weights, metric and its definition, data, command, versions
-    README.md            the card, made from the other two
+config.json          name, arguments of the architecture, num_levels
+model.weights.h5     the weights, written by Keras
+metadata.json        sha256 of the weights, metric and its definition, data, command, versions
+README.md            the card, made from the other two
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import shutil
 import tempfile
 
 import tfflows
-from zoo import cards
+from zoo import cards, registry
 
 WEIGHTS = "model.weights.h5"
 _SHIPPED = pathlib.Path(__file__).parent / "presets"
@@ -73,14 +73,12 @@ def load_discrete(name, weights=True, seed=0):
     Raises:
       ValueError: if there is no such preset, or a file of it is missing, damaged or altered.
     """
-    from zoo import registry  # The registry lists presets; presets are built by the registry.
-
     path = folder(name)
     if not path.is_dir():
         model = registry.find(name)  # Raises with suggestions if the name is unknown.
         raise ValueError(
             f"{model.name!r} has no pretrained weights; those that have: "
-            f"{', '.join(registry.list_models(pretrained=True))}. Train it with "
+            f"{', '.join(filter(has_weights, registry.names()))}. Train it with "
             f"`python -m trainers.train --model={model.name}`."
         )
     config = read_json(path / "config.json")
@@ -108,6 +106,19 @@ def load_weights(distribution, path):
             f"(metadata.json). Received: {received}."
         )
     tfflows.FlowModel(distribution).load_weights(path / WEIGHTS)
+
+
+def update_metric(path, metric):
+    """Replaces the metric of a preset and renders its card anew.
+
+    Args:
+      path: folder of the preset.
+      metric: a dict with the entries name, value, definition, data and command.
+    """
+    path = pathlib.Path(path)
+    metadata = {**read_json(path / "metadata.json"), "metric": metric}
+    (path / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
+    (path / "README.md").write_text(cards.render(read_json(path / "config.json"), metadata))
 
 
 def save(path, distribution, model_name, arguments, metadata):

@@ -23,6 +23,7 @@ class Row:
       num_variables: number of trainable variables it must report.
       low: smallest value of its domain.
       high: largest value of its domain.
+      large: size of the inputs that still come back to full precision, on an unbounded domain.
       batch_shape: batch shape of its parameters.
     """
 
@@ -32,6 +33,7 @@ class Row:
     num_variables: int
     low: float = -3.0
     high: float = 3.0
+    large: float = 1e3
     batch_shape: tuple[int, ...] = ()
 
 
@@ -45,12 +47,19 @@ def coupling(dtype, shape, outputs, *, inputs=None, **kwargs):
     return bijectors.AffineCoupling(conv_net(dtype, inputs, outputs), shape, dtype=dtype, **kwargs)
 
 
+class Dense(tf.Module):
+    """A network that is no Keras layer: any callable will do, a `tf.Module` is tracked."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.weight = tf.Variable(np.ones([2, 4]), dtype=dtype)
+
+    def __call__(self, a):
+        return tf.tanh(tf.matmul(a, self.weight))
+
+
 def vector_coupling(dtype):
-    weight = tf.Variable(np.ones([2, 4]), dtype=dtype)
-    network = lambda a: tf.tanh(tf.matmul(a, weight))  # Any callable will do as a network ...
-    flow = bijectors.AffineCoupling(network, [4], dtype=dtype)
-    flow.weight = weight  # ... but only its Keras or tf.Module variables are found unasked.
-    return flow
+    return bijectors.AffineCoupling(Dense(dtype), [4], dtype=dtype)
 
 
 def conditional_coupling(dtype):
@@ -63,18 +72,22 @@ def conditional_coupling(dtype):
 def linear_operator(dtype, kind):
     rng = np.random.default_rng(3)
     if kind == "dense":
-        matrix = tf.Variable(rng.normal(size=[5, 5]), dtype=dtype)
+        matrix = tf.Variable(0.3 * rng.normal(size=[5, 5]), dtype=dtype)
         return tf.linalg.LinearOperatorFullMatrix(matrix)
     if kind == "toeplitz":
-        column, row = rng.normal(size=[2, 5])
+        column, row = 0.1 * rng.normal(size=[2, 5])
         row[0] = column[0]
         return tf.linalg.LinearOperatorToeplitz(
             tf.Variable(column, dtype=dtype), tf.Variable(row, dtype=dtype)
         )
     return tf.linalg.LinearOperatorKronecker(
         [
-            tf.linalg.LinearOperatorFullMatrix(tf.Variable(rng.normal(size=[2, 2]), dtype=dtype)),
-            tf.linalg.LinearOperatorFullMatrix(tf.Variable(rng.normal(size=[3, 3]), dtype=dtype)),
+            tf.linalg.LinearOperatorFullMatrix(
+                tf.Variable(0.5 * rng.normal(size=[2, 2]), dtype=dtype)
+            ),
+            tf.linalg.LinearOperatorFullMatrix(
+                tf.Variable(0.5 * rng.normal(size=[3, 3]), dtype=dtype)
+            ),
         ]
     )
 
@@ -171,11 +184,10 @@ ROWS = [
     *[
         Row(
             f"coupling_{scale}",
-            lambda d, scale=scale: coupling(
-                d, [3, 2, 3], 2 if scale is None else 4, scale=scale
-            ),
+            lambda d, scale=scale: coupling(d, [3, 2, 3], 2 if scale is None else 4, scale=scale),
             (3, 2, 3),
             6,
+            large=10.0 if scale in ("sigmoid", "exp") else 1e3,  # s underflows or overflows.
         )
         for scale in ("tanh", "sigmoid", "exp", None)
     ],
@@ -210,6 +222,7 @@ ROWS = [
         ),
         (3, 2, 2),
         2,
+        large=10.0,  # Softplus loses negative inputs far from 0.
     ),
 ]
 

@@ -174,14 +174,13 @@ def test_saved_model_computes_the_same(row, tmp_path):
     spec = tf.TensorSpec(x.shape, x.dtype)
     module.forward = tf.function(bijector.forward, input_signature=[spec])
     tf.saved_model.save(module, str(tmp_path))
-    assert_close(tf.saved_model.load(str(tmp_path)).forward(x), bijector.forward(x), 1e-6)
+    loaded = tf.saved_model.load(str(tmp_path))
+    assert_close(loaded.forward(x), bijector.forward(x), 1e-6)
 
 
 @rows
 def test_deepcopy_is_independent(row):
     bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)
-    if row.name == "coupling_vector":
-        pytest.skip("its network is a closure over the original's variable")
     before = np.array(bijector.forward(x))
     twin = copy.deepcopy(bijector)
     for variable in bijector.trainable_variables:
@@ -214,10 +213,8 @@ def test_round_trip_of_any_input(row, data):
     dtype = tf.float64
     bijector = perturbed(row, dtype)
     batch = row.batch_shape or (2,)
-    values = st.floats(row.low, row.high) if row.low == 0 else st.floats(-1e3, 1e3)
+    values = st.floats(row.low, row.high) if row.low == 0 else st.floats(-row.large, row.large)
     x = data.draw(hnp.arrays(np.float64, (*batch, *row.event_shape), elements=values))
-    if row.name == "sequential_with_tfp":
-        x = np.clip(x, -20, 20)  # Softplus loses negative inputs far from 0.
     y = tf.identity(bijector.forward(tf.constant(x)))
     assert np.all(np.isfinite(y))
     assert_close(bijector.inverse(y), x, 1e-10)

@@ -13,7 +13,7 @@ def round_trip_error(bijector, x):
     Returns:
       A `Tensor` `[...]`, in the units of `x`.
     """
-    # A copy of f(x): otherwise `inverse` may answer from memory.
-    y = tf.identity(bijector.forward(x))
+    # Copies: otherwise either direction may answer from memory.
+    y = tf.identity(bijector.forward(tf.identity(x)))
     error = tf.abs(bijector.inverse(y) - x)
     return tf.reduce_max(error, axis=list(range(-bijector.forward_min_event_ndims, 0)))

@@ -6,7 +6,7 @@ identity alone, which returns old values after `variable.assign`. This memo forg
 
 - in eager mode, when the value of any variable of the bijector has changed;
 - in a graph, when an operation that may write a variable has been added since;
-- in both, when another gradient tape is recording.
+- in both, when another gradient tape records than did then, or more than one.
 """
 
 import weakref
@@ -37,7 +37,7 @@ class EvaluationMemo:
         return self._evaluate(y, inverse=True, **kwargs)[0]
 
     def forward_attributes(self, x, **kwargs):
-        """Returns the log-det at `x`, of the inverse and under the key that `Bijector` looks for."""
+        """Returns the log-det at `x`, that of the inverse, as `Bijector` looks for it."""
         return {"ildj": -self._evaluate(x, inverse=False, **kwargs)[1]}
 
     def inverse_attributes(self, y, **kwargs):
@@ -68,17 +68,17 @@ class _EagerStore:
     def __init__(self):
         self._entries = {}
 
-    def __deepcopy__(self, memo):
-        return _EagerStore()  # Keyed by identity: a copied bijector starts afresh.
-
     def get(self, bijector, value, inverse):
         key = (id(value), inverse)
         entry = self._entries.get(key)
         if entry is None:
             return None
-        get_value, get_result, log_det, state, snapshot = entry
+        get_value, get_result, log_det, recording, snapshot = entry
         result = get_result()
-        if get_value() is not value or result is None or state != _private.recording_state(value):
+        if get_value() is not value or result is None:
+            return None
+        now = _private.Recording(value, None, [variable for _, variable in snapshot])
+        if not recording.can_stand_in(now):
             return None
         if any(not _same(old, variable) for old, variable in snapshot):
             self._entries.pop(key)
@@ -89,15 +89,18 @@ class _EagerStore:
         # Reading shares the variable's buffer, which TensorFlow copies on the next write: the
         # snapshot costs nothing unless the variables change while the output is still alive.
         snapshot = [(v.read_value(), v) for v in bijector.variables]
-        self._remember(value, weakref.ref(result), log_det, inverse, snapshot)
+        recordings = [
+            _private.Recording(v, result, [variable for _, variable in snapshot])
+            for v in (value, result)
+        ]
+        self._remember(value, weakref.ref(result), log_det, recordings[0], inverse, snapshot)
         # The output keeps its input alive, never the other way round: no cycle, no leak.
-        self._remember(result, lambda: value, -log_det, not inverse, snapshot)
+        self._remember(result, lambda: value, -log_det, recordings[1], not inverse, snapshot)
 
-    def _remember(self, value, get_result, log_det, inverse, snapshot):
+    def _remember(self, value, get_result, log_det, recording, inverse, snapshot):
         entries, key = self._entries, (id(value), inverse)
         get_value = weakref.ref(value, lambda _: entries.pop(key, None))
-        state = _private.recording_state(value)
-        entries[key] = (get_value, get_result, log_det, state, snapshot)
+        entries[key] = (get_value, get_result, log_det, recording, snapshot)
 
 
 def _same(old, variable):
@@ -130,18 +133,23 @@ class _GraphStore:
     def get(self, bijector, value, inverse):
         self._forget_after_writes()
         entry = self._entries.get((id(bijector), id(value), inverse))
-        if entry is None or entry["state"] != _private.recording_state(value):
+        if entry is None:
+            return None
+        now = _private.Recording(value, None, bijector.variables)
+        if not entry["recording"].can_stand_in(now):
             return None
         return entry["result"], entry["log_det"]
 
     def put(self, bijector, value, result, log_det, inverse):
         self._forget_after_writes()
-        self._remember(bijector, value, result, log_det, inverse)
-        self._remember(bijector, result, value, -log_det, not inverse)
+        variables = bijector.variables
+        recordings = [_private.Recording(v, result, variables) for v in (value, result)]
+        self._remember(bijector, value, result, log_det, recordings[0], inverse)
+        self._remember(bijector, result, value, -log_det, recordings[1], not inverse)
 
-    def _remember(self, bijector, value, result, log_det, inverse):
+    def _remember(self, bijector, value, result, log_det, recording, inverse):
         self._entries[id(bijector), id(value), inverse] = {
-            "state": _private.recording_state(value),
+            "recording": recording,
             "result": result,
             "log_det": log_det,
             "alive": (bijector, value),  # Held, so that no other object can take their ids.

@@ -14,7 +14,9 @@ def normal_variable(shape, stddev, seed, dtype, name):
       dtype: a floating dtype.
       name: name of the variable.
     """
-    value = tf.random.stateless_normal(shape, tfp.random.sanitize_seed(seed), dtype=dtype)
+    # TFP counts the uses of an `int` seed: its second use would give other values.
+    seed = [0, seed] if isinstance(seed, int) else tfp.random.sanitize_seed(seed)
+    value = tf.random.stateless_normal(shape, seed, dtype=dtype)
     return tf.Variable(stddev * value, name=name)
 
 

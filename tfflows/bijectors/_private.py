@@ -4,29 +4,61 @@ Each has a public stand-in that would be wrong or slower here; when an upgrade b
 the file to mend.
 """
 
+import tensorflow as tf
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
+from tensorflow.python.eager import tape
 
 # `tfb.Chain([...])` and `tfb.Invert(b)` return instances of these classes, not of their own.
 from tensorflow_probability.python.bijectors.chain import _Chain as ChainBase
 from tensorflow_probability.python.bijectors.invert import _Invert as InvertBase
 
-__all__ = ["ChainBase", "InvertBase", "recording_state"]
+__all__ = ["ChainBase", "InvertBase", "Recording"]
 
 
-def recording_state(tensor) -> tuple[bool, int]:
-    """Returns what the active gradient tapes would record for `tensor`.
+class Recording:
+    """What the open gradient tapes recorded of one evaluation.
 
     A value that was computed before a tape was opened is not on that tape, so a remembered
-    evaluation may only be used while this state is the same as when it was made.
+    evaluation may only be used if the tapes that would record it now are those that did.
 
     Args:
-      tensor: a `tf.Tensor`.
-
-    Returns:
-      A pair: whether any tape is open, and TensorFlow's count of the derivatives (0, 1 or 2 for
-      "more") that the open tapes could take with respect to `tensor`.
+      value: what the evaluation is remembered for.
+      output: what it computed, or `None` to ask what would be recorded of one made now.
+      variables: the variables that it read.
     """
-    return (
-        not pywrap_tfe.TFE_Py_TapeSetIsEmpty(),
-        pywrap_tfe.TFE_Py_TapeSetPossibleGradientTypes([tensor]),
-    )
+
+    def __init__(self, value, output, variables):
+        self._open = not pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+        self._probe = None
+        if self._open:
+            read = _read(variables)
+            self._watched = [_derivatives([value]), _derivatives(read)]
+            self._tapes = _derivatives([value, *read])
+            if output is not None and self._tapes:
+                # Depends on the output, has no elements, and nobody else can watch it: its tapes
+                # are those that are open now, for as long as they are.
+                self._probe = tf.reshape(output, [-1])[:0]
+
+    def can_stand_in(self, now) -> bool:
+        """Returns whether an evaluation made `now` would be recorded by the same tapes."""
+        if not self._open or not now._open:
+            return self._open == now._open
+        if self._watched != now._watched or now._tapes > 1:
+            return False  # TensorFlow does not tell which of several tapes.
+        return now._tapes == 0 or _derivatives([self._probe]) == 1
+
+
+def _derivatives(tensors):
+    """Returns how many tapes watch the tensors: 0, 1, or 2 for more or a persistent one."""
+    return pywrap_tfe.TFE_Py_TapeSetPossibleGradientTypes(tensors)
+
+
+def _read(variables):
+    """Marks variables as read, as an evaluation would; returns the tensors tapes know them by."""
+    if tf.distribute.in_cross_replica_context():
+        local = tf.distribute.get_strategy().experimental_local_results
+        variables = [part for variable in variables for part in local(variable)]
+    for variable in variables:
+        if variable.trainable:
+            tape.variable_accessed(variable)
+    return [variable.handle for variable in variables]

@@ -89,7 +89,7 @@ class ActNorm(FlowBijector):
         self._log_scale.assign(-tf.math.log(tf.sqrt(variance) + epsilon))
 
     def _over_event(self, parameter):
-        """Reshapes `[..., C]` to `[..., 1, 1, C]`, so that batch dimensions meet batch dimensions."""
+        """Reshapes `[..., C]` to `[..., 1, 1, C]`, so that batch meets batch dimensions."""
         parameter = tf.convert_to_tensor(parameter)
         ones = [1] * (self.forward_min_event_ndims - 1)
         return tf.reshape(parameter, [*parameter.shape[:-1], *ones, parameter.shape[-1]])

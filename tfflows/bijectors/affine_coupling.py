@@ -179,8 +179,7 @@ def _checkerboard(shape, reverse):
     """Returns `[H, W, 1]` with 1 where row + column is even (odd if `reverse`)."""
     if len(shape) != 3:
         raise ValueError(
-            'split="checkerboard" needs events [H, W, C]. ' f"Received: event_shape={shape}."
+            f'split="checkerboard" needs events [H, W, C]. Received: event_shape={shape}.'
         )
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     return ((rows + columns + reverse) % 2 == 0).astype(np.float32)[..., None]
-

@@ -33,7 +33,7 @@ class ConvExponential(FlowBijector):
     **Cost.** A 3x3 kernel of norm 0.95 in float32 takes 9 convolutions.
 
     Args:
-      kernel: `[kh, kw, C, C]`, `kh` and `kw` odd, as in `tf.nn.conv2d`: the last axis is the output.
+      kernel: `[kh, kw, C, C]`, `kh` and `kw` odd; as in `tf.nn.conv2d` the last axis is the output.
       max_norm: the largest operator norm, a Python `float`, or `None`.
       padding: `"zero"`, or `"periodic"`: the image is a torus and the layer commutes with its
         shifts.
@@ -99,8 +99,7 @@ class ConvExponential(FlowBijector):
         shape = self._kernel.shape
         if shape.rank != 4 or shape[-1] != shape[-2]:
             raise ValueError(
-                "`kernel` must have shape [kh, kw, C, C]. "
-                f"Received: kernel.shape={tuple(shape)}."
+                f"`kernel` must have shape [kh, kw, C, C]. Received: kernel.shape={tuple(shape)}."
             )
         if shape[0] % 2 == 0 or shape[1] % 2 == 0:
             raise ValueError(
@@ -112,7 +111,7 @@ class ConvExponential(FlowBijector):
             )
         if self._norm not in ("certified", "power_iteration"):
             raise ValueError(
-                '`norm` must be "certified" or "power_iteration". ' f"Received: norm={self._norm!r}."
+                f'`norm` must be "certified" or "power_iteration". Received: norm={self._norm!r}.'
             )
         if self._norm == "power_iteration" and (
             self._power_vector is None or self._max_norm is None
@@ -138,7 +137,7 @@ class ConvExponential(FlowBijector):
         name="conv_exponential",
         **kwargs,
     ):
-        """Returns a `ConvExponential` with a trainable kernel, `N(0, 1) / (kh kw C)` as in the paper.
+        """Returns a `ConvExponential` with a trainable kernel, `N(0, 1) / (kh kw C)` at first.
 
         Args:
           event_shape: `[H, W, C]`; height and width matter to `norm="power_iteration"` only.
@@ -214,7 +213,7 @@ class ConvExponential(FlowBijector):
         return tf.reshape(y, tf.shape(x)), -log_det if inverse else log_det
 
     def _check_wrap(self, height, width):
-        """Refuses a torus so small that a tap meets the centre again, which would change the trace."""
+        """Refuses a torus so small that a tap meets the centre again and adds to the trace."""
         kh, kw = self._kernel.shape[:2]
         if self._padding == "periodic" and (kh // 2 >= height or kw // 2 >= width):
             raise ValueError(

@@ -1,6 +1,7 @@
 """`FlowBijector`, the base class of every bijector in tfflows, and how they are evaluated."""
 
 import contextlib
+import copy
 
 import keras
 import tensorflow as tf
@@ -98,6 +99,11 @@ class FlowBijector(tfb.Bijector):
             # Keras variables are invisible to `tf.Module`; the `tf.Variable`s inside are not.
             self._network_variables = [variable.value for variable in network.variables]
         return network
+
+    def __deepcopy__(self, memo):
+        # From the parameters: a copy of the attributes would have two copies of each network's
+        # variables, one in the Keras layer and one in the list that `tf.Module` sees.
+        return type(self)(**copy.deepcopy(self.parameters, memo))
 
     # Checks, ahead of TFP's own conversions so that the message can name the class.
 
@@ -255,7 +261,7 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
 
 
 def forward_through(bijectors, x, event_ndims):
-    """Applies `forward` of each bijector in turn; returns the output and the sum of the log-dets."""
+    """Applies `forward` of each bijector in turn; returns the output and the summed log-det."""
     total = tf.zeros([], x.dtype)
     for bijector in bijectors:
         next_ndims = bijector.forward_event_ndims(event_ndims)
@@ -265,7 +271,7 @@ def forward_through(bijectors, x, event_ndims):
 
 
 def inverse_through(bijectors, y, event_ndims):
-    """Applies `inverse` of each bijector in turn; returns the result and the sum of the log-dets."""
+    """Applies `inverse` of each bijector in turn; returns the result and the summed log-det."""
     total = tf.zeros([], y.dtype)
     for bijector in bijectors:
         next_ndims = bijector.inverse_event_ndims(event_ndims)

@@ -141,7 +141,9 @@ class InvertibleConv1x1(FlowBijector):
         if parameterization == "qr":
             gaussian.assign(tf.zeros_like(gaussian))
             arguments["weight"] = gaussian
-        return cls(parameterization=parameterization, event_ndims=event_ndims, name=name, **arguments)
+        return cls(
+            parameterization=parameterization, event_ndims=event_ndims, name=name, **arguments
+        )
 
     def _orthogonal(self):
         """Returns `H_1 ... H_n = I - V^T T^-1 V` with `T = triu(V V^T, 1) + diag(V V^T) / 2`.

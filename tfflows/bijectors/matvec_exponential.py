@@ -22,7 +22,8 @@ class MatvecExponential(FlowBijector):
     be invertible.
 
     The series is cut where the rest is below `tolerance |y|_2` for every `M` with
-    `|M|_2 <= norm_bound`; for a bound above 1, `exp(M / s)` is applied `s = ceil(norm_bound)` times.
+    `|M|_2 <= norm_bound`; for a bound above 1, `exp(M / s)` is applied `s = ceil(norm_bound)`
+    times.
 
     Args:
       operator: square `tf.linalg.LinearOperator` of shape `[..., N, N]`; events are `[..., N]`.
@@ -52,6 +53,12 @@ class MatvecExponential(FlowBijector):
     Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
     """
 
+    # `tf.Module` takes an operator for a composite tensor, which one's own need not be. Its
+    # variables are listed instead.
+    _TF_MODULE_IGNORED_PROPERTIES = FlowBijector._TF_MODULE_IGNORED_PROPERTIES.union(
+        ("_operator", "_parameters")
+    )
+
     def __init__(
         self,
         operator,
@@ -68,6 +75,7 @@ class MatvecExponential(FlowBijector):
         if norm_bound is None:
             operator_norm_bound(operator)  # Raises here, not at the first use.
         self._operator = operator
+        self._operator_variables = operator.variables
         self._norm_bound = norm_bound
         self._tolerance = tolerance
         super().__init__(
@@ -100,7 +108,7 @@ class MatvecExponential(FlowBijector):
     def _apply(self, x, sign):
         steps = self._steps()
         terms = exponential.num_terms(1.0, self.dtype, self._tolerance)
-        scale = tf.cast(sign / steps, self.dtype)
+        scale = sign / tf.cast(steps, self.dtype)
 
         def step(v):
             return exponential.exponential_action(

@@ -133,7 +133,7 @@ class MultiScale(FlowBijector):
 def _flatten(part):
     shape = tf.concat([tf.shape(part)[:-3], [-1]], axis=0)
     flat = tf.reshape(part, shape)
-    return tf.ensure_shape(flat, part.shape[:-3] + [part.shape[-3:].num_elements()])
+    return tf.ensure_shape(flat, [*part.shape[:-3], part.shape[-3:].num_elements()])
 
 
 def _latent_shapes(levels, shape, fractions):

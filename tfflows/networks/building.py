@@ -13,9 +13,35 @@ def build_network(network, input_shape, context_shape=None):
       input_shape: shape of `x` without the batch dimension.
       context_shape: the same for the context; `None` if there is none.
     """
-    arguments = [s for s in (input_shape, context_shape) if s is not None]
-    network(*[tf.zeros([1, *shape]) for shape in arguments])
+    shapes = [list(s) for s in (input_shape, context_shape) if s is not None]
+    network(*[tf.zeros([1, *shape]) for shape in shapes])
+    network._build_shapes = shapes
     return network
+
+
+class Conditioner(keras.layers.Layer):
+    """Base of the networks: a layer that Keras can save, from the arguments of its constructor.
+
+    Args:
+      arguments: what `get_config` adds to that of Keras.
+      **kwargs: arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, arguments, **kwargs):
+        super().__init__(**kwargs)
+        self._arguments = dict(arguments)
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), **self._arguments}
+
+    def get_build_config(self):
+        """Returns the shapes of the arguments that the layer was built with."""
+        return {"shapes": self._build_shapes} if self.built else None
+
+    def build_from_config(self, config):
+        """Builds the layer for the shapes of `get_build_config`."""
+        build_network(self, *config["shapes"])
 
 
 class SeededConvs:

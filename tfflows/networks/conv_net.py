@@ -2,10 +2,11 @@
 
 import keras
 
-from tfflows.networks.building import SeededConvs, join_context
+from tfflows.networks.building import Conditioner, SeededConvs, join_context
 
 
-class ConvNet(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="tfflows")
+class ConvNet(Conditioner):
     """3x3 - ReLU - 1x1 - ReLU - 3x3, Kingma and Dhariwal (2018), appendix B, without actnorm.
 
     Args:
@@ -16,7 +17,7 @@ class ConvNet(keras.layers.Layer):
     """
 
     def __init__(self, num_outputs, width=512, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__({"num_outputs": num_outputs, "width": width, "seed": seed}, **kwargs)
         conv = SeededConvs(seed, self.dtype_policy)
         self.layers = [
             conv(width, 3, activation="relu"),

@@ -2,10 +2,11 @@
 
 import keras
 
-from tfflows.networks.building import SeededConvs, join_context
+from tfflows.networks.building import Conditioner, SeededConvs, join_context
 
 
-class DenseNet(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="tfflows")
+class DenseNet(Conditioner):
     """A densely connected block inside a residual connection, as in Hoogeboom et al. (2020).
 
         h = conv1x1(x)                                       width channels
@@ -23,7 +24,10 @@ class DenseNet(keras.layers.Layer):
     """
 
     def __init__(self, num_outputs, width=64, depth=8, growth=64, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(
+            dict(num_outputs=num_outputs, width=width, depth=depth, growth=growth, seed=seed),
+            **kwargs,
+        )
         conv = SeededConvs(seed, self.dtype_policy)
         self.first = conv(width, 1)
         channels = [width + growth * i for i in range(depth)]

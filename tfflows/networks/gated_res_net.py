@@ -2,10 +2,11 @@
 
 import keras
 
-from tfflows.networks.building import SeededConvs, join_context
+from tfflows.networks.building import Conditioner, SeededConvs, join_context
 
 
-class GatedResNet(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="tfflows")
+class GatedResNet(Conditioner):
     """Residual network whose blocks decide by a gate how much they add.
 
         h = conv3x3(x)
@@ -21,7 +22,9 @@ class GatedResNet(keras.layers.Layer):
     """
 
     def __init__(self, num_outputs, width=64, num_blocks=1, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(
+            dict(num_outputs=num_outputs, width=width, num_blocks=num_blocks, seed=seed), **kwargs
+        )
         conv = SeededConvs(seed, self.dtype_policy)
         self.first = conv(width, 3)
         self.blocks = [(conv(width, 3, "relu"), conv(2 * width, 1)) for _ in range(num_blocks)]

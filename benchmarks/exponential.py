@@ -1,0 +1,309 @@
+"""Speed of the convolution exponential against PyTorch and against the dense matrix exponential.
+
+python -m benchmarks.exponential [--output=results.json] [--quick]
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmarks import measuring
+
+KERNEL_SIZE = 3
+LARGEST_DENSE = 4096
+OPERATIONS = ("forward", "forward + backward", "inverse")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A shape of the input, `[batch, size, size, channels]`."""
+
+    channels: int
+    size: int
+    batch: int
+
+    def __str__(self):
+        return f"C={self.channels} {self.size}x{self.size} batch {self.batch}"
+
+    @property
+    def dimension(self) -> int:
+        """Number of entries of an event."""
+        return self.size**2 * self.channels
+
+    @property
+    def convolution_flop(self) -> int:
+        """Floating-point operations of one convolution of the batch, borders counted in full."""
+        return 2 * KERNEL_SIZE**2 * self.channels * self.dimension * self.batch
+
+
+CASES = (
+    Case(channels=12, size=16, batch=32),
+    Case(channels=12, size=16, batch=256),
+    Case(channels=24, size=8, batch=32),
+    Case(channels=24, size=8, batch=256),
+    Case(channels=48, size=16, batch=32),
+)
+QUICK_CASES = (CASES[2], CASES[4])
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Attributes:
+      rounds: turns of each contestant.
+      seconds: length of a turn.
+      matmul_size: rows of the matrices whose product measures the machine's peak.
+    """
+
+    rounds: int
+    seconds: float
+    matmul_size: int
+
+
+FULL = Effort(rounds=7, seconds=0.25, matmul_size=2048)
+QUICK = Effort(rounds=2, seconds=0.02, matmul_size=512)
+
+
+class TorchWorker:
+    """The process that runs `benchmarks.exponential_torch`.
+
+    Args:
+      python: the interpreter, of an environment with PyTorch and NumPy.
+    """
+
+    def __init__(self, python: str):
+        self._process = subprocess.Popen(
+            [python, "-m", "benchmarks.exponential_torch"],
+            cwd=pathlib.Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.environment = self._answer()
+        if "error" in self.environment:
+            raise SystemExit(
+                f"{python} has no PyTorch. Install it with `pip install -r requirements-bench.txt`"
+                ", or give --torch_python=PATH, a Python that has PyTorch and NumPy."
+            )
+
+    def ask(self, **request) -> dict:
+        """Sends a request and returns the answer; see `benchmarks.exponential_torch`."""
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict:
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("The PyTorch process ended; its error is above.")
+        return json.loads(line)
+
+    def close(self):
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def open_worker(python: str) -> Iterator[TorchWorker]:
+    """Yields a `TorchWorker` and ends its process."""
+    worker = TorchWorker(python)
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def max_relative_error(values, expected) -> float:
+    """Returns the largest `max |a - b| / max |b|`; values beyond those expected do not count."""
+    pairs = zip(map(np.asarray, values), expected, strict=False)
+    return max(float(np.max(np.abs(a - b)) / np.max(np.abs(b))) for a, b in pairs)
+
+
+class Match:
+    """The contestants of a case: those of TensorFlow here, those of PyTorch in the worker.
+
+    Args:
+      case: a `Case`.
+      effort: an `Effort`.
+      backend: the module `benchmarks.exponential_tensorflow`.
+      worker: a `TorchWorker`.
+    """
+
+    def __init__(self, case, effort, backend, worker):
+        self.case, self._effort, self._backend, self._worker = case, effort, backend, worker
+        self.arrays = backend.make_arrays(case.channels, case.size, case.batch)
+        self.expected = backend.reference(**self.arrays)
+        self._tensorflow = backend.contestants(**self.arrays)
+        self._matmul = backend.matmul(effort.matmul_size)
+        self._errors = self._tensorflow_errors() | self._torch_errors()
+
+    def _tensorflow_errors(self):
+        """Returns (contestant, operation) -> error against the reference."""
+        errors = {}
+        for (name, operation), run in self._tensorflow.items():
+            # The layer's last gradient is another one, through the norm bound; the tests check it.
+            expected = self.expected[operation][: 2 if "layer" in name else 3]
+            errors[name, operation] = max_relative_error(run(), expected)
+        return errors
+
+    def _torch_errors(self):
+        """Has the worker prepare the case; returns errors as above."""
+        with tempfile.TemporaryDirectory() as folder:
+            inputs, outputs = (str(pathlib.Path(folder, f"{n}.npz")) for n in ("case", "outputs"))
+            np.savez(inputs, **self.arrays)
+            self._worker.ask(
+                prepare=inputs,
+                outputs=outputs,
+                terms=self._backend.TERMS,
+                matmul_size=self._effort.matmul_size,
+            )
+            values = {}
+            with np.load(outputs) as archive:
+                for key, value in archive.items():
+                    layout, operation, _ = key.split("|")
+                    values.setdefault((layout, operation), []).append(value)
+        return {
+            (f"torch {layout}", operation): max_relative_error(value, self.expected[operation])
+            for (layout, operation), value in values.items()
+        }
+
+    def run(self, operation: str) -> list[dict]:
+        """Measures an operation; returns a row for each contestant."""
+        names = [name for name, found in self._errors if found == operation]
+        turns = {name: self._turn(name, operation) for name in names}
+        turns["matmul"] = measuring.turn(self._matmul, self._effort.seconds)
+        turns["torch matmul"] = self._turn("torch ", "matmul")
+        seconds = measuring.in_rounds(turns, self._effort.rounds)
+        matmul_flop = 2 * self._effort.matmul_size**3
+        peak = matmul_flop / np.minimum(seconds["matmul"], seconds["torch matmul"]) / 1e9
+        best = min((n for n in names if n.startswith("torch")), key=lambda n: np.median(seconds[n]))
+        return [self._row(name, operation, seconds[name], seconds[best], peak) for name in names]
+
+    def _turn(self, name, operation):
+        """Returns the function of `measuring.in_rounds` for a contestant."""
+        if not name.startswith("torch "):
+            return measuring.turn(self._tensorflow[name, operation], self._effort.seconds)
+        key = [name.removeprefix("torch "), operation]
+        return lambda: self._worker.ask(time=key, seconds=self._effort.seconds)["seconds"]
+
+    def _row(self, name, operation, seconds, torch_seconds, peak):
+        """Returns the figures of a contestant; those of the layer without its floating-point rate.
+
+        The layer's norm bound and log-det are floating-point operations too, which are not counted.
+        """
+        flop = None if "layer" in name else self._convolutions(name, operation)
+        if flop is not None:
+            flop *= self.case.convolution_flop / 1e9
+        rate = None if flop is None else flop / seconds
+        return {
+            "case": str(self.case),
+            "operation": operation,
+            "contestant": name,
+            "ms": 1e3 * measuring.median(seconds),
+            "times torch": measuring.paired_ratio(torch_seconds, seconds),
+            "GFLOP": flop,
+            "GFLOP/s": None if rate is None else measuring.median(rate),
+            "% of peak": None if rate is None else measuring.paired_ratio(100 * rate, peak),
+            "peak GFLOP/s": measuring.median(peak),
+            "max rel. error": self._errors[name, operation],
+        }
+
+    def _convolutions(self, name, operation):
+        """Returns how many convolutions a contestant needs, gradients of convolutions included."""
+        terms = self._backend.TERMS
+        if operation != "forward + backward":
+            return terms
+        return 2 * terms + (terms if name.startswith("torch") else self._backend.node_pairs())
+
+    def run_dense(self) -> list[dict]:
+        """Measures one call of the dense matrix exponential; returns a row for each contestant."""
+        if self.case.dimension > LARGEST_DENSE:
+            return [self._dense_row("-", None, None, f"skipped: N too large, over {LARGEST_DENSE}")]
+        rows = []
+        found = self._backend.dense_contestants(self.arrays["x"], self.arrays["kernel"])
+        for name, run in found.items():
+            start = time.perf_counter()
+            y = run()
+            seconds = time.perf_counter() - start
+            error = max_relative_error([y], self.expected["forward"])
+            rows.append(self._dense_row(name, seconds, error, ""))
+        return rows
+
+    def _dense_row(self, name, seconds, error, note):
+        return {
+            "case": str(self.case),
+            "N": self.case.dimension,
+            "contestant": name,
+            "seconds": seconds,
+            "max rel. error": error,
+            "note": note,
+        }
+
+
+def run_cases(cases, effort, backend, worker) -> tuple[list[dict], list[dict]]:
+    """Measures all cases, printing a table after each; returns the rows, and those of `run_dense`.
+
+    The dense matrix depends on the shape of an event only: it is measured at the smallest batch.
+    """
+    rows, dense = [], []
+    smallest = min(case.batch for case in cases)
+    for case in cases:
+        match = Match(case, effort, backend, worker)
+        found = [row for operation in OPERATIONS for row in match.run(operation)]
+        measuring.print_table(found)
+        rows += found
+        if case.batch == smallest:
+            found = match.run_dense()
+            measuring.print_table(found)
+            dense += found
+    return rows, dense
+
+
+def parse_flags() -> argparse.Namespace:
+    """Returns the flags of the command line."""
+    parser = measuring.flag_parser(__doc__.splitlines()[0])
+    parser.add_argument(
+        "--torch_python",
+        default=sys.executable,
+        help="Python of an environment with PyTorch and NumPy (default: this one)",
+    )
+    return parser.parse_args()
+
+
+def main():
+    """Measures, prints the tables, writes the JSON."""
+    flags = parse_flags()
+    measuring.set_up_tensorflow(flags.onednn)
+    effort = QUICK if flags.quick else FULL
+    with open_worker(flags.torch_python) as worker:
+        # Imports TensorFlow, which reads its settings once.
+        backend = importlib.import_module("benchmarks.exponential_tensorflow")
+        backend.configure()
+        environment = measuring.environment(["tensorflow", "numpy", "scipy"]) | worker.environment
+        settings = {
+            "max_norm": backend.MAX_NORM,
+            "terms": backend.TERMS,
+            "filter gradients a backward pass": backend.node_pairs(),
+            **dataclasses.asdict(effort),
+        }
+        measuring.print_values(environment | settings)
+        cases = QUICK_CASES if flags.quick else CASES
+        rows, dense = run_cases(cases, effort, backend, worker)
+    results = {"environment": environment, "settings": settings, "results": rows, "dense": dense}
+    measuring.write_results(flags.output, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The contestants of `benchmarks.exponential` that run in TensorFlow, and the reference.
+
+To be imported after `measuring.set_up_tensorflow`.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+import tensorflow as tf
+
+from benchmarks import measuring
+from tfflows import bijectors
+from tfflows.bijectors import exponential
+from tfflows.bijectors.operator_norm import conv_norm_bound
+
+MAX_NORM = 0.95
+TERMS = exponential.num_terms(MAX_NORM, tf.float32)
+_REFERENCE_TERMS = 20  # 0.95^21 / 21! is 7e-21.
+
+Contestants = dict[tuple[str, str], Callable[[], list]]
+
+
+def configure():
+    """Gives TensorFlow the threads that PyTorch has; before the first operation."""
+    tf.config.threading.set_intra_op_parallelism_threads(measuring.num_threads())
+    tf.config.threading.set_inter_op_parallelism_threads(measuring.num_threads())
+
+
+def node_pairs() -> int:
+    """Returns how many convolutions the filter gradient of the layer amounts to."""
+    return exponential._gradient_weights(TERMS, tf.float32)[0].shape[0]
+
+
+def make_arrays(channels: int, size: int, batch: int) -> dict[str, np.ndarray]:
+    """Returns random images `x`, gradients `g`, and a 3x3 `kernel` of bound `MAX_NORM`."""
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal([3, 3, channels, channels], np.float32)
+    kernel *= MAX_NORM / conv_norm_bound(kernel).numpy()
+    x, g = rng.standard_normal([2, batch, size, size, channels], np.float32)
+    return {"x": x, "g": g, "kernel": kernel}
+
+
+def contestants(x: np.ndarray, g: np.ndarray, kernel: np.ndarray) -> Contestants:
+    """Returns series and layer, in graph mode and with XLA, as functions of no arguments.
+
+    They return output and gradients alike: what is not returned, a graph does not compute.
+    """
+    # The bound of the layer's kernel is twice `MAX_NORM`, so that the layer scales it to `kernel`.
+    layer = bijectors.ConvExponential(tf.Variable(2 * kernel), max_norm=MAX_NORM)
+    x, g, kernel = tf.constant(x), tf.constant(g), tf.constant(kernel)
+    found = {}
+    for mode in ("graph", "XLA"):
+        series = _series_functions(mode == "XLA")
+        whole = _layer_functions(layer, mode == "XLA")
+        for operation, arguments in [
+            ("forward", (x, kernel)),
+            ("forward + backward", (x, kernel, g)),
+            ("inverse", (x, kernel)),
+        ]:
+            found[f"TF {mode}", operation] = _bind(series[operation], arguments)
+            arguments = [v for v in arguments if v is not kernel]
+            found[f"TF {mode}, layer", operation] = _bind(whole[operation], arguments)
+    return found
+
+
+def _bind(function, arguments):
+    return lambda: function(*arguments)
+
+
+def _series_functions(jit: bool) -> dict[str, Callable]:
+    """Returns the operations of `conv_exponential` as compiled functions."""
+
+    def series(x, kernel, inverse=False):
+        return exponential.conv_exponential(x, kernel, inverse=inverse, terms=TERMS)
+
+    def both(x, kernel, g):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = series(x, kernel)
+        return [y, *tape.gradient(y, [x, kernel], g)]
+
+    return _compiled(
+        {
+            "forward": lambda x, kernel: [series(x, kernel)],
+            "forward + backward": both,
+            "inverse": lambda x, kernel: [series(x, kernel, inverse=True)],
+        },
+        jit,
+    )
+
+
+def _layer_functions(layer: bijectors.ConvExponential, jit: bool) -> dict[str, Callable]:
+    """Returns the operations of `ConvExponential`, with its norm bound and log-det."""
+    variables = layer.trainable_variables
+
+    def both(x, g):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y, log_det = bijectors.forward_and_log_det(layer, x)
+        gradients = tape.gradient([y, log_det], [x, *variables], [g, tf.ones([])])
+        return [y, *gradients, log_det]
+
+    return _compiled(
+        {
+            "forward": lambda x: bijectors.forward_and_log_det(layer, x),
+            "forward + backward": both,
+            "inverse": lambda y: bijectors.inverse_and_log_det(layer, y),
+        },
+        jit,
+    )
+
+
+def _compiled(functions: dict[str, Callable], jit: bool) -> dict[str, Callable]:
+    return {
+        name: tf.function(function, autograph=False, jit_compile=jit)
+        for name, function in functions.items()
+    }
+
+
+def matmul(size: int) -> Callable[[], object]:
+    """Returns a function that multiplies two square matrices."""
+    a, b = tf.unstack(tf.random.normal([2, size, size]))
+    function = tf.function(tf.matmul, autograph=False)
+    return lambda: function(a, b)
+
+
+def reference(x: np.ndarray, g: np.ndarray, kernel: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """Returns what each operation should compute: the series with autodiff, in float64."""
+    x, g, kernel = (tf.constant(v, tf.float64) for v in (x, g, kernel))
+
+    def series(kernel):
+        return exponential.exponential_action(
+            lambda v: tf.nn.conv2d(v, kernel, 1, "SAME"), x, _REFERENCE_TERMS
+        )
+
+    with tf.GradientTape() as tape:
+        tape.watch([x, kernel])
+        y = series(kernel)
+    gradients = [v.numpy() for v in tape.gradient(y, [x, kernel], g)]
+    return {
+        "forward": [y.numpy()],
+        "forward + backward": [y.numpy(), *gradients],
+        "inverse": [series(-kernel).numpy()],
+    }
+
+
+def dense_matrix(kernel: np.ndarray, size: int) -> np.ndarray:
+    """Returns `M^T`, `[N, N]`, `N = size^2 C`: flat images are to be multiplied from the left."""
+    dimension = size * size * kernel.shape[-1]
+    images = tf.reshape(tf.eye(dimension), [dimension, size, size, -1])
+    return tf.reshape(tf.nn.conv2d(images, kernel, 1, "SAME"), [dimension, -1]).numpy()
+
+
+def dense_contestants(x: np.ndarray, kernel: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+    """Returns functions that exponentiate the dense matrix in float32 and apply it to `x`."""
+    matrix = dense_matrix(kernel, x.shape[1])
+    flat, tensor = x.reshape(len(x), -1), tf.constant(matrix)
+    return {
+        "scipy.linalg.expm": lambda: (flat @ scipy.linalg.expm(matrix)).reshape(x.shape),
+        "tf.linalg.expm": lambda: (flat @ tf.linalg.expm(tensor).numpy()).reshape(x.shape),
+    }

@@ -1,0 +1,151 @@
+"""What the benchmarks share: flags, timing in rounds, the machine, tables and JSON.
+
+Imports neither TensorFlow nor PyTorch: `--onednn` has to be known before the first, and the process
+that runs the second has no TensorFlow.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+
+def flag_parser(description: str) -> argparse.ArgumentParser:
+    """Returns a parser of the flags that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=pathlib.Path, help="JSON file for the results")
+    parser.add_argument(
+        "--quick", action="store_true", help="a short run, to see that all works; no figures to use"
+    )
+    parser.add_argument(
+        "--onednn",
+        choices=["0", "1"],
+        default="1",
+        help="TF_ENABLE_ONEDNN_OPTS of this run, whatever the environment says (default: 1)",
+    )
+    return parser
+
+
+def set_up_tensorflow(onednn: str):
+    """Sets what has to be set before TensorFlow is imported."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = onednn
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def num_threads() -> int:
+    """Returns the number of threads of every contestant: all cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def burst(function: Callable[[], object], seconds: float) -> float:
+    """Returns the median seconds of a call, over at least 3 calls after one that does not count.
+
+    Args:
+      function: what to time.
+      seconds: how long to go on.
+    """
+    function()
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def turn(function: Callable[[], object], seconds: float) -> Callable[[], float]:
+    """Returns a contestant of `in_rounds`: a `burst` of a function."""
+    return lambda: burst(function, seconds)
+
+
+def in_rounds(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
+    """Lets contestants run in turn, A B C A B C ..., so that drift of the machine hits all.
+
+    Args:
+      contestants: functions that run one `burst` and return its seconds.
+      rounds: how often each has its turn.
+
+    Returns:
+      Seconds `[rounds]` of each. Ratios are to be taken within a round.
+    """
+    turns = [{name: run() for name, run in contestants.items()} for _ in range(rounds)]
+    return {name: np.array([turn[name] for turn in turns]) for name in contestants}
+
+
+def median(values: np.ndarray) -> float:
+    """Returns the median over the rounds."""
+    return float(np.median(values))
+
+
+def paired_ratio(numerator: np.ndarray, denominator: np.ndarray) -> float:
+    """Returns the median over the rounds of the ratio within a round."""
+    return median(numerator / denominator)
+
+
+def environment(packages: Sequence[str]) -> dict[str, object]:
+    """Returns what the results depend on: the machine, the versions, the settings.
+
+    Args:
+      packages: names of the distributions whose versions matter.
+    """
+    return {
+        "cpu": _cpu_model(),
+        "threads": num_threads(),
+        "platform": platform.platform(),
+        "TF_ENABLE_ONEDNN_OPTS": os.environ["TF_ENABLE_ONEDNN_OPTS"],
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+    }
+
+
+def _cpu_model() -> str:
+    """Returns the model of the processor, with its speed where Linux tells."""
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def print_values(values: Mapping[str, object]):
+    """Prints names and values, one line each."""
+    print("\n".join(f"{name}: {value}" for name, value in values.items()) + "\n", flush=True)
+
+
+def print_table(rows: Sequence[Mapping[str, object]]):
+    """Prints rows under the names of their columns; numbers to the right, three digits.
+
+    Args:
+      rows: dictionaries with the same keys.
+    """
+    lines = [list(rows[0])] + [[_cell(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = [not isinstance(value, str) for value in rows[0].values()]
+    for line in lines:
+        cells = zip(line, widths, right, strict=True)
+        print("  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in cells).rstrip())
+    print(flush=True)
+
+
+def _cell(value: object) -> str:
+    """Returns a value as a table shows it."""
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    if value and abs(value) < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.{max(0, 2 - int(np.floor(np.log10(abs(value)))) if value else 0)}f}"
+
+
+def write_results(path: pathlib.Path | None, results: Mapping[str, object]):
+    """Writes the results as JSON, if a path is given."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=2) + "\n")
+        print(f"Written: {path}")

@@ -1,0 +1,83 @@
+"""What `import zoo` offers: list, describe and create models by name or path."""
+
+import dataclasses
+import fnmatch
+import os
+
+import keras
+
+from zoo import presets, registry
+
+
+def list_models(pattern="*", pretrained=False):
+    """Returns the names of the models.
+
+    Args:
+      pattern: shell wildcards, such as `"convexp_glow.*"`.
+      pretrained: whether to list only models with weights.
+    """
+    names = fnmatch.filter(registry.names(), pattern)
+    return [n for n in names if not pretrained or presets.has_weights(n)]
+
+
+def describe(name):
+    """Returns what is known of a model as text: its card if it is pretrained.
+
+    Args:
+      name: a name, or the path of a preset.
+    """
+    if presets.has_weights(name):
+        return presets.read_card(name)
+    model = registry.find(name)
+    lines = [f"# {model.name}", "", model.summary, "", f"Paper: {model.paper}", ""]
+    lines += [f"- {key}: {value}" for key, value in model.arguments.items()]
+    recipe = dataclasses.asdict(model.recipe)
+    lines += ["", "Trained by default with:", *[f"- {k}: {v}" for k, v in recipe.items()]]
+    return "\n".join([*lines, "", "No pretrained weights."])
+
+
+def create(name, pretrained=False, discrete=False, seed=0, **overrides):
+    """Returns a model by name.
+
+    Args:
+      name: a name of `list_models()`; or the path of a preset, a folder that `trainers.train` or
+        `zoo.save` wrote.
+      pretrained: whether to load its weights. Works offline for the weights in the package.
+      discrete: `False` for the density over real images with values in `[0, num_levels]`; `True`
+        for the distribution over integer images, which adds the dequantisation that the model was
+        trained with.
+      seed: seed of the initial weights.
+      **overrides: arguments of the architecture to change; not with `pretrained`.
+
+    Returns:
+      A `tfd.TransformedDistribution`, or a `tfflows.distributions.Dequantized` of one.
+
+    Raises:
+      ValueError: if the name is unknown, has no weights, or its files are damaged.
+
+    #### Example
+
+    ```python
+    import zoo
+
+    model = zoo.create("convexp_glow.digits", pretrained=True)
+    images = model.sample(4, seed=1)  # [4, 8, 8, 1], values in [0, 17]
+    log_prob = model.log_prob(images)  # nats
+    ```
+    """
+    if pretrained and overrides:
+        raise ValueError(
+            "`overrides` change the architecture and can't go with `pretrained=True`. "
+            f"Received: {sorted(overrides)}."
+        )
+    if pretrained or os.path.isdir(name):
+        model = presets.load_discrete(name, weights=pretrained, seed=seed)
+    else:
+        model = registry.find(name).build(seed=seed, **overrides)
+    return model if discrete else model.distribution
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+def build(name, seed=0, **overrides):
+    """Returns the `Dequantized` distribution of a name: what a `.keras` file stores of a model."""
+    return create(name, discrete=True, seed=seed, **overrides)
