@@ -51,6 +51,7 @@ def make_graphs(name: str) -> tuple[dict[str, Callable[[], object]], int]:
     images = _random_images(entry, size)
     model = _compiled_model(entry.build(), entry.recipe)
     model.initialize(images)
+    _perturb(model.trainable_weights)
     networks, mixing = find_parts(model.distribution, images)
     rest = _compiled_model(without_networks_and_mixing(model.distribution), entry.recipe)
     graphs = {
@@ -68,8 +69,18 @@ def _random_images(entry, count):
     return tf.constant(np.random.default_rng(0).integers(entry.num_levels, size=shape), tf.uint8)
 
 
+def _perturb(variables):
+    """Adds noise to weights: last layers start at zero, and so would all gradients before them."""
+    for i, variable in enumerate(variables):
+        variable.assign_add(tf.random.stateless_normal(variable.shape, [0, i], stddev=0.01))
+
+
 def _compiled_model(distribution, recipe):
-    """Returns the `FlowModel` as `trainers.train` makes it."""
+    """Returns the `FlowModel` as `trainers.train` makes it, but for a learning rate of 0.
+
+    The two models share variables, and hundreds of steps on one batch of noise would diverge.
+    """
+    recipe = dataclasses.replace(recipe, learning_rate=0.0)
     model = tfflows.FlowModel(distribution)
     model.compile(schedules.make_optimizer(recipe, steps_per_pass=1000))
     model.optimizer.build(model.trainable_weights)

@@ -279,8 +279,12 @@ class FlowModel(keras.Model):
         seed = self._step_seed(self.optimizer.iterations.value)
         loss, gradients = self._loss_and_gradients(x, seed)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:  # Keras sums the gradients of the replicas.
-            gradients = [g / replicas for g in gradients]
+        if replicas > 1:
+            # Keras clips the gradient of each replica and then adds them up. Clipping must see that
+            # of the global batch, and what Keras then gets must be within its limits already.
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+            gradients = [g / replicas for g in self.optimizer._clip_gradients(gradients)]
         if self.check_finite:
             with tf.control_dependencies([self._assert_finite(loss, gradients, x, seed)]):
                 gradients = [tf.identity(g) for g in gradients]

@@ -12,6 +12,7 @@ from absl import flags
 
 FLAGS = flags.FLAGS
 CONFIG = "config.json"
+PIXELS_A_SHARD = 8192  # With fewer, a step is mostly the starting of operations.
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-datasets", "numpy")
 
 flags.DEFINE_string(
@@ -46,8 +47,9 @@ flags.DEFINE_integer("cpu_devices", 1, "Number of logical CPU devices, each a re
 flags.DEFINE_integer(
     "shards",
     None,
-    "Parts of a batch that a step evaluates side by side. Default: on CPU one a core, each on one "
-    "thread, which is faster than sharing every small convolution among the cores; else 1.",
+    "Parts of a batch that a step evaluates side by side, each on one thread. Default: on CPU one "
+    "a core if the images are large enough, which is faster than sharing every small convolution "
+    "among the cores; else 1.",
 )
 flags.DEFINE_enum(
     "jit",
@@ -79,13 +81,15 @@ def make_strategy():
     return tf.distribute.get_strategy()
 
 
-def set_shards(batch_size):
+def set_shards(batch_size, image_shape):
     """Returns the number of shards of a step and sets the threads for it; call it first of all."""
+    pixels = batch_size * image_shape[0] * image_shape[1]
     cores = len(os.sched_getaffinity(0))
     on_cpu = not tf.config.list_physical_devices("GPU") and FLAGS.strategy != "mirrored"
     shards = FLAGS.shards
     if shards is None:
-        shards = max(d for d in range(1, cores + 1) if batch_size % d == 0) if on_cpu else 1
+        most = min(cores, max(1, pixels // PIXELS_A_SHARD)) if on_cpu else 1
+        shards = max(d for d in range(1, most + 1) if batch_size % d == 0)
     if batch_size % shards:
         raise ValueError(
             "`--shards` must divide the batch size. "

@@ -179,7 +179,7 @@ def make_callbacks(workdir, model, backup, recipe, interval):
 def train(entry):
     """Runs the training of `entry`, a `zoo.Model`."""
     recipe = resolve(default_recipe(entry))
-    shards = settings.set_shards(recipe.batch_size)
+    shards = settings.set_shards(recipe.batch_size, entry.image_shape)
     strategy = settings.make_strategy()
     known = open_data(entry, recipe)
     recipe = resolve(recipe, known.num_examples)

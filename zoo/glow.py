@@ -84,15 +84,15 @@ def image_flow(levels, image_shape, num_levels, dequantizer=None):
 
 
 _DIGITS_RECIPE = Recipe(
-    dataset="digits", batch_size=64, steps=3000, learning_rate=3e-3, beta_2=0.99, clip=50.0
+    dataset="digits", batch_size=128, steps=400, learning_rate=5e-3, beta_2=0.99, clip=50.0
 )
 _DIGITS = {
     "image_shape": (8, 8, 1),
     "num_levels": 17,
     "steps": (4, 4),
-    "widths": (48, 48),
+    "widths": (32, 32),
     "network": "conv_net",
-    "exponentials": None,
+    "exponentials": 1,
 }
 _MNIST_RECIPE = Recipe(
     dataset="mnist", batch_size=64, steps=10_000, learning_rate=2e-3, beta_2=0.99, clip=50.0

@@ -1,6 +1,5 @@
 """FlowModel: training, saving, averaging, two devices, and what is not finite."""
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -17,21 +16,21 @@ tfd = tfp.distributions
 SHAPE = [2, 2, 2]
 
 
-def flow(norm="certified", seed=1):
-    """ActNorm, a convolution exponential and a coupling, for images of eight numbers."""
+def flow(norm=None, seed=1):
+    """ActNorm, a coupling and maybe a convolution exponential, for images of eight numbers."""
     network = networks.build_network(networks.ConvNet(2, width=4, seed=seed), [2, 2, 1])
-    return bijectors.Sequential(
-        [
-            bijectors.ActNorm.trainable(2, name="norm"),
-            bijectors.ConvExponential.trainable(SHAPE, norm=norm, seed=seed, name="exponential"),
-            bijectors.AffineCoupling(network, SHAPE, name="coupling"),
-        ],
-        name="flow",
-    )
+    layers = [
+        bijectors.ActNorm.trainable(2, name="norm"),
+        bijectors.InvertibleConv1x1.trainable(2, seed=seed, name="mixing"),
+        bijectors.AffineCoupling(network, SHAPE, name="coupling"),
+    ]
+    if norm:
+        layers.append(bijectors.ConvExponential.trainable(SHAPE, norm=norm, seed=seed))
+    return bijectors.Sequential(layers, name="flow")
 
 
 @keras.saving.register_keras_serializable(package="tests")
-def density(seed=1, norm="certified"):
+def density(seed=1, norm=None):
     """A distribution without noise of its own."""
     base = distributions.trainable_normal(SHAPE)
     return tfd.TransformedDistribution(base, tfb.Invert(flow(norm, seed)), name="density")
@@ -51,7 +50,7 @@ def sgd(rate=0.01):
 
 
 def weights(model):
-    return [np.array(v) for v in model.weights]
+    return [v.numpy() for v in model.weights]
 
 
 def assert_same(first, second):
@@ -91,9 +90,9 @@ def test_units():
 
 def test_count_params_and_variables_are_those_of_the_distribution():
     model = FlowModel(density(norm="power_iteration"))
-    # Base 2 + 2, ActNorm 2 + 2, kernel 3 3 2 2, ConvNet (9 + 1) 4, (4 + 1) 4 and (36 + 1) 2.
+    # Base 2 + 2, ActNorm 2 + 2, weight 2 2, kernel 3 3 2 2; ConvNet (9 + 1) 4, (4 + 1) 4, (36 + 1) 2.
     network = 9 * 4 + 4 + 4 * 4 + 4 + 36 * 2 + 2
-    assert model.count_params() == 4 + 4 + 36 + network
+    assert model.count_params() == 4 + 4 + 4 + 36 + network
     assert {v.ref() for v in model.trainable_weights} == {
         v.ref() for v in model.distribution.trainable_variables
     }
@@ -182,7 +181,7 @@ def test_training_moves_the_power_iteration():
     model = FlowModel(density(norm="power_iteration"))
     model.compile(sgd())
     (vector,) = model.non_trainable_weights
-    before = np.array(vector)
+    before = vector.numpy()
     model.fit(data(), batch_size=32, verbose=0)
     assert np.any(np.abs(vector - before) > 1e-3)
     np.testing.assert_allclose(np.linalg.norm(vector), 1.0, rtol=1e-5)
@@ -191,9 +190,9 @@ def test_training_moves_the_power_iteration():
 # Two devices.
 
 
-def fit_on(strategy, power_iteration=False):
+def fit_on(strategy):
     with strategy.scope():
-        model = FlowModel(density(norm="power_iteration" if power_iteration else "certified"))
+        model = FlowModel(density(norm="power_iteration"))
         model.compile(keras.optimizers.Adam(0.01, global_clipnorm=1.0))
     batches = tf.data.Dataset.from_tensor_slices(data(40)).batch(8)  # The global batch.
     losses = []
@@ -201,7 +200,7 @@ def fit_on(strategy, power_iteration=False):
         on_epoch_end=lambda epoch, logs: losses.append(logs["bits_per_dim"])
     )
     model.fit(batches.repeat(), epochs=5, steps_per_epoch=1, verbose=0, callbacks=[record])
-    return losses, [np.array(tf.convert_to_tensor(v)) for v in model.weights]
+    return losses, [tf.convert_to_tensor(v).numpy() for v in model.weights]
 
 
 def test_two_devices_give_the_loss_of_one():
@@ -294,7 +293,6 @@ def test_truncated_weights_are_refused(tmp_path):
     with pytest.raises((OSError, ValueError, KeyError)):
         model.load_weights(path)
     assert_same(weights(model), before)
-    assert not h5py.is_hdf5(tmp_path / "no_such_file")
 
 
 # Not finite.
@@ -306,7 +304,6 @@ def fails(model, x, match):
     with pytest.raises(NonFiniteError, match=match):
         model.fit(x, batch_size=len(x), verbose=0)
     assert_same(weights(model), before)
-    assert int(model.optimizer.iterations) == 0
 
 
 @pytest.fixture

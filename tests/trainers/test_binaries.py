@@ -1,0 +1,235 @@
+"""The binaries: a run that stops goes on exactly, it leaves its files, and wrong flags say so."""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import app
+from absl.testing import flagsaver
+
+import zoo
+from tfflows.variables import named_variables
+from trainers import callbacks, evaluate, train
+from zoo import glow, registry
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = {
+    "image_shape": (8, 8, 1),
+    "num_levels": 17,
+    "steps": (1, 1),
+    "widths": (4, 4),
+    "network": "conv_net",
+    "exponentials": 0,
+    "mixing": "conv1x1",
+}
+RECIPE = zoo.Recipe(dataset="digits", batch_size=16, steps=4, warmup_steps=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """A model that trains in a moment."""
+    for name in ("tiny.digits", "tiny.other"):
+        zoo.register(name, recipe=RECIPE, summary="A test.", paper="None.", **TINY)(glow.glow)
+    yield
+    for name in ("tiny.digits", "tiny.other"):
+        registry._MODELS.pop(name)
+
+
+def run(main=train.main, **values):
+    """Runs a binary with flags, which are then as they were."""
+    with flagsaver.flagsaver(shards=1, **values):
+        main(["binary"])
+
+
+class KilledError(Exception):
+    """Stands for a signal."""
+
+
+@contextlib.contextmanager
+def killed_at_epoch(epoch):
+    """Ends training when an epoch begins."""
+
+    def fail(self, number, logs=None):
+        if number == epoch:
+            raise KilledError
+        original(self, number, logs)
+
+    original = callbacks.Throughput.on_epoch_begin
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(callbacks.Throughput, "on_epoch_begin", fail)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run of four steps."""
+    workdir = tmp_path_factory.mktemp("run") / "digits"
+    run(model="tiny.digits", workdir=str(workdir), report_every=2)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """The folder of a run that was killed after two steps, and went on."""
+    workdir = tmp_path_factory.mktemp("resumed") / "digits"
+    with killed_at_epoch(1):
+        run(model="tiny.digits", workdir=str(workdir), report_every=2)
+    assert not (workdir / "preset").exists()
+    assert [line["step"] for line in callbacks.read_lines(workdir / "metrics.jsonl")] == [2]
+    run(workdir=str(workdir), resume=True, report_every=2)
+    return workdir
+
+
+def trained_weights(workdir):
+    model = zoo.create(str(workdir / "preset"), pretrained=True)
+    return {name: v.numpy() for name, v in named_variables(model).items()}
+
+
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(finished, resumed):
+    whole, parts = trained_weights(finished), trained_weights(resumed)
+    assert list(whole) == list(parts)
+    for name, value in whole.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+    lines = [callbacks.read_lines(w / "metrics.jsonl") for w in (finished, resumed)]
+    for line, other in zip(*lines, strict=True):
+        assert line["step"] == other["step"]
+        for key in ("bits_per_dim", "val_bits_per_dim"):
+            assert other[key] == pytest.approx(line[key], rel=1e-6)
+
+
+def test_training_moved_the_weights(finished):
+    initial = zoo.create("tiny.digits", seed=0)
+    for name, value in named_variables(initial).items():
+        if "kernel" in name:
+            assert np.any(trained_weights(finished)[name] != value.numpy())
+
+
+def test_a_run_leaves_its_files(finished):
+    files = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+    expected = {"config.json", "metrics.jsonl", "metrics.csv", "training_curve.png"}
+    expected |= {"samples/step_0000002.png", "samples/step_0000004.png"}
+    expected |= {f"preset/{f}" for f in ("config.json", "metadata.json", "README.md")}
+    assert expected <= files
+    assert any(f.startswith("tensorboard/") for f in files)
+    lines = [json.loads(text) for text in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    for line in lines:
+        assert 0 < line["bits_per_dim"] < 20
+        assert line["images_per_second"] > 0
+    table = (finished / "metrics.csv").read_text().splitlines()
+    assert len(table) == 3
+    assert "bits_per_dim" in table[0]
+    config = json.loads((finished / "config.json").read_text())
+    assert config["model"] == "tiny.digits"
+    assert config["recipe"]["steps"] == 4
+    assert config["versions"]["tensorflow"] == tf.__version__
+    assert (finished / "training_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_resuming_a_finished_run_does_no_more_steps(finished):
+    before = trained_weights(finished)
+    run(workdir=str(finished), resume=True, report_every=2)
+    for name, value in trained_weights(finished).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_evaluate_scores_a_run(finished, capsys):
+    run(evaluate.main, workdir=str(finished), split="test[:50]", num_samples=2)
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["model"] == "tiny.digits"
+    assert metrics["data"] == "digits, test[:50], 50 images"
+    assert "2 sample(s)" in metrics["definition"]
+    assert 0 < metrics["bits_per_dim"] < 20
+    assert 0 < metrics["standard_error"] < 1
+    assert metrics["round_trip_error"] < 0.01
+    assert f"{metrics['bits_per_dim']:.4f}" in capsys.readouterr().out
+
+
+def test_sample_draws_a_picture(finished):
+    # A process of its own: the binaries share names of flags.
+    code = (
+        "import sys, zoo; from absl import app; from zoo import glow; from trainers import sample\n"
+        f"zoo.register('tiny.digits', recipe=None, summary='', paper='', **{TINY!r})(glow.glow)\n"
+        "app.run(sample.main)"
+    )
+    arguments = [f"--workdir={finished}", "--count=9", "--temperature=0.7"]
+    command = [sys.executable, "-c", code, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "9 samples at temperature 0.7" in done.stdout
+    assert (finished / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+# Wrong flags. None leaves anything behind.
+
+
+def refused(tmp_path, match, error=ValueError, **values):
+    workdir = tmp_path / "new"
+    with pytest.raises(error, match=match):
+        run(**{"model": "tiny.digits", "workdir": str(workdir), **values})
+    assert not workdir.exists()
+
+
+def test_unknown_model_suggests_names(tmp_path):
+    refused(tmp_path, r"nearest are .*glow\.digits(.|\n)*'glow\.digit'", model="glow.digit")
+
+
+def test_model_and_workdir_must_be_given(tmp_path):
+    refused(tmp_path, "--model must be given", app.UsageError, model=None)
+    refused(tmp_path, "--workdir must be given", app.UsageError, workdir=None)
+
+
+def test_resume_without_a_run(tmp_path):
+    refused(tmp_path, r"no run to resume: .*config\.json does not exist", resume=True)
+
+
+def test_report_interval_must_divide_the_steps(tmp_path):
+    refused(tmp_path, "`--report_every` must divide .* 4 steps", report_every=3)
+
+
+def test_data_of_another_shape(tmp_path):
+    path = tmp_path / "images.npz"
+    np.savez(path, train=np.zeros([20, 4, 4, 3], np.uint8))
+    match = r"takes images \[8, 8, 1\] with 17 values\. Received: .*images \[4, 4, 3\], 256 values"
+    refused(tmp_path, match, dataset=str(path))
+
+
+def test_missing_data(tmp_path):
+    missing = tmp_path / "missing.npz"
+    refused(tmp_path, "must be a .npz file; there is none", FileNotFoundError, dataset=str(missing))
+    match = r"`cifar10` must be prepared before a run(.|\n)*tfds\.load"
+    refused(tmp_path, match, FileNotFoundError, dataset="cifar10", data_dir=str(tmp_path))
+    refused(tmp_path, "Did you mean .*cifar10", dataset="cifar11")
+
+
+def test_workdir_that_is_not_empty(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="`--workdir` is not empty: give --resume"):
+        run(model="tiny.digits", workdir=str(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_workdir_of_another_model(finished):
+    before = (finished / "config.json").read_text()
+    with pytest.raises(ValueError, match=r"run of another model: its model is 'tiny\.digits'"):
+        run(model="tiny.other", workdir=str(finished), resume=True)
+    with pytest.raises(ValueError, match=r"its seed is 0\. Received: 5"):
+        run(model="tiny.digits", workdir=str(finished), resume=True, seed=5)
+    assert (finished / "config.json").read_text() == before
+
+
+def test_evaluate_needs_a_finished_run(tmp_path):
+    with pytest.raises(ValueError, match="must be the folder of a run"):
+        run(evaluate.main, workdir=str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="has not finished: go on with"):
+        run(evaluate.main, workdir=str(tmp_path))
+    with pytest.raises(app.UsageError, match="Either --workdir or --model"):
+        run(evaluate.main)
