@@ -90,7 +90,7 @@ def test_units():
 
 def test_count_params_and_variables_are_those_of_the_distribution():
     model = FlowModel(density(norm="power_iteration"))
-    # Base 2 + 2, ActNorm 2 + 2, weight 2 2, kernel 3 3 2 2; ConvNet (9 + 1) 4, (4 + 1) 4, (36 + 1) 2.
+    # Base 2 + 2, ActNorm 2 + 2, weight 2 2, kernel 3 3 2 2; the ConvNet below with its biases.
     network = 9 * 4 + 4 + 4 * 4 + 4 + 36 * 2 + 2
     assert model.count_params() == 4 + 4 + 4 + 36 + network
     assert {v.ref() for v in model.trainable_weights} == {

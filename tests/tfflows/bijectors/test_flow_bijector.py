@@ -1,4 +1,4 @@
-"""FlowBijector: one evaluation for output and log-det, never a stale value, context, composition."""
+"""FlowBijector: one evaluation for output and log-det, no stale value, context, composition."""
 
 import gc
 import weakref
