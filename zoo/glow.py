@@ -216,17 +216,21 @@ def glow(
     return image_flow(levels, image_shape, num_levels)
 
 
+# 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.
+_MIXING_RECIPE = Recipe(
+    dataset="cifar10",
+    batch_size=256,
+    steps=156_000,
+    optimizer="adamax",
+    learning_rate=1e-3,
+    warmup_steps=1560,
+    decay=0.995,
+)
+
+
 @register(
     "convexp_glow.cifar10",
-    recipe=Recipe(
-        dataset="cifar10",
-        batch_size=256,
-        steps=156_000,
-        optimizer="adamax",
-        learning_rate=1e-3,
-        warmup_steps=1560,
-        decay=0.995,
-    ),
+    recipe=_MIXING_RECIPE,
     summary="The model of the mixing experiment at full size, with variational dequantisation.",
     paper=CONVEXP,
     image_shape=(32, 32, 3),
@@ -237,15 +241,7 @@ def glow(
 )
 @register(
     "glow.cifar10",
-    recipe=Recipe(
-        dataset="cifar10",
-        batch_size=256,
-        steps=156_000,
-        optimizer="adamax",
-        learning_rate=1e-3,
-        warmup_steps=1560,
-        decay=0.995,
-    ),
+    recipe=_MIXING_RECIPE,
     summary="The 1x1 baseline of the mixing experiment at full size.",
     paper=CONVEXP,
     image_shape=(32, 32, 3),
