@@ -225,6 +225,7 @@ _MIXING_RECIPE = Recipe(
     learning_rate=1e-3,
     warmup_steps=1560,
     decay=0.995,
+    clip=None,
 )
 
 
