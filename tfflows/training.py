@@ -6,15 +6,12 @@ import tensorflow_probability as tfp
 
 from tfflows import bijectors
 from tfflows.analysis.bits import bits_per_dim
-from tfflows.analysis.layers import first_non_finite
+from tfflows.bijectors._private import clip_gradients
 from tfflows.distributions.dequantized import Dequantized
+from tfflows.non_finite import NonFiniteError, diagnose_non_finite
 from tfflows.variables import named_variables
 
 tfd = tfp.distributions
-
-
-class NonFiniteError(ArithmeticError):
-    """The loss or a gradient was not finite; the message names the first place where."""
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
@@ -284,11 +281,11 @@ class FlowModel(keras.Model):
             # of the global batch, and what Keras then gets must be within its limits already.
             context = tf.distribute.get_replica_context()
             gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-            gradients = [g / replicas for g in self.optimizer._clip_gradients(gradients)]
-        if self.check_finite:
-            with tf.control_dependencies([self._assert_finite(loss, gradients, x, seed)]):
-                gradients = [tf.identity(g) for g in gradients]
-        self.optimizer.apply(gradients, self.trainable_weights)
+            gradients = [g / replicas for g in clip_gradients(self.optimizer, gradients)]
+        checks = [self._assert_finite(loss, gradients, x, seed)] if self.check_finite else []
+        with tf.control_dependencies(checks):
+            gradients = [tf.identity(g) for g in gradients]
+            self.optimizer.apply(gradients, self.trainable_weights)
         for module in self.distribution.submodules:
             if hasattr(module, "update_norm"):
                 module.update_norm()
@@ -335,40 +332,3 @@ class FlowModel(keras.Model):
             start = message.index("NonFiniteError") + len("NonFiniteError: ")
             text = message[start:].split("Traceback")[0].split("\n\n")[0]
             raise NonFiniteError(text) from None
-
-
-def diagnose_non_finite(model, x, seed):
-    """Returns a sentence that says where the first non-finite value of a step appears.
-
-    Args:
-      model: a `FlowModel`.
-      x: the batch of the step.
-      seed: the seed of the step.
-    """
-    distribution = model.distribution
-    v = tf.cast(x, tf.float32) if x.dtype.is_integer else x
-    if not bool(tf.reduce_all(tf.math.is_finite(v))):
-        return "The data are not finite: a batch contains NaN or infinity."
-    if isinstance(distribution, Dequantized):
-        v, log_q = distribution.dequantize(x, seed)
-        if not bool(tf.reduce_all(tf.math.is_finite(log_q))):
-            return "The dequantizer's log q(u | x) is not finite."
-        distribution = distribution.distribution
-    if isinstance(getattr(distribution, "bijector", None), tfp.bijectors.Bijector):
-        record = first_non_finite(tfp.bijectors.Invert(distribution.bijector), v)
-        if record is not None:
-            return (
-                f"The first layer that is not finite is {record.name!r} "
-                f"({type(record.bijector).__name__}): its output or log-det is NaN or infinite, "
-                "its input is finite. A smaller learning rate, warm-up or gradient clipping "
-                "usually helps."
-            )
-    with tf.GradientTape() as tape:
-        loss = -tf.reduce_mean(model._log_prob(x, seed))
-    if not bool(tf.math.is_finite(loss)):
-        return "The base distribution's log-probability is not finite; all layers are."
-    names = named_variables(model.distribution)
-    for name, gradient in zip(names, tape.gradient(loss, list(names.values())), strict=True):
-        if gradient is not None and not bool(tf.reduce_all(tf.math.is_finite(gradient))):
-            return f"The loss is finite; the gradient of {name!r} is not."
-    return "The gradients are finite one by one; their norm overflows."

@@ -33,7 +33,10 @@ TEST_DATA = {
         ["BUILD", "MODULE.bazel", "pyproject.toml", "requirements*.txt"]
         + [f"{folder}/**/*.py" for folder in FOLDERS]
     ),
-    "tests/test_docs.py": ["README.md", "docs/**/*.md"],
+    "tests/test_docs.py": (
+        ["README.md", "docs/**/*.md"]
+        + [f"{folder}/**/*.py" for folder in ("tfflows", "trainers", "zoo")]
+    ),
     "tests/tfflows/test_compat.py": ["requirements.txt"],
 }
 HEADER = '''\

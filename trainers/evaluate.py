@@ -63,18 +63,12 @@ def round_trip(distribution, x, seed):
 def main(argv):
     """Loads the model, scores it and writes the result."""
     del argv
-    if bool(FLAGS.workdir) == bool(FLAGS.model):
-        raise app.UsageError("Either --workdir or --model must be given.")
-    settings.make_strategy()
-    if FLAGS.workdir:
-        workdir, config = settings.required_workdir()
-        name, dataset = str(workdir / "preset"), config["recipe"]["dataset"]
-        output = workdir / "metrics.json"
-    else:
-        name, dataset, output = FLAGS.model, None, pathlib.Path("metrics.json")
+    name, workdir, config = settings.required_preset()
+    output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "metrics.json")
     distribution = zoo.create(name, pretrained=True, discrete=True)
     entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
-    dataset = FLAGS.dataset or dataset or entry.recipe.dataset
+    trained_on = config["recipe"]["dataset"] if config else entry.recipe.dataset
+    dataset = FLAGS.dataset or trained_on
     images = data.load(
         dataset, FLAGS.split, batch_size=FLAGS.batch_size or 200, data_dir=FLAGS.data_dir
     )
@@ -94,8 +88,8 @@ def main(argv):
         "command": shlex.join(["python", "-m", "trainers.evaluate", *sys.argv[1:]]),
         "versions": settings.versions(),
     }
-    settings.write_json(FLAGS.output or output, metrics)
-    if FLAGS.workdir and FLAGS.split == "test":
+    settings.write_json(output, metrics)
+    if workdir and FLAGS.split == "test":
         metric = {key: metrics[key] for key in ("definition", "data", "command")}
         metric |= {"name": "test bits/dim", "value": metrics["bits_per_dim"]}
         presets.update_metric(workdir / "preset", metric)
@@ -103,7 +97,7 @@ def main(argv):
     print(f"  bits/dim          {metrics['bits_per_dim']:.4f} +- {metrics['standard_error']:.4f}")
     print(f"  defined as        {metrics['definition']}")
     print(f"  round-trip error  {error:.2e} of {distribution.num_levels} values")
-    print(f"  written to        {FLAGS.output or output}")
+    print(f"  written to        {output}")
 
 
 if __name__ == "__main__":

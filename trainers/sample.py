@@ -21,19 +21,12 @@ flags.DEFINE_float("temperature", 1.0, "Factor on the standard deviation of the 
 def main(argv):
     """Loads the model and draws."""
     del argv
-    if bool(FLAGS.workdir) == bool(FLAGS.model):
-        raise app.UsageError("Either --workdir or --model must be given.")
-    settings.make_strategy()
-    if FLAGS.workdir:
-        workdir, _ = settings.required_workdir()
-        name, output = str(workdir / "preset"), workdir / "samples.png"
-    else:
-        name, output = FLAGS.model, pathlib.Path("samples.png")
+    name, workdir, _ = settings.required_preset()
     distribution = zoo.create(name, pretrained=True, discrete=True)
     model = with_temperature(distribution.distribution, FLAGS.temperature)
     draw = tf.function(lambda: model.sample(FLAGS.count, seed=[FLAGS.seed, 1]))
     images = distribution.to_integers(draw())
-    output = pathlib.Path(FLAGS.output or output)
+    output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "samples.png")
     pictures.save_grid(output, images, distribution.num_levels)
     print(f"{FLAGS.count} samples at temperature {FLAGS.temperature}: {output}")
 

@@ -8,7 +8,7 @@ import platform
 
 import keras
 import tensorflow as tf
-from absl import flags
+from absl import app, flags
 
 FLAGS = flags.FLAGS
 CONFIG = "config.json"
@@ -131,6 +131,21 @@ def write_json(path, content):
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)
+
+
+def required_preset():
+    """Returns the preset that `--workdir` or `--model` names, and the folder and configuration.
+
+    Returns:
+      The name or path of a preset, the work directory or `None`, its configuration or `None`.
+    """
+    if bool(FLAGS.workdir) == bool(FLAGS.model):
+        raise app.UsageError("Either --workdir or --model must be given.")
+    make_strategy()
+    if FLAGS.model:
+        return FLAGS.model, None, None
+    workdir, config = required_workdir()
+    return str(workdir / "preset"), workdir, config
 
 
 def required_workdir():

@@ -44,6 +44,15 @@ def test_uniform_noise_of_256_levels_has_8_bits_per_dim(shape):
     np.testing.assert_allclose(bits, np.full(5, 8.0), rtol=1e-6)
 
 
+def test_an_integer_seed_gives_the_same_noise_at_every_call():
+    model = distributions.Dequantized(normals(), num_levels=16)
+    x = integers()
+    np.testing.assert_array_equal(model.log_prob(x, seed=1), model.log_prob(x, seed=1))
+    np.testing.assert_array_equal(*(model.dequantize(x, seed=2)[0] for _ in range(2)))
+    assert np.any(model.log_prob(x, seed=1) != model.log_prob(x, seed=2))
+    assert np.any(model.log_prob(x) != model.log_prob(x))
+
+
 def test_bits_per_dim_of_a_known_probability():
     assert analysis.bits_per_dim(-3072 * math.log(256), 3072) == pytest.approx(8.0)
     np.testing.assert_allclose(analysis.bits_per_dim(np.log([0.5, 0.25]), 1), [1.0, 2.0])

@@ -299,11 +299,12 @@ def test_truncated_weights_are_refused(tmp_path):
 
 
 def fails(model, x, match):
-    """Checks that `fit` stops with the message and leaves the weights alone."""
-    before = weights(model)
+    """Checks that `fit` stops with the message and leaves weights and step count alone."""
+    before, steps = weights(model), int(model.optimizer.iterations)
     with pytest.raises(NonFiniteError, match=match):
         model.fit(x, batch_size=len(x), verbose=0)
     assert_same(weights(model), before)
+    assert int(model.optimizer.iterations) == steps
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn import datasets
 
-from trainers import data
+from trainers import batching, data
 
 RNG = np.random.default_rng(0)
 
@@ -43,7 +43,7 @@ def folder(tmp_path):
 @pytest.fixture
 def streaming(monkeypatch):
     """Holds nothing in memory."""
-    monkeypatch.setattr(data, "HELD_BYTES", 0)
+    monkeypatch.setattr(batching, "HELD_BYTES", 0)
 
 
 class TrainersTestPictures(tfds.core.GeneratorBasedBuilder):

@@ -1,4 +1,4 @@
-"""What the `trainable` constructors share: seeded initial values."""
+"""Parameters and seeds as the constructors take them."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -14,10 +14,14 @@ def normal_variable(shape, stddev, seed, dtype, name):
       dtype: a floating dtype.
       name: name of the variable.
     """
-    # TFP counts the uses of an `int` seed: its second use would give other values.
-    seed = [0, seed] if isinstance(seed, int) else tfp.random.sanitize_seed(seed)
-    value = tf.random.stateless_normal(shape, seed, dtype=dtype)
+    value = tf.random.stateless_normal(shape, stateless_seed(seed), dtype=dtype)
     return tf.Variable(stddev * value, name=name)
+
+
+def stateless_seed(seed):
+    """Returns a stateless seed: the same at every call for an `int`, a fresh one for `None`."""
+    # TFP counts the uses of an `int` seed: its second use would give other values.
+    return [0, seed] if isinstance(seed, int) else tfp.random.sanitize_seed(seed)
 
 
 def as_parameter(value, dtype=None):

@@ -12,7 +12,12 @@ from tensorflow.python.eager import tape
 from tensorflow_probability.python.bijectors.chain import _Chain as ChainBase
 from tensorflow_probability.python.bijectors.invert import _Invert as InvertBase
 
-__all__ = ["ChainBase", "InvertBase", "Recording"]
+__all__ = ["ChainBase", "InvertBase", "Recording", "clip_gradients"]
+
+
+def clip_gradients(optimizer, gradients):
+    """Returns the gradients as a Keras optimizer would clip them before it applies them."""
+    return optimizer._clip_gradients(gradients)
 
 
 class Recording:

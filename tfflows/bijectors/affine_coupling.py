@@ -72,25 +72,9 @@ class AffineCoupling(FlowBijector):
     ):
         parameters = dict(locals())
         self._shape = tf.TensorShape(event_shape).as_list()
-        self._mask = None
-        if split == "checkerboard":
-            self._mask = _checkerboard(self._shape, reverse)
-        elif split != "channel":
-            raise ValueError(
-                f'`split` must be "channel" or "checkerboard". Received: split={split!r}.'
-            )
-        channels = self._shape[-1]
-        self._split_size = channels // 2 if split_size is None else split_size
-        if split == "channel" and not 0 < self._split_size < channels:
-            raise ValueError(
-                "`split_size` must leave a channel on both sides. "
-                f"Received: split_size={self._split_size}, event_shape={self._shape}."
-            )
-        if scale is not None and not callable(scale) and scale not in LOG_SCALES:
-            raise ValueError(
-                f"`scale` must be None, a callable or one of {sorted(LOG_SCALES)}. "
-                f"Received: scale={scale!r}."
-            )
+        self._split_size = self._shape[-1] // 2 if split_size is None else split_size
+        self._validate(split, scale)
+        self._mask = _checkerboard(self._shape, reverse) if split == "checkerboard" else None
         self._reverse = reverse
         self._log_scale = LOG_SCALES.get(scale, scale)
         self._conditional = conditional
@@ -106,6 +90,22 @@ class AffineCoupling(FlowBijector):
             parameters=parameters,
             name=name,
         )
+
+    def _validate(self, split, scale):
+        if split not in ("channel", "checkerboard"):
+            raise ValueError(
+                f'`split` must be "channel" or "checkerboard". Received: split={split!r}.'
+            )
+        if split == "channel" and not 0 < self._split_size < self._shape[-1]:
+            raise ValueError(
+                "`split_size` must leave a channel on both sides. "
+                f"Received: split_size={self._split_size}, event_shape={self._shape}."
+            )
+        if scale is not None and not callable(scale) and scale not in LOG_SCALES:
+            raise ValueError(
+                f"`scale` must be None, a callable or one of {sorted(LOG_SCALES)}. "
+                f"Received: scale={scale!r}."
+            )
 
     @property
     def network(self):

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.bijectors._parameters import stateless_seed
 from tfflows.conditioning import condition
 
 tfd = tfp.distributions
@@ -86,16 +87,15 @@ class Dequantized(tfd.Distribution):
 
         Args:
           x: integer images, `[..., *event]`.
-          seed: Python `int` or a stateless seed.
+          seed: Python `int` or a stateless seed, which give the same noise at every call; `None`
+            for fresh noise.
         """
         x = tf.cast(x, self._continuous.dtype)
         if self._dequantizer is None:
-            u = tf.random.stateless_uniform(
-                tf.shape(x), tfp.random.sanitize_seed(seed), dtype=x.dtype
-            )
+            u = tf.random.stateless_uniform(tf.shape(x), stateless_seed(seed), dtype=x.dtype)
             return x + u, tf.zeros([], x.dtype)
         noise = self._dequantizer(x)
-        u, log_q = noise.experimental_sample_and_log_prob(seed=seed)
+        u, log_q = noise.experimental_sample_and_log_prob(seed=stateless_seed(seed))
         return x + u, log_q
 
     def _log_prob(self, x, seed=None):
@@ -119,7 +119,7 @@ class Dequantized(tfd.Distribution):
             raise ValueError(
                 f"`num_samples` must be at least 1. Received: num_samples={num_samples}."
             )
-        seed = tfp.random.sanitize_seed(seed)
+        seed = tf.convert_to_tensor(stateless_seed(seed))
         total = self._log_prob(x, seed)
         _, total = tf.while_loop(
             lambda k, _: k < num_samples,

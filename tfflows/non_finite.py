@@ -1,0 +1,49 @@
+"""Where the first value of a training step that is not finite appears."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfflows.analysis.layers import first_non_finite
+from tfflows.distributions.dequantized import Dequantized
+from tfflows.variables import named_variables
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or a gradient was not finite; the message names the first place where."""
+
+
+def diagnose_non_finite(model, x, seed):
+    """Returns a sentence that says where the first non-finite value of a step appears.
+
+    Args:
+      model: a `FlowModel`.
+      x: the batch of the step.
+      seed: the seed of the step.
+    """
+    distribution = model.distribution
+    v = tf.cast(x, tf.float32) if x.dtype.is_integer else x
+    if not bool(tf.reduce_all(tf.math.is_finite(v))):
+        return "The data are not finite: a batch contains NaN or infinity."
+    if isinstance(distribution, Dequantized):
+        v, log_q = distribution.dequantize(x, seed)
+        if not bool(tf.reduce_all(tf.math.is_finite(log_q))):
+            return "The dequantizer's log q(u | x) is not finite."
+        distribution = distribution.distribution
+    if isinstance(getattr(distribution, "bijector", None), tfp.bijectors.Bijector):
+        record = first_non_finite(tfp.bijectors.Invert(distribution.bijector), v)
+        if record is not None:
+            return (
+                f"The first layer that is not finite is {record.name!r} "
+                f"({type(record.bijector).__name__}): its output or log-det is NaN or infinite, "
+                "its input is finite. A smaller learning rate, warm-up or gradient clipping "
+                "usually helps."
+            )
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(model._log_prob(x, seed))
+    if not bool(tf.math.is_finite(loss)):
+        return "The base distribution's log-probability is not finite; all layers are."
+    names = named_variables(model.distribution)
+    for name, gradient in zip(names, tape.gradient(loss, list(names.values())), strict=True):
+        if gradient is not None and not bool(tf.reduce_all(tf.math.is_finite(gradient))):
+            return f"The loss is finite; the gradient of {name!r} is not."
+    return "The gradients are finite one by one; their norm overflows."
