@@ -137,15 +137,16 @@ class Match:
     Args:
       case: a `Case`.
       effort: an `Effort`.
+      shards: parts of a batch that TensorFlow computes side by side.
       backend: the module `benchmarks.exponential_tensorflow`.
       worker: a `TorchWorker`.
     """
 
-    def __init__(self, case, effort, backend, worker):
+    def __init__(self, case, effort, shards, backend, worker):
         self.case, self._effort, self._backend, self._worker = case, effort, backend, worker
         self.arrays = backend.make_arrays(case.channels, case.size, case.batch)
         self.expected = backend.reference(**self.arrays)
-        self._tensorflow = backend.contestants(**self.arrays)
+        self._tensorflow = backend.contestants(**self.arrays, shards=shards)
         self._matmul = backend.matmul(effort.matmul_size)
         self._errors = self._tensorflow_errors() | self._torch_errors()
 
@@ -188,8 +189,7 @@ class Match:
         seconds = measuring.in_rounds(turns, self._effort.rounds)
         matmul_flop = 2 * self._effort.matmul_size**3
         peak = matmul_flop / np.minimum(seconds["matmul"], seconds["torch matmul"]) / 1e9
-        best = min((n for n in names if n.startswith("torch")), key=lambda n: np.median(seconds[n]))
-        return [self._row(name, operation, seconds[name], seconds[best], peak) for name in names]
+        return [self._row(name, operation, seconds, peak) for name in names]
 
     def _turn(self, name, operation):
         """Returns the function of `measuring.in_rounds` for a contestant."""
@@ -198,11 +198,12 @@ class Match:
         key = [name.removeprefix("torch "), operation]
         return lambda: self._worker.ask(time=key, seconds=self._effort.seconds)["seconds"]
 
-    def _row(self, name, operation, seconds, torch_seconds, peak):
+    def _row(self, name, operation, all_seconds, peak):
         """Returns the figures of a contestant; those of the layer without its floating-point rate.
 
         The layer's norm bound and log-det are floating-point operations too, which are not counted.
         """
+        seconds = all_seconds[name]
         flop = None if "layer" in name else self._convolutions(name, operation)
         if flop is not None:
             flop *= self.case.convolution_flop / 1e9
@@ -212,7 +213,10 @@ class Match:
             "operation": operation,
             "contestant": name,
             "ms": 1e3 * measuring.median(seconds),
-            "times torch": measuring.paired_ratio(torch_seconds, seconds),
+            **{
+                f"times {layout}": measuring.paired_ratio(all_seconds[f"torch {layout}"], seconds)
+                for layout in ("NCHW", "channels_last")
+            },
             "GFLOP": flop,
             "GFLOP/s": None if rate is None else measuring.median(rate),
             "% of peak": None if rate is None else measuring.paired_ratio(100 * rate, peak),
@@ -252,7 +256,7 @@ class Match:
         }
 
 
-def run_cases(cases, effort, backend, worker) -> tuple[list[dict], list[dict]]:
+def run_cases(cases, effort, shards, backend, worker) -> tuple[list[dict], list[dict]]:
     """Measures all cases, printing a table after each; returns the rows, and those of `run_dense`.
 
     The dense matrix depends on the shape of an event only: it is measured at the smallest batch.
@@ -260,7 +264,7 @@ def run_cases(cases, effort, backend, worker) -> tuple[list[dict], list[dict]]:
     rows, dense = [], []
     smallest = min(case.batch for case in cases)
     for case in cases:
-        match = Match(case, effort, backend, worker)
+        match = Match(case, effort, shards, backend, worker)
         found = [row for operation in OPERATIONS for row in match.run(operation)]
         measuring.print_table(found)
         rows += found
@@ -279,6 +283,13 @@ def parse_flags() -> argparse.Namespace:
         default=sys.executable,
         help="Python of an environment with PyTorch and NumPy (default: this one)",
     )
+    parser.add_argument(
+        "--shards",
+        type=int,
+        default=measuring.num_threads(),
+        help="parts of a batch that TensorFlow computes side by side, each on one thread (default: "
+        "one a core); 1: one part on all threads",
+    )
     return parser.parse_args()
 
 
@@ -290,17 +301,18 @@ def main():
     with open_worker(flags.torch_python) as worker:
         # Imports TensorFlow, which reads its settings once.
         backend = importlib.import_module("benchmarks.exponential_tensorflow")
-        backend.configure()
+        backend.configure(flags.shards)
         environment = measuring.environment(["tensorflow", "numpy", "scipy"]) | worker.environment
         settings = {
             "max_norm": backend.MAX_NORM,
             "terms": backend.TERMS,
+            "shards": flags.shards,
             "filter gradients a backward pass": backend.node_pairs(),
             **dataclasses.asdict(effort),
         }
         measuring.print_values(environment | settings)
         cases = QUICK_CASES if flags.quick else CASES
-        rows, dense = run_cases(cases, effort, backend, worker)
+        rows, dense = run_cases(cases, effort, flags.shards, backend, worker)
     results = {"environment": environment, "settings": settings, "results": rows, "dense": dense}
     measuring.write_results(flags.output, results)
 

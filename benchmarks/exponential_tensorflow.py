@@ -21,9 +21,9 @@ _REFERENCE_TERMS = 20  # 0.95^21 / 21! is 7e-21.
 Contestants = dict[tuple[str, str], Callable[[], list]]
 
 
-def configure():
+def configure(shards: int):
     """Gives TensorFlow the threads that PyTorch has; before the first operation."""
-    tf.config.threading.set_intra_op_parallelism_threads(measuring.num_threads())
+    tf.config.threading.set_intra_op_parallelism_threads(measuring.num_threads() // shards or 1)
     tf.config.threading.set_inter_op_parallelism_threads(measuring.num_threads())
 
 
@@ -33,34 +33,29 @@ def node_pairs() -> int:
 
 
 def make_arrays(channels: int, size: int, batch: int) -> dict[str, np.ndarray]:
-    """Returns random images `x`, gradients `g`, and a 3x3 `kernel` of bound `MAX_NORM`."""
+    """Returns random images `x` and a 3x3 `kernel` of bound `MAX_NORM`."""
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal([3, 3, channels, channels], np.float32)
     kernel *= MAX_NORM / conv_norm_bound(kernel).numpy()
-    x, g = rng.standard_normal([2, batch, size, size, channels], np.float32)
-    return {"x": x, "g": g, "kernel": kernel}
+    x = rng.standard_normal([batch, size, size, channels], np.float32)
+    return {"x": x, "kernel": kernel}
 
 
-def contestants(x: np.ndarray, g: np.ndarray, kernel: np.ndarray) -> Contestants:
+def contestants(x: np.ndarray, kernel: np.ndarray, shards: int) -> Contestants:
     """Returns series and layer, in graph mode and with XLA, as functions of no arguments.
 
-    They return output and gradients alike: what is not returned, a graph does not compute.
+    They return output and gradients alike: what is not returned, a graph does not compute. The
+    gradients are those of `|y|^2 / 2`, so that, as in training, they have to wait for the output.
     """
     # The bound of the layer's kernel is twice `MAX_NORM`, so that the layer scales it to `kernel`.
     layer = bijectors.ConvExponential(tf.Variable(2 * kernel), max_norm=MAX_NORM)
-    x, g, kernel = tf.constant(x), tf.constant(g), tf.constant(kernel)
+    x, kernel = tf.constant(x), tf.constant(kernel)
     found = {}
     for mode in ("graph", "XLA"):
-        series = _series_functions(mode == "XLA")
-        whole = _layer_functions(layer, mode == "XLA")
-        for operation, arguments in [
-            ("forward", (x, kernel)),
-            ("forward + backward", (x, kernel, g)),
-            ("inverse", (x, kernel)),
-        ]:
-            found[f"TF {mode}", operation] = _bind(series[operation], arguments)
-            arguments = [v for v in arguments if v is not kernel]
-            found[f"TF {mode}, layer", operation] = _bind(whole[operation], arguments)
+        for operation, function in _series_functions(shards, mode == "XLA").items():
+            found[f"TF {mode}", operation] = _bind(function, (x, kernel))
+        for operation, function in _layer_functions(layer, shards, mode == "XLA").items():
+            found[f"TF {mode}, layer", operation] = _bind(function, (x,))
     return found
 
 
@@ -68,44 +63,60 @@ def _bind(function, arguments):
     return lambda: function(*arguments)
 
 
-def _series_functions(jit: bool) -> dict[str, Callable]:
+def _series_functions(shards: int, jit: bool) -> dict[str, Callable]:
     """Returns the operations of `conv_exponential` as compiled functions."""
 
     def series(x, kernel, inverse=False):
-        return exponential.conv_exponential(x, kernel, inverse=inverse, terms=TERMS)
+        return [
+            exponential.conv_exponential(part, kernel, inverse=inverse, terms=TERMS)
+            for part in tf.split(x, shards)
+        ]
 
-    def both(x, kernel, g):
+    def both(x, kernel):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             y = series(x, kernel)
-        return [y, *tape.gradient(y, [x, kernel], g)]
+        return [tf.concat(y, 0), *tape.gradient(y, [x, kernel], y)]
 
     return _compiled(
         {
-            "forward": lambda x, kernel: [series(x, kernel)],
+            "forward": lambda x, kernel: [tf.concat(series(x, kernel), 0)],
             "forward + backward": both,
-            "inverse": lambda x, kernel: [series(x, kernel, inverse=True)],
+            "inverse": lambda x, kernel: [tf.concat(series(x, kernel, inverse=True), 0)],
         },
         jit,
     )
 
 
-def _layer_functions(layer: bijectors.ConvExponential, jit: bool) -> dict[str, Callable]:
+def _layer_functions(
+    layer: bijectors.ConvExponential, shards: int, jit: bool
+) -> dict[str, Callable]:
     """Returns the operations of `ConvExponential`, with its norm bound and log-det."""
     variables = layer.trainable_variables
 
-    def both(x, g):
+    def whole(evaluate, x):
+        y, log_det = zip(*[evaluate(layer, part) for part in tf.split(x, shards)], strict=True)
+        return list(y), log_det[0]
+
+    def both(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y, log_det = bijectors.forward_and_log_det(layer, x)
-        gradients = tape.gradient([y, log_det], [x, *variables], [g, tf.ones([])])
-        return [y, *gradients, log_det]
+            y, log_det = whole(bijectors.forward_and_log_det, x)
+        gradients = tape.gradient([*y, log_det], [x, *variables], [*y, tf.ones([])])
+        return [tf.concat(y, 0), *gradients, log_det]
+
+    def one_way(evaluate):
+        def function(x):
+            y, log_det = whole(evaluate, x)
+            return [tf.concat(y, 0), log_det]
+
+        return function
 
     return _compiled(
         {
-            "forward": lambda x: bijectors.forward_and_log_det(layer, x),
+            "forward": one_way(bijectors.forward_and_log_det),
             "forward + backward": both,
-            "inverse": lambda y: bijectors.inverse_and_log_det(layer, y),
+            "inverse": one_way(bijectors.inverse_and_log_det),
         },
         jit,
     )
@@ -125,9 +136,9 @@ def matmul(size: int) -> Callable[[], object]:
     return lambda: function(a, b)
 
 
-def reference(x: np.ndarray, g: np.ndarray, kernel: np.ndarray) -> dict[str, list[np.ndarray]]:
+def reference(x: np.ndarray, kernel: np.ndarray) -> dict[str, list[np.ndarray]]:
     """Returns what each operation should compute: the series with autodiff, in float64."""
-    x, g, kernel = (tf.constant(v, tf.float64) for v in (x, g, kernel))
+    x, kernel = (tf.constant(v, tf.float64) for v in (x, kernel))
 
     def series(kernel):
         return exponential.exponential_action(
@@ -137,7 +148,7 @@ def reference(x: np.ndarray, g: np.ndarray, kernel: np.ndarray) -> dict[str, lis
     with tf.GradientTape() as tape:
         tape.watch([x, kernel])
         y = series(kernel)
-    gradients = [v.numpy() for v in tape.gradient(y, [x, kernel], g)]
+    gradients = [v.numpy() for v in tape.gradient(y, [x, kernel], y)]
     return {
         "forward": [y.numpy()],
         "forward + backward": [y.numpy(), *gradients],

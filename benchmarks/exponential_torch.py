@@ -42,24 +42,23 @@ def series(x, kernel, terms: int):
     return y
 
 
-def contestants(x, g, kernel, terms: int, layout: str) -> Contestants:
+def contestants(x, kernel, terms: int, layout: str) -> Contestants:
     """Returns the operations in one memory layout, as functions of no arguments.
 
     Args:
       x: `[N, H, W, C]`.
-      g: gradient with respect to the output.
       kernel: `[kh, kw, C, C]`.
       terms: number of convolutions.
       layout: one of `LAYOUTS`.
     """
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-    x, g = (torch.tensor(v).permute(0, 3, 1, 2).contiguous(memory_format=memory) for v in (x, g))
+    x = torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=memory)
     kernel = torch.tensor(kernel).permute(3, 2, 0, 1).contiguous(memory_format=memory)
     leaves = [x.clone().requires_grad_(), kernel.clone().requires_grad_()]
 
     def both():
         y = series(*leaves, terms)
-        return [y.detach(), *torch.autograd.grad(y, leaves, g)]
+        return [y.detach(), *torch.autograd.grad(y, leaves, y.detach())]
 
     def without_gradients(kernel):
         with torch.inference_mode():
@@ -81,7 +80,7 @@ def matmul(size: int) -> Callable[[], object]:
 def prepare(request: dict) -> Contestants:
     """Makes the contestants of a case and writes what they compute, as TensorFlow orders it."""
     with np.load(request["prepare"]) as case:
-        arrays = [case[name] for name in ("x", "g", "kernel")]
+        arrays = [case[name] for name in ("x", "kernel")]
     found = {("", "matmul"): matmul(request["matmul_size"])}
     for layout in LAYOUTS:
         found |= contestants(*arrays, request["terms"], layout)

@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 
 from tfflows import bijectors
 from tfflows.analysis.bits import bits_per_dim
+from tfflows.analysis.layers import recording
 from tfflows.bijectors._private import clip_gradients
 from tfflows.distributions.dequantized import Dequantized
 from tfflows.non_finite import NonFiniteError, diagnose_non_finite
@@ -40,6 +41,8 @@ class FlowModel(keras.Model):
         cores busier than threads that share each of them; graph and compile time grow with it.
       check_finite: whether to stop with a `NonFiniteError` at the first loss or gradient that is
         not finite. Costs one comparison a step; must be off on TPU.
+      regularizers: a dictionary from names to functions as those of `tfflows.regularizers`, whose
+        penalties are added to the loss that is trained and shown beside it under their names.
       name: name of the model.
 
     #### Example
@@ -64,6 +67,7 @@ class FlowModel(keras.Model):
         seed=0,
         shards=1,
         check_finite=True,
+        regularizers=None,
         name="flow_model",
         **kwargs,
     ):
@@ -82,9 +86,11 @@ class FlowModel(keras.Model):
         self.seed = seed
         self.shards = shards
         self.check_finite = check_finite
+        self.regularizers = dict(regularizers or {})
         self._builder = None
         self._jit = False
         self._loss_metric = keras.metrics.Mean(name=units)
+        self._penalty_metrics = [keras.metrics.Mean(name=key) for key in self.regularizers]
         self._loss_and_gradients = None
         self.built = True
 
@@ -153,8 +159,8 @@ class FlowModel(keras.Model):
 
     @property
     def metrics(self):
-        """The loss, in `units`."""
-        return [self._loss_metric]
+        """The loss, in `units`, and the penalties, in nats."""
+        return [self._loss_metric, *self._penalty_metrics]
 
     def count_params(self):
         """Returns the number of trainable parameters."""
@@ -242,23 +248,33 @@ class FlowModel(keras.Model):
         self.optimizer.build(self.trainable_weights)
 
     def _make_loss_and_gradients(self):
-        """Returns the function that XLA compiles: `(x, seed) -> loss, gradients`."""
+        """Returns the function that XLA compiles: `(x, seed) -> loss, penalties, gradients`."""
 
         def loss_and_gradients(x, seed):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 variables = self.trainable_weights
                 tape.watch(variables)
-                log_probs = [
-                    tf.reduce_mean(self._log_prob(part, seed + tf.constant([index, 0])))
+                parts = [
+                    self._terms(part, seed + tf.constant([index, 0]))
                     for index, part in enumerate(tf.split(x, self.shards))
                 ]
-                loss = -tf.add_n(log_probs) / self.shards
+                terms = [tf.add_n(term) / self.shards for term in zip(*parts, strict=True)]
+                total = tf.add_n(terms)
             gradients = tape.gradient(
-                loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+                total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
-            return loss, gradients
+            return terms[0], terms[1:], gradients
 
         return tf.function(loss_and_gradients, jit_compile=self._jit, reduce_retracing=True)
+
+    def _terms(self, x, seed):
+        """Returns the mean of `-log p(x)` over a part of a batch, and the penalties."""
+        if not self.regularizers:
+            return [-tf.reduce_mean(self._log_prob(x, seed))]
+        with recording() as records:
+            loss = -tf.reduce_mean(self._log_prob(x, seed))
+        penalties = [f(records, self.distribution) for f in self.regularizers.values()]
+        return [loss, *penalties]
 
     def _step_seed(self, step):
         """Returns the seed of this step on this replica."""
@@ -274,7 +290,7 @@ class FlowModel(keras.Model):
         if self._loss_and_gradients is None:
             self._loss_and_gradients = self._make_loss_and_gradients()
         seed = self._step_seed(self.optimizer.iterations.value)
-        loss, gradients = self._loss_and_gradients(x, seed)
+        loss, penalties, gradients = self._loss_and_gradients(x, seed)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             # Keras clips the gradient of each replica and then adds them up. Clipping must see that
@@ -289,7 +305,9 @@ class FlowModel(keras.Model):
         for module in self.distribution.submodules:
             if hasattr(module, "update_norm"):
                 module.update_norm()
-        return self._report(loss)
+        for metric, penalty in zip(self._penalty_metrics, penalties, strict=True):
+            metric.update_state(penalty)
+        return self._report(loss) | {m.name: m.result() for m in self._penalty_metrics}
 
     def test_step(self, data):
         """Evaluates one batch; called by `evaluate`. The noise depends on the batch's number."""

@@ -1,7 +1,13 @@
-"""Draws samples of a model.
+"""Draws samples of a model, or images with part of their latents drawn anew.
 
-python -m trainers.sample --workdir=runs/digits --temperature=0.8
-python -m trainers.sample --model=convexp_glow.digits --output=samples.png
+    python -m trainers.sample --workdir=runs/digits --temperature=0.8
+    python -m trainers.sample --model=convexp_glow.digits --output=samples.png
+    python -m trainers.sample --workdir=runs/digits --keep_levels=0,1,2 --resample_levels=0,1,2
+
+The last one draws the figure of *Jacobian Determinant of Normalizing Flows*, section 6.3, for test
+images: each in the first column; beside it, a column for each number k of the list, decoded from
+the latents of its first k levels and new ones elsewhere (`--keep_levels`, first row of an image)
+and the other way round (`--resample_levels`, second row).
 """
 
 import pathlib
@@ -10,25 +16,84 @@ import tensorflow as tf
 from absl import app, flags
 
 import zoo
+from tfflows.analysis import resample_levels
 from tfflows.distributions import with_temperature
-from trainers import pictures, settings
+from trainers import data, pictures, settings
+from zoo import presets
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("count", 64, "Number of samples.")
+flags.DEFINE_integer("count", 64, "Number of samples, or of test images with --keep_levels.")
 flags.DEFINE_float("temperature", 1.0, "Factor on the standard deviation of the latents.")
+flags.DEFINE_list(
+    "keep_levels",
+    [],
+    "Numbers k: decode test images from the latents of their first k levels, new ones elsewhere.",
+)
+flags.DEFINE_list(
+    "resample_levels",
+    [],
+    "Numbers k: decode test images with the latents of their first k levels drawn anew.",
+)
+
+
+def perturbed(distribution, images, keep, resample, temperature, seed):
+    """Returns the rows of the figure, one after the other, and its number of columns.
+
+    Args:
+      distribution: a `Dequantized` distribution.
+      images: integer images `[N, H, W, C]`.
+      keep: numbers of first levels to keep, a column each; empty for no such row.
+      resample: numbers of first levels to draw anew, a column each.
+      temperature: of the new latents.
+      seed: Python `int`.
+
+    Raises:
+      ValueError: if both lists are given and differ in length.
+    """
+    if keep and resample and len(keep) != len(resample):
+        raise ValueError(
+            "`--keep_levels` and `--resample_levels` must be of one length. "
+            f"Received: {keep} and {resample}."
+        )
+    model = with_temperature(distribution.distribution, temperature)
+    x, _ = distribution.dequantize(images, seed=[seed, -1])
+    count = len(model.bijector.bijector.latent_shapes)
+    rows = []
+    for name, numbers in (("keep_levels", keep), ("resample_levels", resample)):
+        if not all(0 <= k <= count for k in numbers):
+            raise ValueError(f"`--{name}` must be from 0 to {count}. Received: {numbers}.")
+        levels = [range(k, count) if name == "keep_levels" else range(k) for k in numbers]
+        decoded = [resample_levels(model, x, chosen, seed=[seed, 2]) for chosen in levels]
+        if numbers:
+            columns = [images, *map(distribution.to_integers, decoded)]
+            rows.append(tf.stack([tf.cast(c, tf.int32) for c in columns], axis=1))
+    picture = tf.stack(rows, axis=1)  # [N, rows, columns, H, W, C]
+    return tf.reshape(picture, [-1, *images.shape[1:]]), picture.shape[2]
 
 
 def main(argv):
     """Loads the model and draws."""
     del argv
-    name, workdir, _ = settings.required_preset()
+    name, workdir, config = settings.required_preset()
     distribution = zoo.create(name, pretrained=True, discrete=True)
-    model = with_temperature(distribution.distribution, FLAGS.temperature)
-    draw = tf.function(lambda: model.sample(FLAGS.count, seed=[FLAGS.seed, 1]))
-    images = distribution.to_integers(draw())
     output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "samples.png")
-    pictures.save_grid(output, images, distribution.num_levels)
-    print(f"{FLAGS.count} samples at temperature {FLAGS.temperature}: {output}")
+    keep, resample = (list(map(int, v)) for v in (FLAGS.keep_levels, FLAGS.resample_levels))
+    if keep or resample:
+        entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
+        dataset = FLAGS.dataset or (config["recipe"] if config else vars(entry.recipe))["dataset"]
+        source = data.load(dataset, "test", batch_size=FLAGS.count, data_dir=FLAGS.data_dir)
+        images = next(iter(source.dataset))
+        images, columns = perturbed(
+            distribution, images, keep, resample, FLAGS.temperature, FLAGS.seed
+        )
+        what = "Test images with latents drawn anew"
+    else:
+        model = with_temperature(distribution.distribution, FLAGS.temperature)
+        draw = tf.function(lambda: model.sample(FLAGS.count, seed=[FLAGS.seed, 1]))
+        images, columns = distribution.to_integers(draw()), None
+        what = f"{FLAGS.count} samples"
+    pictures.save_grid(output, images, distribution.num_levels, columns)
+    print(f"{what} at temperature {FLAGS.temperature}: {output}")
 
 
 if __name__ == "__main__":

@@ -5,33 +5,36 @@ import keras
 
 @keras.saving.register_keras_serializable(package="trainers")
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up in front of another schedule: `schedule(t) min(1, (t + 1) / steps)`.
+    """Warm-up and floor of a schedule: `max(schedule(t), least) min(1, (t + 1) / steps)`.
 
     Args:
       schedule: a `LearningRateSchedule`.
-      steps: length of the warm-up.
+      steps: length of the linear warm-up.
+      least: smallest rate after the warm-up.
     """
 
-    def __init__(self, schedule, steps):
+    def __init__(self, schedule, steps, least=0.0):
         super().__init__()
+        self.least = least
         self.schedule = schedule
         self.steps = steps
 
     def __call__(self, step):
         """Returns the learning rate of a step."""
         ramp = (keras.ops.cast(step, "float32") + 1.0) / max(self.steps, 1)
-        return self.schedule(step) * keras.ops.minimum(1.0, ramp)
+        rate = keras.ops.maximum(self.schedule(step), self.least)
+        return rate * keras.ops.minimum(1.0, ramp)
 
     def get_config(self):
         """Returns the configuration."""
         schedule = keras.optimizers.schedules.serialize(self.schedule)
-        return {"schedule": schedule, "steps": self.steps}
+        return {"schedule": schedule, "steps": self.steps, "least": self.least}
 
     @classmethod
     def from_config(cls, config):
         """Makes a schedule from what `get_config` returned."""
         schedule = keras.optimizers.schedules.deserialize(config["schedule"])
-        return cls(schedule, config["steps"])
+        return cls(schedule, config["steps"], config["least"])
 
 
 def make_optimizer(recipe, steps_per_pass):
@@ -43,14 +46,19 @@ def make_optimizer(recipe, steps_per_pass):
     """
     schedules = keras.optimizers.schedules
     if recipe.decay == "linear":
-        schedule = schedules.PolynomialDecay(recipe.learning_rate, recipe.steps, 0.0)
+        schedule = schedules.PolynomialDecay(
+            recipe.learning_rate, recipe.steps, recipe.final_learning_rate
+        )
     else:
         schedule = schedules.ExponentialDecay(
-            recipe.learning_rate, steps_per_pass, recipe.decay, staircase=True
+            recipe.learning_rate,
+            recipe.decay_steps or steps_per_pass,
+            recipe.decay,
+            staircase=True,
         )
     kind = {"adam": keras.optimizers.Adam, "adamax": keras.optimizers.Adamax}[recipe.optimizer]
     return kind(
-        Warmup(schedule, recipe.warmup_steps),
+        Warmup(schedule, recipe.warmup_steps, recipe.final_learning_rate),
         beta_2=recipe.beta_2,
         global_clipnorm=recipe.clip,
         use_ema=recipe.ema > 0,

@@ -19,7 +19,8 @@ from absl import app, flags, logging
 
 import tfflows
 import zoo
-from trainers import callbacks, data, pictures, schedules, settings
+from tfflows import regularizers
+from trainers import callbacks, data, pictures, schedules, settings, volume
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("steps", None, "Number of optimiser steps. Default: the model's.")
@@ -32,6 +33,21 @@ flags.DEFINE_integer(
     "Steps between reports, a divisor of the steps. Default: about 20 reports.",
 )
 flags.DEFINE_integer("num_validation", 1000, "Images of the validation split to score a report.")
+flags.DEFINE_multi_string(
+    "set",
+    [],
+    "Argument of the architecture to change, as name=value with a JSON value, such as "
+    "--set=steps=[8,8,8] or --set=contraction=tanh; `zoo.describe(name)` lists them.",
+)
+flags.DEFINE_float("transport_cost", 0.0, "Weight of the L2 transport cost of the blocks.")
+flags.DEFINE_float("weight_l2", 0.0, "Weight of the squared norm of the matrices of linear layers.")
+flags.DEFINE_float("spectral_cap", None, "Norm of these matrices beyond which a penalty is added.")
+flags.DEFINE_bool(
+    "volume",
+    False,
+    "Record log-det, variance and steepness of every layer at every report: volume.jsonl, "
+    "TensorBoard, and the figure volume.png.",
+)
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
 flags.DEFINE_bool("list", False, "List the models and exit.")
 
@@ -48,6 +64,28 @@ def resolve(recipe, num_examples=None):
         steps = max(1, round(FLAGS.epochs * num_examples / recipe.batch_size))
         recipe = dataclasses.replace(recipe, steps=steps)
     return recipe
+
+
+def with_changes(entry):
+    """Returns the entry with the arguments of `--set`, or with those of the run to resume."""
+    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
+    if FLAGS.resume and path.is_file() and not FLAGS.set:
+        stored = json.loads(path.read_text())
+        if stored.get("model") == entry.name:
+            return dataclasses.replace(entry, arguments=stored["arguments"])
+    arguments = dict(entry.arguments)
+    for text in FLAGS.set:
+        name, equals, value = text.partition("=")
+        if not equals or name not in arguments:
+            raise ValueError(
+                f"`--set` must be name=value with a name among {sorted(arguments)}. "
+                f"Received: --set={text}."
+            )
+        try:
+            arguments[name] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[name] = value
+    return dataclasses.replace(entry, arguments=arguments)
 
 
 def default_recipe(entry):
@@ -148,10 +186,29 @@ def validation_data(recipe):
     return None
 
 
-def build_model(name, recipe, steps_per_pass, shards):
+def make_regularizers():
+    """Returns the penalties that the flags ask for; each is reported beside the likelihood."""
+    found = {}
+    if FLAGS.transport_cost:
+        found["transport_cost"] = regularizers.transport_cost(FLAGS.transport_cost)
+    if FLAGS.weight_l2:
+        found["weight_l2"] = regularizers.linear_weights(FLAGS.weight_l2)
+    if FLAGS.spectral_cap is not None:
+        found["spectral_cap"] = regularizers.spectral_cap(FLAGS.spectral_cap)
+    return found
+
+
+def build_model(entry, recipe, steps_per_pass, shards):
     """Returns the compiled `FlowModel`."""
+    usual = zoo.find(entry.name).arguments
+    changes = {key: value for key, value in entry.arguments.items() if value != usual[key]}
+    builder_kwargs = {"name": entry.name, "seed": FLAGS.seed, **changes}
     model = tfflows.FlowModel.from_builder(
-        zoo.build, {"name": name, "seed": FLAGS.seed}, seed=FLAGS.seed, shards=shards
+        zoo.build,
+        builder_kwargs,
+        seed=FLAGS.seed,
+        shards=shards,
+        regularizers=make_regularizers(),
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit())
@@ -159,8 +216,8 @@ def build_model(name, recipe, steps_per_pass, shards):
     return model
 
 
-def make_callbacks(workdir, model, backup, recipe, interval):
-    """Returns the callbacks of a run."""
+def make_callbacks(workdir, model, backup, recipe, interval, images):
+    """Returns the callbacks of a run; `images` are those that `--volume` looks at."""
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     distribution = model.distribution
     sample = tf.function(lambda: distribution.sample(64, seed=[FLAGS.seed, 1]))
@@ -172,6 +229,7 @@ def make_callbacks(workdir, model, backup, recipe, interval):
         keras.callbacks.CSVLogger(workdir / "metrics.csv", append=True),
         keras.callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
         callbacks.SampleGrid(workdir / "samples", sample, interval, distribution.num_levels),
+        *([volume.VolumeLog(workdir, images, interval)] if FLAGS.volume else []),
         backup,
     ]
 
@@ -186,7 +244,7 @@ def train(entry):
     interval = report_interval(recipe.steps)
     workdir = open_workdir(entry, recipe)
     with strategy.scope():
-        model = build_model(entry.name, recipe, known.num_examples / recipe.batch_size, shards)
+        model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
     backup = callbacks.Backup(workdir / "backup", interval)
     done = backup.restore(model)
     images = data.load(
@@ -199,8 +257,9 @@ def train(entry):
         flip=recipe.flip,
         start_step=done,
     ).dataset
+    first = next(iter(images.unbatch().batch(256)))
     if done == 0:
-        model.initialize(next(iter(images.unbatch().batch(256))))
+        model.initialize(first)
     logging.info(
         "%s: %d parameters, %d of %d steps done",
         entry.name,
@@ -215,7 +274,7 @@ def train(entry):
             epochs=recipe.steps // interval,
             steps_per_epoch=interval,
             validation_data=validation_data(recipe),
-            callbacks=make_callbacks(workdir, model, backup, recipe, interval),
+            callbacks=make_callbacks(workdir, model, backup, recipe, interval, first[:32]),
         )
     finish(workdir, entry, model, recipe)
 
@@ -224,6 +283,8 @@ def finish(workdir, entry, model, recipe):
     """Writes the training curve and the preset."""
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     pictures.save_curve(workdir / "training_curve.png", lines)
+    if (workdir / volume.LINES).is_file():
+        volume.save_figure(workdir / "volume.png", callbacks.read_lines(workdir / volume.LINES))
     metric = {
         "name": "training bits/dim",
         "value": lines[-1]["bits_per_dim"],
@@ -265,7 +326,7 @@ def main(argv):
     for name in ("model", "workdir"):
         if not getattr(FLAGS, name):
             raise app.UsageError(f"--{name} must be given.")
-    train(zoo.find(FLAGS.model))
+    train(with_changes(zoo.find(FLAGS.model)))
 
 
 if __name__ == "__main__":

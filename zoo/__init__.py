@@ -1,11 +1,12 @@
 """Models by name: `zoo.create("convexp_glow.digits", pretrained=True)`."""
 
-from zoo import glow as _glow  # Registers its models.
+from zoo import balanced as _balanced  # Registers its models.
+from zoo import glow as _glow
 from zoo.models import build, create, describe, list_models
 from zoo.presets import load, save
 from zoo.registry import Model, Recipe, find, register
 
-del _glow
+del _balanced, _glow
 
 __all__ = [
     "Model",

@@ -15,24 +15,27 @@ CONVEXP = (
     "Sylvester Flows, NeurIPS 2020, arXiv:2006.01910"
 )
 NETWORKS = {
+    "attention_net": networks.AttentionNet,
     "conv_net": networks.ConvNet,
     "dense_net": networks.DenseNet,
     "gated_res_net": networks.GatedResNet,
 }
 
 
-class _Seeds:
+class Seeds:
     """Hands out a new seed for every layer, in the order of building."""
 
     def __init__(self, seed):
         self._seed, self._count = seed, 0
 
     def __call__(self):
+        """Returns the next seed."""
         self._count += 1
         return self._seed * 10_000 + self._count
 
 
-def _network(kind, input_shape, num_outputs, seeds, arguments, context_shape=None):
+def build_conditioner(kind, input_shape, num_outputs, seeds, arguments, context_shape=None):
+    """Returns a built network of a kind from `NETWORKS`."""
     network = NETWORKS[kind](num_outputs, seed=seeds(), **arguments)
     return networks.build_network(network, input_shape, context_shape)
 
@@ -41,7 +44,7 @@ def coupling(shape, kind, seeds, arguments, name, context_shape=None):
     """Returns an `AffineCoupling` of channel halves with a network of its own."""
     height, width, channels = shape
     kept = channels // 2
-    network = _network(
+    network = build_conditioner(
         kind, [height, width, kept], 2 * (channels - kept), seeds, arguments, context_shape
     )
     return bijectors.AffineCoupling(
@@ -75,9 +78,9 @@ def mixing_layers(mixing, shape, seeds, name):
     ]
 
 
-def image_flow(levels, image_shape, num_levels, dequantizer=None):
+def image_flow(levels, image_shape, num_levels, dequantizer=None, split_fraction=0.5):
     """Returns the `Dequantized` distribution of a multi-scale flow with a standard normal base."""
-    flow = bijectors.MultiScale(levels, image_shape)
+    flow = bijectors.MultiScale(levels, image_shape, split_fraction)
     base = distributions.standard_normal([sum(flow.latent_sizes)])
     model = tfd.TransformedDistribution(base, tfb.Invert(flow))
     return distributions.Dequantized(model, dequantizer, num_levels)
@@ -192,7 +195,7 @@ def glow(
       mixing: see `mixing_layers`.
       seed: seed of the initial weights.
     """
-    seeds, shape, levels = _Seeds(seed), list(image_shape), []
+    seeds, shape, levels = Seeds(seed), list(image_shape), []
     for level, (count, width) in enumerate(zip(steps, widths, strict=True)):
         shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]
         squeeze = bijectors.Squeeze(order="space_to_depth", name=f"level{level}_squeeze")
@@ -268,7 +271,7 @@ def mixing_experiment(
       mixing: see `mixing_layers`.
       seed: seed of the initial weights.
     """
-    seeds, shape, levels = _Seeds(seed), list(image_shape), []
+    seeds, shape, levels = Seeds(seed), list(image_shape), []
     arguments = {"width": 64, "depth": 8, "growth": growth}
     for level, count in enumerate(steps):
         shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]
@@ -305,7 +308,7 @@ def _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds, steps=4
     height, width, depth = image_shape
     shape = [height // 2, width // 2, depth * 4]
     context_shape = [height, width, channels]
-    context_network = _network("dense_net", image_shape, channels, seeds, arguments)
+    context_network = build_conditioner("dense_net", image_shape, channels, seeds, arguments)
     squeeze = bijectors.Squeeze(order="glow", name="noise_squeeze")
     parts = [squeeze, *mixing_layers(mixing, shape, seeds, "noise_first")]
     for step in range(steps):

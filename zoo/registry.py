@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 
 from tfflows.distributions import Dequantized
@@ -19,7 +20,10 @@ class Recipe:
       learning_rate: peak learning rate.
       beta_2: decay of the second moment.
       warmup_steps: steps over which the learning rate rises linearly from 0.
-      decay: `"linear"` to 0 at the last step, or a factor by which the rate falls every epoch.
+      decay: `"linear"` to 0 at the last step, or a factor by which the rate falls every
+        `decay_steps`.
+      decay_steps: see `decay`; `None` for an epoch.
+      final_learning_rate: the rate does not fall below it.
       clip: the largest norm of the gradient.
       flip: whether images are mirrored at random.
       ema: momentum of the moving average of the weights; 0 for none.
@@ -33,6 +37,8 @@ class Recipe:
     beta_2: float = 0.999
     warmup_steps: int = 100
     decay: str | float = "linear"
+    decay_steps: int | None = None
+    final_learning_rate: float = 0.0
     clip: float | None = 1.0
     flip: bool = False
     ema: float = 0.0
@@ -88,7 +94,12 @@ def register(name, *, recipe, summary, paper, **arguments):
     def decorate(builder):
         if name in _MODELS:
             raise ValueError(f"A model named {name!r} is registered already.")
-        _MODELS[name] = Model(name, builder, arguments, recipe, summary, paper)
+        defaults = {
+            key: parameter.default
+            for key, parameter in inspect.signature(builder).parameters.items()
+            if parameter.default is not parameter.empty and key != "seed"
+        }
+        _MODELS[name] = Model(name, builder, defaults | arguments, recipe, summary, paper)
         return builder
 
     return decorate

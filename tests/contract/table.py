@@ -25,6 +25,8 @@ class Row:
       high: largest value of its domain.
       large: size of the inputs that still come back to full precision, on an unbounded domain.
       batch_shape: batch shape of its parameters.
+      onto: whether it reaches every value, so that a normal can be its base.
+      any_input: whether it takes any shape and dtype.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Row:
     high: float = 3.0
     large: float = 1e3
     batch_shape: tuple[int, ...] = ()
+    onto: bool = True
+    any_input: bool = False
 
 
 def conv_net(dtype, inputs, outputs, context=None):
@@ -47,15 +51,33 @@ def coupling(dtype, shape, outputs, *, inputs=None, **kwargs):
     return bijectors.AffineCoupling(conv_net(dtype, inputs, outputs), shape, dtype=dtype, **kwargs)
 
 
+def rational_quadratic_coupling(dtype, shape, moved, **kwargs):
+    inputs = shape[2] if kwargs.get("split") else shape[2] // 2
+    network = Dense(dtype, inputs, moved * (3 * 4 - 1))
+    return bijectors.RationalQuadraticCoupling(network, shape, num_bins=4, dtype=dtype, **kwargs)
+
+
+def whitening(dtype):
+    rng = np.random.default_rng(5)
+    vectors = np.linalg.qr(rng.normal(size=[4, 4]))[0]
+    arrays = (rng.normal(size=4), vectors, [3.0, 1.0, 0.5, 0.2])
+    return bijectors.Whitening(*(tf.constant(a, dtype) for a in arrays))
+
+
+def dual_affine_coupling(dtype):
+    nets = [conv_net(dtype, [3, 2, 2], 5), conv_net(dtype, [3, 2, 1], 10)]
+    return bijectors.DualAffineCoupling(nets, [3, 2, 3], dtype=dtype)
+
+
 class Dense(tf.Module):
     """A network that is no Keras layer: any callable will do, a `tf.Module` is tracked."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype, inputs=2, outputs=4):
         super().__init__()
-        self.weight = tf.Variable(np.ones([2, 4]), dtype=dtype)
+        self.weight = tf.Variable(np.ones([inputs, outputs]), dtype=dtype)
 
     def __call__(self, a):
-        return tf.tanh(tf.matmul(a, self.weight))
+        return tf.tanh(tf.tensordot(a, self.weight, axes=1))
 
 
 def vector_coupling(dtype):
@@ -205,11 +227,73 @@ ROWS = [
     ),
     Row("coupling_vector", vector_coupling, (4,), 1),
     Row("coupling_conditional", conditional_coupling, (2, 2, 3), 6, batch_shape=(3,)),
+    Row(
+        "coupling_mexican_hat",
+        lambda d: coupling(d, [3, 2, 3], 6, scale=bijectors.MexicanHatScale(2, 0.3)),
+        (3, 2, 3),
+        6,
+    ),
+    Row(
+        "coupling_rational_quadratic",
+        lambda d: rational_quadratic_coupling(d, [3, 2, 3], 2),
+        (3, 2, 3),
+        1,
+    ),
+    Row(
+        "coupling_rational_quadratic_checkerboard",
+        lambda d: rational_quadratic_coupling(d, [3, 2, 2], 2, split="checkerboard"),
+        (3, 2, 2),
+        1,
+    ),
+    Row("dual_affine_coupling", dual_affine_coupling, (3, 2, 3), 12),
+    *[
+        Row(
+            f"strided_conv_{kind}_{stride}",
+            lambda d, kind=kind, stride=stride: bijectors.StridedConv.trainable(
+                2, stride, scale=1.5, parameterization=kind, dtype=d
+            ),
+            (4, 2, 2),
+            1,
+        )
+        for kind, stride in (("plu", 1), ("plu", 2), ("dense", 2))
+    ],
+    *[
+        Row(
+            f"rational_quadratic_activation_{kind}",
+            lambda d, kind=kind: bijectors.RationalQuadraticActivation.trainable(
+                2, slope=0.7, num_bins=5, parameterization=kind, dtype=d
+            ),
+            (3, 2, 2),
+            4,
+        )
+        for kind in ("contractive", "paper")
+    ],
+    *[
+        Row(
+            name,
+            lambda d, make=make: make(),
+            (3, 2, 2),
+            0,
+            large=3.0,  # Far out the image is rounded to the end of the interval.
+            onto=False,
+            any_input=True,
+        )
+        for name, make in (
+            ("tanh_contraction", bijectors.TanhContraction),
+            ("normal_cdf_contraction", bijectors.NormalCDFContraction),
+        )
+    ],
+    Row("whitening", whitening, (4,), 0),
     Row("squeeze", lambda d: bijectors.Squeeze(), (4, 2, 3), 0),
     Row("squeeze_glow", lambda d: bijectors.Squeeze(order="glow"), (4, 2, 3), 0),
-    Row("flip", lambda d: bijectors.Flip(axis=(-3, -1)), (2, 3, 2), 0),
-    Row("normalize_image", lambda d: bijectors.NormalizeImage(17), (2, 2, 1), 0, 0.0, 17.0),
-    Row("logit_image", lambda d: bijectors.LogitImage(256), (2, 2, 1), 0, 0.0, 256.0),
+    Row("flip", lambda d: bijectors.Flip(axis=(-3, -1)), (2, 3, 2), 0, any_input=True),
+    *[
+        Row(name, make, (2, 2, 1), 0, low=0.0, high=high, any_input=True)
+        for name, make, high in (
+            ("normalize_image", lambda d: bijectors.NormalizeImage(17), 17.0),
+            ("logit_image", lambda d: bijectors.LogitImage(256), 256.0),
+        )
+    ],
     Row("multi_scale", multi_scale, (4, 4, 1), 18),
     Row(
         "sequential_with_tfp",

@@ -136,6 +136,8 @@ def test_inside_chain_invert_and_transformed_distribution(row):
     assert model.event_shape == row.event_shape
     assert model.batch_shape == row.batch_shape
     assert_close(model.log_prob(x), base.log_prob(y) + log_det, 1e-5)
+    if not row.onto:
+        return
     assert model.sample(2, seed=1).shape == (2, *row.batch_shape, *row.event_shape)
     draws, log_prob = model.experimental_sample_and_log_prob(2, seed=1)
     assert_close(model.log_prob(tf.identity(draws)), log_prob, 1e-4)
@@ -192,7 +194,7 @@ def test_deepcopy_is_independent(row):
 def test_wrong_event_shape_and_dtype_name_the_class(row):
     bijector = row.make(tf.float32)
     shape = list(row.event_shape)
-    if row.name in ("flip", "normalize_image", "logit_image"):
+    if row.any_input:
         pytest.skip("takes any shape and dtype")
     name = type(bijector).__name__
     if row.name != "sequential_with_tfp":

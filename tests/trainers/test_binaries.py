@@ -15,7 +15,7 @@ from absl.testing import flagsaver
 
 import zoo
 from tfflows.variables import named_variables
-from trainers import callbacks, evaluate, train
+from trainers import callbacks, evaluate, sample, train
 from zoo import glow, registry
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -149,6 +149,40 @@ def test_evaluate_scores_a_run(finished, capsys):
     assert 0 < metrics["standard_error"] < 1
     assert metrics["round_trip_error"] < 0.01
     assert f"{metrics['bits_per_dim']:.4f}" in capsys.readouterr().out
+
+
+def test_changed_arguments_and_volume(tmp_path):
+    path = tmp_path / "run"
+    run(model="tiny.digits", workdir=str(path), set=["widths=[2,3]"], volume=True)
+    config = json.loads((path / "preset" / "config.json").read_text())
+    assert config["arguments"]["widths"] == [2, 3]
+    lines = callbacks.read_lines(path / "volume.jsonl")
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    names = [layer["name"] for layer in lines[0]["layers"]]
+    assert "level0_step0_coupling" in names
+    assert len(set(names)) == len(names)
+    assert (path / "volume.png").read_bytes().startswith(b"\x89PNG")
+    assert zoo.create(str(path / "preset"), pretrained=True).event_shape == (8, 8, 1)
+    with pytest.raises(ValueError, match="`--set` must be name=value"):
+        run(model="tiny.digits", workdir=str(tmp_path / "other"), set=["width=2"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_figure_of_latents_drawn_anew(finished):
+    distribution = zoo.create(str(finished / "preset"), pretrained=True, discrete=True)
+    x = tf.cast(tf.random.stateless_uniform([3, 8, 8, 1], [0, 1], 0, 17, tf.int32), tf.uint8)
+    images, columns = sample.perturbed(distribution, x, [0, 2], [0, 2], 0.5, seed=0)
+    assert images.shape == (3 * 2 * 3, 8, 8, 1)
+    assert columns == 3
+    picture = np.reshape(images, [3, 2, 3, 8, 8, 1])  # image, row, column
+    for original in (picture[:, 0, 0], picture[:, 1, 0], picture[:, 0, 2], picture[:, 1, 1]):
+        np.testing.assert_array_equal(original, x)
+    assert np.any(picture[:, 0, 1] != x)
+    assert np.any(picture[:, 1, 2] != x)
+    with pytest.raises(ValueError, match="`--keep_levels` must be from 0 to 2"):
+        sample.perturbed(distribution, x, [3], [], 0.5, seed=0)
+    with pytest.raises(ValueError, match="must be of one length"):
+        sample.perturbed(distribution, x, [1], [1, 2], 0.5, seed=0)
 
 
 def test_sample_draws_a_picture(finished):

@@ -30,6 +30,13 @@ METADATA = {
 }
 SMALL = {
     "glow": {"image_shape": (4, 4, 1), "num_levels": 16, "steps": (1, 1), "widths": (4, 4)},
+    "balanced": {
+        "image_shape": (4, 4, 1),
+        "num_levels": 16,
+        "steps": (1, 1),
+        "network": "conv_net",
+        "width": 4,
+    },
     "mixing_experiment": {"image_shape": (4, 4, 1), "num_levels": 16, "steps": (1,), "growth": 1},
 }
 

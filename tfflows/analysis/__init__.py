@@ -1,7 +1,22 @@
 """What papers measure."""
 
 from tfflows.analysis.bits import bits_per_dim
+from tfflows.analysis.latents import resample_levels
 from tfflows.analysis.layers import LayerRecord, first_non_finite, record_layers
+from tfflows.analysis.linear_optimum import ppca_flow, quasi_linear_optimum
 from tfflows.analysis.round_trip import round_trip_error
+from tfflows.analysis.volume import LayerVolume, jacobian_norm, volume_report
 
-__all__ = ["LayerRecord", "bits_per_dim", "first_non_finite", "record_layers", "round_trip_error"]
+__all__ = [
+    "LayerRecord",
+    "LayerVolume",
+    "bits_per_dim",
+    "first_non_finite",
+    "jacobian_norm",
+    "ppca_flow",
+    "quasi_linear_optimum",
+    "record_layers",
+    "resample_levels",
+    "round_trip_error",
+    "volume_report",
+]

@@ -1,5 +1,6 @@
 """What each layer of a flow does to a batch."""
 
+import contextlib
 import dataclasses
 
 import tensorflow as tf
@@ -29,14 +30,15 @@ class LayerRecord:
     log_det: tf.Tensor
 
 
-def record_layers(flow, x):
-    """Returns a `LayerRecord` for every bijector of a flow, in the order of evaluation.
+@contextlib.contextmanager
+def recording():
+    """Records every evaluation of a bijector inside the `with` block.
 
-    A composed bijector comes after its parts.
+    A composed bijector comes after its parts. A model's outermost bijector, which TFP calls itself,
+    is left out.
 
-    Args:
-      flow: any `tfb.Bijector`.
-      x: a batch, given to `forward`.
+    Yields:
+      A list, to which `LayerRecord`s are added.
     """
     records = []
     with observe_layers(
@@ -44,7 +46,21 @@ def record_layers(flow, x):
             LayerRecord(bijector.name, bijector, x, y, log_det)
         )
     ):
-        forward_and_log_det(flow, x)
+        yield records
+
+
+def record_layers(flow, x, event_ndims=None):
+    """Returns a `LayerRecord` for every bijector of a flow, in the order of evaluation.
+
+    A composed bijector comes after its parts.
+
+    Args:
+      flow: any `tfb.Bijector`.
+      x: a batch, given to `forward`.
+      event_ndims: rank of the events of `x`; by default `flow.forward_min_event_ndims`.
+    """
+    with recording() as records:
+        forward_and_log_det(flow, x, event_ndims)
     return records
 
 

@@ -2,7 +2,10 @@
 
 from tfflows.bijectors.act_norm import ActNorm
 from tfflows.bijectors.affine_coupling import AffineCoupling
+from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
+from tfflows.bijectors.coupling import Coupling
+from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import (
     FlowBijector,
@@ -13,24 +16,39 @@ from tfflows.bijectors.flow_bijector import (
 )
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.matvec_exponential import MatvecExponential, operator_norm_bound
+from tfflows.bijectors.mexican_hat import MexicanHatScale
 from tfflows.bijectors.multi_scale import MultiScale
 from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
-from tfflows.bijectors.sequential import Sequential
+from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
+from tfflows.bijectors.rational_quadratic_coupling import RationalQuadraticCoupling
+from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
+from tfflows.bijectors.strided_conv import StridedConv
+from tfflows.bijectors.whitening import Whitening
 
 __all__ = [
     "ActNorm",
     "AffineCoupling",
+    "Block",
     "ConvExponential",
+    "Coupling",
+    "DualAffineCoupling",
     "Flip",
     "FlowBijector",
     "InvertibleConv1x1",
     "LogitImage",
     "MatvecExponential",
+    "MexicanHatScale",
     "MultiScale",
+    "NormalCDFContraction",
     "NormalizeImage",
+    "RationalQuadraticActivation",
+    "RationalQuadraticCoupling",
     "Sequential",
     "Squeeze",
+    "StridedConv",
+    "TanhContraction",
+    "Whitening",
     "forward_and_log_det",
     "initialize",
     "inverse_and_log_det",

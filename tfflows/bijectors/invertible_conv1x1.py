@@ -168,8 +168,8 @@ class InvertibleConv1x1(FlowBijector):
         lower = tf.linalg.set_diag(tf.linalg.band_part(a, -1, 0), tf.ones_like(diagonal))
         return lower, upper
 
-    def _matrix(self):
-        """Returns `W`."""
+    def matrix(self):
+        """Returns `W` `[..., C, C]`."""
         if self._parameterization == "dense":
             return tf.convert_to_tensor(self._weight)
         if self._parameterization == "householder":
@@ -225,7 +225,7 @@ class InvertibleConv1x1(FlowBijector):
         )
 
     def _forward_and_log_det(self, x):
-        return self._multiply(self._matrix(), x), self._log_det(x)
+        return self._multiply(self.matrix(), x), self._log_det(x)
 
     def _inverse_and_log_det(self, y):
         return self._multiply(self._inverse_matrix(), y), -self._log_det(y)

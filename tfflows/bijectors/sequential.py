@@ -86,3 +86,18 @@ class Sequential(FlowBijector):
         return tfb.Chain(self._bijectors[::-1], name="shape_rules").experimental_batch_shape(
             x_event_ndims=x_event_ndims
         )
+
+
+class Block(Sequential):
+    """A `Sequential` that is one step of a deeper flow.
+
+    What looks at a flow step by step, such as `regularizers.transport_cost`, takes it as a whole.
+
+    Args:
+      bijectors: see `Sequential`.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
+    """
+
+    def __init__(self, bijectors, validate_args=False, name="block"):
+        super().__init__(bijectors, validate_args=validate_args, name=name)

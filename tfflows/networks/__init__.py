@@ -4,9 +4,10 @@ All end in a layer that starts at zero, so that a coupling starts as the identit
 optional context. Build a network before a bijector takes it: `build_network(network, shape)`.
 """
 
+from tfflows.networks.attention_net import AttentionNet
 from tfflows.networks.building import build_network
 from tfflows.networks.conv_net import ConvNet
 from tfflows.networks.dense_net import DenseNet
 from tfflows.networks.gated_res_net import GatedResNet
 
-__all__ = ["ConvNet", "DenseNet", "GatedResNet", "build_network"]
+__all__ = ["AttentionNet", "ConvNet", "DenseNet", "GatedResNet", "build_network"]

@@ -1,0 +1,93 @@
+"""`DualAffineCoupling`: two affine couplings, so that one layer moves every entry."""
+
+import tensorflow as tf
+
+from tfflows.bijectors.affine_coupling import AffineCoupling
+from tfflows.bijectors.flow_bijector import FlowBijector, forward_through, inverse_through
+from tfflows.bijectors.mexican_hat import MexicanHatScale
+
+
+class DualAffineCoupling(FlowBijector):
+    """Dual affine coupling, Liao and He (2021), equation 14.
+
+        y_1 = s_1(x_2) x_1 + t_1(x_2),     x_1 the first `split_size` channels
+        y_2 = s_2(y_1) x_2 + t_2(y_1)
+        log-det:  sum log s_1 + sum log s_2
+
+    By default `s` is a `MexicanHatScale`, bounded by [0.640, 2.718]; the networks then return
+    `1 + M` channels for each that they move: first all shifts, then the inputs of the hats.
+
+    Args:
+      networks: two callables, such as built Keras layers. The first sees the last channels and
+        moves the first ones, the second the other way round.
+      event_shape: shape of an event, fully known.
+      split_size: number of channels of `x_1`; by default half, rounded down.
+      scale: see `AffineCoupling`; by default `MexicanHatScale()`.
+      conditional: whether the networks take a context, which `tfflows.condition` binds.
+      context: the context itself, see `Coupling`.
+      context_ndims: rank of the context's events; by default that of `event_shape`.
+      dtype: dtype of the events.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
+
+    #### References
+
+    Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
+    """
+
+    def __init__(
+        self,
+        networks,
+        event_shape,
+        split_size=None,
+        scale=None,
+        conditional=False,
+        context=None,
+        context_ndims=None,
+        dtype=tf.float32,
+        validate_args=False,
+        name="dual_affine_coupling",
+    ):
+        parameters = dict(locals())
+        networks = list(networks)
+        if len(networks) != 2:
+            raise ValueError(f"`networks` must be two. Received: {len(networks)}.")
+        channels = tf.TensorShape(event_shape).as_list()[-1]
+        first = channels // 2 if split_size is None else split_size
+        self._couplings = [
+            AffineCoupling(
+                network,
+                event_shape,
+                split_size=kept,
+                reverse=reverse,
+                scale=MexicanHatScale() if scale is None else scale,
+                conditional=conditional,
+                context=context,
+                context_ndims=context_ndims,
+                dtype=dtype,
+                name=f"{name}_{number}",
+            )
+            for number, (network, kept, reverse) in enumerate(
+                zip(networks, (channels - first, first), (True, False), strict=True), start=1
+            )
+        ]
+        super().__init__(
+            forward_min_event_ndims=self._couplings[0].forward_min_event_ndims,
+            event_shape=tuple(tf.TensorShape(event_shape).as_list()),
+            batch_shape=self._couplings[0].experimental_batch_shape(),
+            dtype=dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def couplings(self):
+        """The two `AffineCoupling`s, in the order in which `forward` applies them."""
+        return list(self._couplings)
+
+    def _forward_and_log_det(self, x):
+        return forward_through(self._couplings, x, self.forward_min_event_ndims)
+
+    def _inverse_and_log_det(self, y):
+        return inverse_through(self._couplings[::-1], y, self.forward_min_event_ndims)

@@ -1,0 +1,80 @@
+"""`Whitening`: a linear map given by eigenvectors and eigenvalues of a covariance."""
+
+import tensorflow as tf
+
+from tfflows.bijectors._parameters import as_parameter
+from tfflows.bijectors.flow_bijector import FlowBijector
+
+
+class Whitening(FlowBijector):
+    """Maps a Gaussian to the standard one, Liao and He (2021), appendix A.
+
+        forward:  z = diag(lambda)^-1/2 V^T (x - mean)
+        inverse:  x = mean + V diag(lambda)^1/2 z
+        log-det:  -1/2 sum log lambda
+
+    Args:
+      mean: `[..., D]`.
+      eigenvectors: `V` `[..., D, D]`, orthogonal, one eigenvector a column.
+      eigenvalues: `lambda` `[..., D]`, positive.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if the shapes do not fit each other.
+
+    #### References
+
+    Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
+    """
+
+    def __init__(self, mean, eigenvectors, eigenvalues, validate_args=False, name="whitening"):
+        parameters = dict(locals())
+        self._mean = as_parameter(mean)
+        self._vectors = as_parameter(eigenvectors)
+        self._values = as_parameter(eigenvalues)
+        size = self._mean.shape[-1]
+        if self._vectors.shape[-2:] != (size, size) or self._values.shape[-1] != size:
+            raise ValueError(
+                "`eigenvectors` must have shape [..., D, D] and `eigenvalues` [..., D]. Received: "
+                f"mean.shape={tuple(self._mean.shape)}, "
+                f"eigenvectors.shape={tuple(self._vectors.shape)}, "
+                f"eigenvalues.shape={tuple(self._values.shape)}."
+            )
+        batch_shape = self._vectors.shape[:-2]
+        for vector in (self._mean, self._values):
+            batch_shape = tf.broadcast_static_shape(batch_shape, vector.shape[:-1])
+        super().__init__(
+            forward_min_event_ndims=1,
+            event_shape=(size,),
+            batch_shape=batch_shape,
+            is_constant_jacobian=True,
+            dtype=self._mean.dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def eigenvalues(self):
+        """`lambda`."""
+        return self._values
+
+    def _log_det(self):
+        return -tf.reduce_sum(tf.math.log(self._values), axis=-1) / 2
+
+    def _multiply(self, x, transpose):
+        """Returns `V x`, or `V^T x`."""
+        vectors = tf.convert_to_tensor(self._vectors)
+        if vectors.shape.rank == 2:  # One large product, not one for each event.
+            flat = tf.reshape(x, [-1, vectors.shape[-1]])
+            return tf.reshape(tf.matmul(flat, vectors, transpose_b=not transpose), tf.shape(x))
+        return tf.linalg.matvec(vectors, x, transpose_a=transpose)
+
+    def _forward_and_log_det(self, x):
+        z = self._multiply(x - self._mean, transpose=True) * tf.math.rsqrt(self._values)
+        return z, self._log_det()
+
+    def _inverse_and_log_det(self, y):
+        x = self._mean + self._multiply(y * tf.sqrt(self._values), transpose=False)
+        return x, -self._log_det()

@@ -1,0 +1,112 @@
+"""Volume, variance and steepness of every layer over a training run."""
+
+import dataclasses
+import json
+
+import keras
+import tensorflow as tf
+
+from tfflows.analysis import volume_report
+from tfflows.distributions import Dequantized
+
+LINES = "volume.jsonl"
+MEASURES = ("log_det_per_dim", "variance", "spectral_norm", "gradient_norm")
+
+
+class VolumeLog(keras.callbacks.Callback):
+    """Writes `analysis.volume_report` of one batch at the start and at the end of every epoch.
+
+    One JSON object a report in `volume.jsonl`, and scalars for TensorBoard.
+
+    Args:
+      workdir: folder of the run.
+      images: the batch, as `FlowModel.fit` takes it.
+      steps_per_epoch: steps between two reports.
+      num_iterations: power iterations for the largest singular values.
+    """
+
+    def __init__(self, workdir, images, steps_per_epoch, num_iterations=4):
+        super().__init__()
+        self._path = workdir / LINES
+        self._images = images
+        self._steps_per_epoch = steps_per_epoch
+        self._num_iterations = num_iterations
+        self._writer = tf.summary.create_file_writer(str(workdir / "tensorboard" / "volume"))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Reports the state before the first step."""
+        if epoch == 0:
+            self._report(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Reports the state after the epoch."""
+        self._report((epoch + 1) * self._steps_per_epoch)
+
+    def _report(self, step):
+        layers = report(self.model, self._images, self._num_iterations)
+        with open(self._path, "a") as file:
+            file.write(json.dumps({"step": step, "layers": layers}) + "\n")
+        with self._writer.as_default(step=step):
+            for layer in layers:
+                for measure in MEASURES:
+                    tf.summary.scalar(f"{measure}/{layer['name']}", layer[measure])
+        self._writer.flush()
+
+
+def report(model, images, num_iterations):
+    """Returns the `LayerVolume`s of a `FlowModel` on a batch, as dictionaries.
+
+    Args:
+      model: a `FlowModel`.
+      images: a batch, as `fit` takes it.
+      num_iterations: power iterations for the largest singular values.
+    """
+    distribution, x = model.distribution, tf.convert_to_tensor(images)
+    if isinstance(distribution, Dequantized):
+        x, _ = distribution.dequantize(x, seed=[model.seed, -1])
+        distribution = distribution.distribution
+    variables = distribution.trainable_variables
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(distribution.log_prob(x))
+    gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+    layers = volume_report(
+        distribution.bijector.bijector,
+        x,
+        num_iterations=num_iterations,
+        gradients=dict(zip([v.ref() for v in variables], gradients, strict=True)),
+    )
+    return [
+        {**dataclasses.asdict(layer), "log_det_per_dim": layer.log_det_per_dim} for layer in layers
+    ]
+
+
+def save_figure(path, lines):
+    """Draws the measures of all layers over the steps; early layers dark, late ones light.
+
+    Args:
+      path: the PNG to write.
+      lines: what `callbacks.read_lines` returns for `volume.jsonl`.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained", sharex=True)
+    steps = [line["step"] for line in lines]
+    count = len(lines[0]["layers"])
+    colors = matplotlib.colormaps["viridis"]
+    for axis, measure in zip(axes.flat, MEASURES, strict=True):
+        for index in range(count):
+            values = [line["layers"][index][measure] for line in lines]
+            # Layers without parameters have no gradient, and fixed scales say nothing.
+            if any(values) and not lines[0]["layers"][index]["name"].startswith("normalize"):
+                axis.plot(steps, values, color=colors(index / count), linewidth=0.8)
+        axis.set(
+            title=measure.replace("_", " "), yscale="linear" if measure == MEASURES[0] else "log"
+        )
+        axis.grid(alpha=0.3)
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,221 @@
+"""The volume-balanced flow of Liao and He (2021): `balanced.*`."""
+
+import math
+
+from tfflows import bijectors, distributions
+from zoo.glow import Seeds, build_conditioner, image_flow
+from zoo.registry import Recipe, register
+
+PAPER = "Liao, He, Jacobian Determinant of Normalizing Flows, 2021, arXiv:2102.06539"
+CONTRACTIONS = {
+    "tanh": bijectors.TanhContraction,
+    "normal_cdf": bijectors.NormalCDFContraction,
+}
+
+
+def balanced_block(
+    shape,
+    network,
+    seeds,
+    arguments,
+    *,
+    stride=1,
+    slope=0.75,
+    num_hats=2,
+    num_bins=16,
+    contraction=None,
+    constrained=True,
+    name="block",
+):
+    """Returns one block, `f_act o f_aff o f_conv`, equation 18 of the paper.
+
+    With `beta = slope`, the block starts as the identity (for `stride=1`): the convolution as
+    `kappa I`, the couplings with the scale `s` everywhere and the activation with slope `beta`,
+    `kappa s = 1 / beta`; `kappa = s`, so that both expand alike.
+
+    Args:
+      shape: event shape `[H, W, C]` of the input.
+      network: kind of network, see `zoo.glow.NETWORKS`.
+      seeds: source of seeds.
+      arguments: arguments of the networks.
+      stride: size and stride of the convolution.
+      slope: `beta`, in (0, 1]; the paper advises [0.5, 1].
+      num_hats: `M`, hats of each scale.
+      num_bins: bins of the activation.
+      contraction: `None`, `"tanh"` or `"normal_cdf"`: what comes between couplings and activation
+        (section 6.2). The block then does not start as the identity.
+      constrained: `False` for the variant that the paper reports to diverge: scales `exp(h)`
+        without a bound, and no activation.
+      name: name of the block, and prefix of the layers' names.
+    """
+    height, width, channels = shape[0] // stride, shape[1] // stride, shape[2] * stride**2
+    first = channels // 2
+    scale = slope**-0.5 if constrained else 1.0
+    hats = bijectors.MexicanHatScale(num_hats, math.log(scale)) if constrained else "exp"
+    inputs = (num_hats if constrained else 1) + 1
+    networks = [
+        build_conditioner(network, [height, width, seen], inputs * moved, seeds, arguments)
+        for seen, moved in ((channels - first, first), (first, channels - first))
+    ]
+    layers = [
+        bijectors.StridedConv.trainable(shape[2], stride, scale=scale, name=f"{name}_conv"),
+        bijectors.DualAffineCoupling(
+            networks, [height, width, channels], scale=hats, name=f"{name}_affine"
+        ),
+    ]
+    if contraction is not None:
+        layers.append(CONTRACTIONS[contraction](name=f"{name}_{contraction}"))
+    if constrained:
+        layers.append(
+            bijectors.RationalQuadraticActivation.trainable(
+                channels, slope=slope, num_bins=num_bins, name=f"{name}_activation"
+            )
+        )
+    return bijectors.Block(layers, name=name)
+
+
+# Learning rate and decay of appendix C; steps and batch for two cores.
+_PAPER_RECIPE = Recipe(
+    dataset="cifar10",
+    batch_size=1024,
+    steps=100_000,
+    optimizer="adamax",
+    learning_rate=1e-2,
+    final_learning_rate=1e-3,
+    decay=0.98,
+    decay_steps=1000,
+    warmup_steps=0,
+    clip=None,
+)
+_DEEP = {
+    "image_shape": (32, 32, 3),
+    "num_levels": 256,
+    "steps": (16, 16, 16),
+    "split_fraction": 0.5,
+    "network": "attention_net",
+    "width": 128,
+}
+
+
+@register(
+    "balanced.digits",
+    recipe=Recipe(
+        dataset="digits", batch_size=128, steps=400, learning_rate=5e-3, beta_2=0.99, clip=50.0
+    ),
+    summary="Volume-balanced flow for the 8x8 digits that scikit-learn ships.",
+    paper=PAPER,
+    image_shape=(8, 8, 1),
+    num_levels=17,
+    steps=(2, 2),
+    split_fraction=0.5,
+    network="conv_net",
+    width=32,
+)
+@register(
+    "balanced.cifar10_small",
+    recipe=Recipe(
+        dataset="cifar10",
+        batch_size=32,
+        steps=5_000,
+        learning_rate=4e-3,
+        beta_2=0.99,
+        warmup_steps=200,
+        clip=1000.0,
+        flip=True,
+    ),
+    summary="A small volume-balanced flow for 32x32 colour images, the size of glow.cifar10_small.",
+    paper=PAPER,
+    image_shape=(32, 32, 3),
+    num_levels=256,
+    steps=(4, 3, 2),
+    split_fraction=0.5,
+    network="conv_net",
+    width=76,
+)
+@register(
+    "balanced.cifar10",
+    recipe=_PAPER_RECIPE,
+    summary="The volume-balanced flow of the paper for CIFAR-10: 3 levels of 16 blocks.",
+    paper=PAPER,
+    **_DEEP,
+)
+@register(
+    "balanced.imagenet32",
+    recipe=Recipe(**{**vars(_PAPER_RECIPE), "dataset": "imagenet_resized/32x32"}),
+    summary="The volume-balanced flow of the paper for ImageNet at 32x32: 3 levels of 16 blocks.",
+    paper=PAPER,
+    **_DEEP,
+)
+@register(
+    "balanced.celebahq1024",
+    recipe=Recipe(**{**vars(_PAPER_RECIPE), "dataset": "folder:celeba_hq", "batch_size": 4}),
+    summary="The volume-balanced flow of the paper for 5-bit 1024x1024 photographs: 8 levels of 12 "
+    "blocks.",
+    paper=PAPER,
+    image_shape=(1024, 1024, 3),
+    num_levels=32,
+    steps=(12,) * 8,
+    split_fraction=0.75,
+    network="conv_net",
+    width=256,
+)
+def balanced(
+    image_shape,
+    num_levels,
+    steps,
+    split_fraction,
+    network,
+    width,
+    slope=0.75,
+    num_hats=2,
+    num_bins=16,
+    contraction=None,
+    constrained=True,
+    seed=0,
+) -> distributions.Dequantized:
+    """Builds the volume-balanced flow: levels of blocks, the first of each with stride 2.
+
+    The data are first brought to mean 0 and variance 1 in every channel by an `ActNorm`, of which
+    the paper says nothing; between the blocks there is no normalisation.
+
+    Args:
+      image_shape: `(H, W, C)`; height and width divisible by `2**len(steps)`.
+      num_levels: number of values of a pixel.
+      steps: blocks of each level.
+      split_fraction: fraction of the dimensions that leaves after each level but the last.
+      network: kind of network: a key of `zoo.glow.NETWORKS`.
+      width: hidden channels of the networks.
+      slope: see `balanced_block`.
+      num_hats: see `balanced_block`.
+      num_bins: see `balanced_block`.
+      contraction: see `balanced_block`.
+      constrained: see `balanced_block`.
+      seed: seed of the initial weights.
+    """
+    seeds, shape, levels = Seeds(seed), list(image_shape), []
+    for level, count in enumerate(steps):
+        parts = []
+        if level == 0:
+            parts.append(bijectors.NormalizeImage(num_levels))
+            parts.append(bijectors.ActNorm.trainable(shape[-1], name="data_act_norm"))
+        for step in range(count):
+            stride = 2 if step == 0 else 1
+            block = balanced_block(
+                shape,
+                network,
+                seeds,
+                {"width": width},
+                stride=stride,
+                slope=slope,
+                num_hats=num_hats,
+                num_bins=num_bins,
+                contraction=contraction,
+                constrained=constrained,
+                name=f"level{level}_block{step}",
+            )
+            parts.append(block)
+            shape = [shape[0] // stride, shape[1] // stride, shape[2] * stride**2]
+        levels.append(bijectors.Sequential(parts, name=f"level{level}"))
+        if level < len(steps) - 1:
+            shape = [*shape[:2], shape[2] - round(split_fraction * shape[2])]
+    return image_flow(levels, image_shape, num_levels, split_fraction=split_fraction)
