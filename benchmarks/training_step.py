@@ -50,11 +50,18 @@ def main():
     measuring.set_up_tensorflow(flags.onednn)
     # Imports TensorFlow, which reads its settings once.
     graphs = importlib.import_module("benchmarks.training_step_graphs")
-    graphs.configure()
+    shards = measuring.num_threads()
+    graphs.configure(shards)
     rounds, seconds = (2, 0.0) if flags.quick else (15, 1.5)
-    found, batch_size = graphs.make_graphs(MODEL)
+    found, batch_size = graphs.make_graphs(MODEL, shards)
     environment = measuring.environment(["tensorflow", "tensorflow-probability", "keras", "numpy"])
-    settings = {"model": MODEL, "batch size": batch_size, "rounds": rounds, "seconds": seconds}
+    settings = {
+        "model": MODEL,
+        "batch size": batch_size,
+        "shards": shards,
+        "rounds": rounds,
+        "seconds": seconds,
+    }
     measuring.print_values(environment | settings)
     turns = {name: measuring.turn(function, seconds) for name, function in found.items()}
     table = rows(measuring.in_rounds(turns, rounds))

@@ -34,30 +34,31 @@ class Part:
     variables: Sequence[tf.Variable]
 
 
-def configure():
-    """Gives TensorFlow all cores; before the first operation."""
-    tf.config.threading.set_intra_op_parallelism_threads(measuring.num_threads())
+def configure(shards: int):
+    """Gives TensorFlow all cores, divided among the shards; before the first operation."""
+    tf.config.threading.set_intra_op_parallelism_threads(measuring.num_threads() // shards or 1)
     tf.config.threading.set_inter_op_parallelism_threads(measuring.num_threads())
 
 
-def make_graphs(name: str) -> tuple[dict[str, Callable[[], object]], int]:
+def make_graphs(name: str, shards: int) -> tuple[dict[str, Callable[[], object]], int]:
     """Returns the functions to time, of no arguments, and the batch size.
 
     Args:
       name: a model of the zoo with the architecture of `zoo.glow.glow`.
+      shards: parts of a batch that are evaluated side by side, as the trainers do.
     """
     entry = registry.find(name)
     size = entry.recipe.batch_size
     images = _random_images(entry, size)
-    model = _compiled_model(entry.build(), entry.recipe)
+    model = _compiled_model(entry.build(), entry.recipe, shards)
     model.initialize(images)
     _perturb(model.trainable_weights)
     networks, mixing = find_parts(model.distribution, images)
-    rest = _compiled_model(without_networks_and_mixing(model.distribution), entry.recipe)
+    rest = _compiled_model(without_networks_and_mixing(model.distribution), entry.recipe, shards)
     graphs = {
         STEP: _step(model, images),
-        GROUPS[0]: forward_and_gradients(networks),
-        GROUPS[1]: forward_and_gradients(mixing),
+        GROUPS[0]: forward_and_gradients(networks, shards),
+        GROUPS[1]: forward_and_gradients(mixing, shards),
         GROUPS[2]: _step(rest, images),
     }
     return graphs, size
@@ -75,13 +76,13 @@ def _perturb(variables):
         variable.assign_add(tf.random.stateless_normal(variable.shape, [0, i], stddev=0.01))
 
 
-def _compiled_model(distribution, recipe):
+def _compiled_model(distribution, recipe, shards):
     """Returns the `FlowModel` as `trainers.train` makes it, but for a learning rate of 0.
 
     The two models share variables, and hundreds of steps on one batch of noise would diverge.
     """
     recipe = dataclasses.replace(recipe, learning_rate=0.0)
-    model = tfflows.FlowModel(distribution)
+    model = tfflows.FlowModel(distribution, shards=shards)
     model.compile(schedules.make_optimizer(recipe, steps_per_pass=1000))
     model.optimizer.build(model.trainable_weights)
     return model
@@ -128,16 +129,15 @@ def _network_part(coupling, x):
     return Part(lambda x: [network(x)], x[..., : x.shape[-1] // 2], variables)
 
 
-def forward_and_gradients(parts: list[Part]) -> Callable[[], object]:
+def forward_and_gradients(parts: list[Part], shards: int) -> Callable[[], object]:
     """Returns a function that runs all parts, then all their gradients in reverse order.
 
-    Each waits for the one before, as in the model; else independent parts would share the cores in
-    ways that they can't in a step. The gradient with respect to an output is the output itself: any
-    `Tensor` will do that is not a constant, which the graph could fold.
+    Each waits for the one before in its shard, as in the model; else independent parts would share
+    the cores in ways that they can't in a step. The gradient with respect to an output is the
+    output itself: any `Tensor` will do that is not a constant, which the graph could fold.
     """
 
-    @tf.function(autograph=False)
-    def run(inputs):
+    def chain(inputs):
         tapes, gradients, done = [], [], []
         for part, x in zip(parts, inputs, strict=True):
             with tf.GradientTape() as tape, tf.control_dependencies(done):
@@ -152,6 +152,10 @@ def forward_and_gradients(parts: list[Part]) -> Callable[[], object]:
             done = found[:1]
             gradients.append(found)
         return gradients
+
+    @tf.function(autograph=False)
+    def run(inputs):
+        return [chain(shard) for shard in zip(*(tf.split(x, shards) for x in inputs), strict=True)]
 
     inputs = [part.x for part in parts]
     return lambda: run(inputs)

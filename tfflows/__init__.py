@@ -4,7 +4,14 @@ from tfflows._compat import check_versions
 
 check_versions()  # Before TFP, whose own error for a wrong combination is hard to read.
 
-from tfflows import analysis, bijectors, distributions, networks, training  # noqa: E402
+from tfflows import (  # noqa: E402
+    analysis,
+    bijectors,
+    distributions,
+    networks,
+    regularizers,
+    training,
+)
 from tfflows._version import __version__  # noqa: E402
 from tfflows.conditioning import condition  # noqa: E402
 from tfflows.training import FlowModel  # noqa: E402
@@ -17,5 +24,6 @@ __all__ = [
     "condition",
     "distributions",
     "networks",
+    "regularizers",
     "training",
 ]
