@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+import zoo
 from tfflows import analysis, bijectors
 
 tfb = tfp.bijectors
@@ -64,6 +65,17 @@ def test_report_of_a_flow():
         # Inequality (8) of the paper.
         assert layer.log_det_per_dim <= np.log(layer.spectral_norm) + 1e-4
         assert layer.gradient_norm > 0
+
+
+def test_log_dets_of_the_report_add_up_to_that_of_the_model():
+    model = zoo.create("balanced.digits")
+    for variable in model.trainable_variables:
+        variable.assign_add(0.02 * tf.random.stateless_normal(variable.shape, [1, 2]))
+    flow = model.bijector.bijector
+    x = tf.random.stateless_uniform([4, 8, 8, 1], [0, 1], 0.0, 17.0)
+    total = sum(layer.log_det for layer in analysis.volume_report(flow, x))
+    expected = np.mean(flow.forward_log_det_jacobian(x, 3))
+    assert total == pytest.approx(expected, rel=1e-5)
 
 
 def test_report_counts_every_event_of_an_elementwise_layer():

@@ -25,6 +25,7 @@ def test_a_block_starts_as_the_identity_with_balanced_volumes(slope):
     np.testing.assert_allclose(flow.forward(x), x, atol=1e-5)
     np.testing.assert_allclose(flow.forward_log_det_jacobian(x, 3), np.zeros(5), atol=1e-3)
     report = {layer.name: layer for layer in analysis.volume_report(flow, x)}
+    assert len(report) == 3
     conv, affine, activation = (
         report[f"block_{part}"] for part in ("conv", "affine", "activation")
     )

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfflows.bijectors.affine_coupling import AffineCoupling
-from tfflows.bijectors.flow_bijector import FlowBijector, forward_through, inverse_through
+from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.mexican_hat import MexicanHatScale
 
 
@@ -86,8 +86,16 @@ class DualAffineCoupling(FlowBijector):
         """The two `AffineCoupling`s, in the order in which `forward` applies them."""
         return list(self._couplings)
 
+    # The couplings are called past `observe_layers`: what watches a flow sees one layer, not three.
+
     def _forward_and_log_det(self, x):
-        return forward_through(self._couplings, x, self.forward_min_event_ndims)
+        first, second = self._couplings
+        y, first_log_det = first._forward_and_log_det(x)
+        y, second_log_det = second._forward_and_log_det(y)
+        return y, first_log_det + second_log_det
 
     def _inverse_and_log_det(self, y):
-        return inverse_through(self._couplings[::-1], y, self.forward_min_event_ndims)
+        first, second = self._couplings
+        x, second_log_det = second._inverse_and_log_det(y)
+        x, first_log_det = first._inverse_and_log_det(x)
+        return x, first_log_det + second_log_det
