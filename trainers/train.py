@@ -216,8 +216,8 @@ def build_model(entry, recipe, steps_per_pass, shards):
     return model
 
 
-def make_callbacks(workdir, model, backup, recipe, interval, images):
-    """Returns the callbacks of a run; `images` are those that `--volume` looks at."""
+def make_callbacks(workdir, model, backup, recipe, interval, dataset):
+    """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`."""
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     distribution = model.distribution
     sample = tf.function(lambda: distribution.sample(64, seed=[FLAGS.seed, 1]))
@@ -229,9 +229,17 @@ def make_callbacks(workdir, model, backup, recipe, interval, images):
         keras.callbacks.CSVLogger(workdir / "metrics.csv", append=True),
         keras.callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
         callbacks.SampleGrid(workdir / "samples", sample, interval, distribution.num_levels),
-        *([volume.VolumeLog(workdir, images, interval)] if FLAGS.volume else []),
+        *volume_log(workdir, dataset, interval),
         backup,
     ]
+
+
+def volume_log(workdir, dataset, interval, num_images=32):
+    """Returns the callback that `--volume` asks for, in a list, or an empty list."""
+    if not FLAGS.volume:
+        return []
+    images = next(iter(dataset.unbatch().batch(num_images)))
+    return [volume.VolumeLog(workdir, images, interval)]
 
 
 def train(entry):
@@ -257,9 +265,8 @@ def train(entry):
         flip=recipe.flip,
         start_step=done,
     ).dataset
-    first = next(iter(images.unbatch().batch(256)))
     if done == 0:
-        model.initialize(first)
+        model.initialize(next(iter(images.unbatch().batch(256))))
     logging.info(
         "%s: %d parameters, %d of %d steps done",
         entry.name,
@@ -274,7 +281,8 @@ def train(entry):
             epochs=recipe.steps // interval,
             steps_per_epoch=interval,
             validation_data=validation_data(recipe),
-            callbacks=make_callbacks(workdir, model, backup, recipe, interval, first[:32]),
+            # In the stored order: a run that is resumed has to look at the same images.
+            callbacks=make_callbacks(workdir, model, backup, recipe, interval, known.dataset),
         )
     finish(workdir, entry, model, recipe)
 
