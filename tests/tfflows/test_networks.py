@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfflows import bijectors, networks
 
 SMALL = {
+    networks.AttentionNet: {"width": 8, "reduction": 2},
     networks.ConvNet: {"width": 4},
     networks.DenseNet: {"width": 4, "depth": 2, "growth": 3},
     networks.GatedResNet: {"width": 4, "num_blocks": 2},
