@@ -60,7 +60,7 @@ class StridedConv(FlowBijector):
                 f"Received: parameterization={parameterization!r}."
             )
         plu = parameterization == "plu"
-        self._squeeze = Squeeze(stride) if stride > 1 else None
+        self._squeeze = Squeeze(stride)  # By 1 it is the identity.
         self._conv = InvertibleConv1x1(
             self._weight,
             parameterization,
@@ -116,24 +116,22 @@ class StridedConv(FlowBijector):
         return self._conv.forward_log_det_jacobian(tf.zeros([1, 1, size], self.dtype), 3)
 
     def _forward_and_log_det(self, x):
-        if self._squeeze is not None:
-            x, _ = self._squeeze._forward_and_log_det(x)
+        x, _ = self._squeeze._forward_and_log_det(x)
         return self._conv._forward_and_log_det(x)
 
     def _inverse_and_log_det(self, y):
         x, log_det = self._conv._inverse_and_log_det(y)
-        if self._squeeze is not None:
-            x, _ = self._squeeze._inverse_and_log_det(x)
+        x, _ = self._squeeze._inverse_and_log_det(x)
         return x, log_det
 
     def _forward_event_shape(self, shape):
-        return self._squeeze.forward_event_shape(shape) if self._squeeze else shape
+        return self._squeeze.forward_event_shape(shape)
 
     def _inverse_event_shape(self, shape):
-        return self._squeeze.inverse_event_shape(shape) if self._squeeze else shape
+        return self._squeeze.inverse_event_shape(shape)
 
     def _forward_event_shape_tensor(self, shape):
-        return self._squeeze.forward_event_shape_tensor(shape) if self._squeeze else shape
+        return self._squeeze.forward_event_shape_tensor(shape)
 
     def _inverse_event_shape_tensor(self, shape):
-        return self._squeeze.inverse_event_shape_tensor(shape) if self._squeeze else shape
+        return self._squeeze.inverse_event_shape_tensor(shape)
