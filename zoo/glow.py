@@ -1,4 +1,4 @@
-"""Glow with a choice of mixing layers: `glow.*` and `convexp_glow.*`."""
+"""Glow with a choice of mixing layers and couplings: `glow.*`, `convexp_glow.*`, `rq_nsf.*`."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -13,6 +13,9 @@ GLOW = "Kingma, Dhariwal, Glow, NeurIPS 2018, arXiv:1807.03039"
 CONVEXP = (
     "Hoogeboom, Garcia Satorras, Tomczak, Welling, The Convolution Exponential and Generalized "
     "Sylvester Flows, NeurIPS 2020, arXiv:2006.01910"
+)
+RQ_NSF = (
+    "Durkan, Bekasov, Murray, Papamakarios, Neural Spline Flows, NeurIPS 2019, arXiv:1906.04032"
 )
 NETWORKS = {
     "attention_net": networks.AttentionNet,
@@ -40,20 +43,18 @@ def build_conditioner(kind, input_shape, num_outputs, seeds, arguments, context_
     return networks.build_network(network, input_shape, context_shape)
 
 
-def coupling(shape, kind, seeds, arguments, name, context_shape=None):
-    """Returns an `AffineCoupling` of channel halves with a network of its own."""
+def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=None):
+    """Returns a coupling of channel halves with a network of its own: affine, or a spline."""
     height, width, channels = shape
     kept = channels // 2
+    count = 2 if num_bins is None else 3 * num_bins - 1
     network = build_conditioner(
-        kind, [height, width, kept], 2 * (channels - kept), seeds, arguments, context_shape
+        kind, [height, width, kept], count * (channels - kept), seeds, arguments, context_shape
     )
-    return bijectors.AffineCoupling(
-        network,
-        shape,
-        conditional=context_shape is not None,
-        context_ndims=3,
-        name=name,
-    )
+    options = {"conditional": context_shape is not None, "context_ndims": 3, "name": name}
+    if num_bins is None:
+        return bijectors.AffineCoupling(network, shape, **options)
+    return bijectors.RationalQuadraticCoupling(network, shape, num_bins, **options)
 
 
 def mixing_layers(mixing, shape, seeds, name):
@@ -177,10 +178,29 @@ _CIFAR10 = {
     **_CIFAR10,
     mixing="conv_exponential",
 )
+@register(
+    "rq_nsf.digits",
+    recipe=_DIGITS_RECIPE,
+    summary="Neural spline flow (RQ-NSF with couplings) for the 8x8 digits.",
+    paper=RQ_NSF,
+    **{**_DIGITS, "widths": (12, 12)},
+    mixing="conv1x1",
+    num_bins=4,
+)
+@register(
+    "rq_nsf.cifar10_small",
+    recipe=_CIFAR10_RECIPE,
+    summary="A small neural spline flow (RQ-NSF with couplings) for 32x32 colour images, the size of "
+    "glow.cifar10_small.",
+    paper=RQ_NSF,
+    **{**_CIFAR10, "widths": (20, 31, 31)},
+    mixing="conv1x1",
+    num_bins=4,
+)
 def glow(
-    image_shape, num_levels, steps, widths, network, exponentials, mixing, seed=0
+    image_shape, num_levels, steps, widths, network, exponentials, mixing, num_bins=None, seed=0
 ) -> distributions.Dequantized:
-    """Builds Glow: per level a squeeze and steps of (ActNorm, mixing, affine coupling).
+    """Builds Glow: per level a squeeze and steps of (ActNorm, mixing, coupling).
 
     Between levels half of the channels leave, with a normal prior given the other half.
 
@@ -193,6 +213,7 @@ def glow(
       exponentials: number of convolution exponentials in each level, evenly spread; `None` for one
         in every step.
       mixing: see `mixing_layers`.
+      num_bins: bins of the splines of the couplings; `None` for affine couplings.
       seed: seed of the initial weights.
     """
     seeds, shape, levels = Seeds(seed), list(image_shape), []
@@ -207,7 +228,11 @@ def glow(
             kind = mixing if step in chosen else "conv1x1"
             parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm"))
             parts += mixing_layers(kind, shape, seeds, name)
-            parts.append(coupling(shape, network, seeds, {"width": width}, f"{name}_coupling"))
+            parts.append(
+                coupling(
+                    shape, network, seeds, {"width": width}, f"{name}_coupling", num_bins=num_bins
+                )
+            )
         if level < len(steps) - 1:
             prior = f"level{level}_split_prior"
             parts.append(coupling(shape, network, seeds, {"width": width}, prior))

@@ -1,0 +1,86 @@
+"""RealNVP for images: `realnvp.*`."""
+
+from tfflows import bijectors, distributions
+from zoo.glow import Seeds, build_conditioner, image_flow
+from zoo.registry import Recipe, register
+
+PAPER = "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2017"
+
+
+@register(
+    "realnvp.digits",
+    recipe=Recipe(
+        dataset="digits", batch_size=128, steps=400, learning_rate=5e-3, beta_2=0.99, clip=50.0
+    ),
+    summary="RealNVP for the 8x8 digits that scikit-learn ships.",
+    paper=f"{PAPER}, arXiv:1605.08803",
+    image_shape=(8, 8, 1),
+    num_levels=17,
+    widths=(32, 44),
+    network="conv_net",
+)
+@register(
+    "realnvp.cifar10_small",
+    recipe=Recipe(
+        dataset="cifar10",
+        batch_size=32,
+        steps=5_000,
+        learning_rate=4e-3,
+        beta_2=0.99,
+        warmup_steps=200,
+        clip=1000.0,
+        flip=True,
+    ),
+    summary="A small RealNVP for 32x32 colour images, the size of glow.cifar10_small.",
+    paper=f"{PAPER}, arXiv:1605.08803",
+    image_shape=(32, 32, 3),
+    num_levels=256,
+    widths=(64, 128, 176),
+    network="conv_net",
+)
+def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.Dequantized:
+    """Builds RealNVP: per scale 3 checkerboard couplings, a squeeze, 3 channel couplings.
+
+    Half of the channels leave after each scale; the last one has 4 checkerboard couplings and no
+    squeeze. An `ActNorm` before each coupling stands for the paper's batch normalisation, and
+    `NormalizeImage` for its logit, so that the models of the zoo differ in the flow alone.
+
+    Args:
+      image_shape: `(H, W, C)`; height and width divisible by `2**(len(widths) - 1)`.
+      num_levels: number of values of a pixel.
+      widths: hidden channels of the networks of each scale.
+      network: kind of network: a key of `zoo.glow.NETWORKS`.
+      seed: seed of the initial weights.
+    """
+    seeds, shape, levels = Seeds(seed), list(image_shape), []
+
+    def couplings(split, count, name, width):
+        seen = shape[-1] if split == "checkerboard" else shape[-1] // 2
+        moved = shape[-1] if split == "checkerboard" else shape[-1] - seen
+        parts = []
+        for step in range(count):
+            label = f"{name}_{split}{step}"
+            conditioner = build_conditioner(
+                network, [*shape[:2], seen], 2 * moved, seeds, {"width": width}
+            )
+            parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{label}_act_norm"))
+            parts.append(
+                bijectors.AffineCoupling(
+                    conditioner, shape, split=split, reverse=step % 2 == 1, name=label
+                )
+            )
+        return parts
+
+    for scale, width in enumerate(widths):
+        name, last = f"scale{scale}", scale == len(widths) - 1
+        parts = [] if scale else [bijectors.NormalizeImage(num_levels)]
+        parts += couplings("checkerboard", 4 if last else 3, name, width)
+        if not last:
+            parts.append(bijectors.Squeeze(name=f"{name}_squeeze"))
+            shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]
+            parts += couplings("channel", 3, name, width)
+            shape = [*shape[:2], shape[2] // 2]
+        else:
+            parts.append(bijectors.ActNorm.trainable(shape[-1], name="base_affine"))
+        levels.append(bijectors.Sequential(parts, name=name))
+    return image_flow(levels, image_shape, num_levels)
