@@ -2,18 +2,20 @@
 
 from zoo import balanced as _balanced  # Registers its models.
 from zoo import glow as _glow
+from zoo import planar as _planar
 from zoo import realnvp as _realnvp
-from zoo.models import build, create, describe, list_models
-from zoo.presets import load, save
+from zoo.models import build, create, create_trained, describe, list_models, load
+from zoo.presets import save
 from zoo.registry import Model, Recipe, find, register
 
-del _balanced, _glow, _realnvp
+del _balanced, _glow, _planar, _realnvp
 
 __all__ = [
     "Model",
     "Recipe",
     "build",
     "create",
+    "create_trained",
     "describe",
     "find",
     "list_models",

@@ -22,6 +22,7 @@ NETWORKS = {
     "conv_net": networks.ConvNet,
     "dense_net": networks.DenseNet,
     "gated_res_net": networks.GatedResNet,
+    "mlp": networks.MLP,
 }
 
 
@@ -190,8 +191,8 @@ _CIFAR10 = {
 @register(
     "rq_nsf.cifar10_small",
     recipe=_CIFAR10_RECIPE,
-    summary="A small neural spline flow (RQ-NSF with couplings) for 32x32 colour images, the size of "
-    "glow.cifar10_small.",
+    summary="A small neural spline flow (RQ-NSF with couplings) for 32x32 colour images, the size "
+    "of glow.cifar10_small.",
     paper=RQ_NSF,
     **{**_CIFAR10, "widths": (20, 31, 31)},
     mixing="conv1x1",

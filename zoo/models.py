@@ -6,6 +6,7 @@ import os
 
 import keras
 
+from tfflows.distributions import Dequantized
 from zoo import presets, registry
 
 
@@ -43,9 +44,9 @@ def create(name, pretrained=False, discrete=False, seed=0, **overrides):
       name: a name of `list_models()`; or the path of a preset, a folder that `trainers.train` or
         `zoo.save` wrote.
       pretrained: whether to load its weights. Works offline for the weights in the package.
-      discrete: `False` for the density over real images with values in `[0, num_levels]`; `True`
-        for the distribution over integer images, which adds the dequantisation that the model was
-        trained with.
+      discrete: `False` for the density over real images with values in `[0, num_levels]`, or over
+        points; `True` for the distribution over integer images, which adds the dequantisation that
+        the model was trained with.
       seed: seed of the initial weights.
       **overrides: arguments of the architecture to change; not with `pretrained`.
 
@@ -53,7 +54,8 @@ def create(name, pretrained=False, discrete=False, seed=0, **overrides):
       A `tfd.TransformedDistribution`, or a `tfflows.distributions.Dequantized` of one.
 
     Raises:
-      ValueError: if the name is unknown, has no weights, or its files are damaged.
+      ValueError: if the name is unknown, has no weights, its files are damaged, or `discrete` is
+        asked of a model of points.
 
     #### Example
 
@@ -65,19 +67,34 @@ def create(name, pretrained=False, discrete=False, seed=0, **overrides):
     log_prob = model.log_prob(images)  # nats
     ```
     """
+    model = create_trained(name, pretrained, seed, **overrides)
+    is_discrete = isinstance(model, Dequantized)
+    if discrete and not is_discrete:
+        raise ValueError(
+            f"`discrete` must be False for {name!r}, whose data are no integers. "
+            "Received: discrete=True."
+        )
+    return model.distribution if is_discrete and not discrete else model
+
+
+def load(path):
+    """Returns the model of a preset with its weights: `create(path, pretrained=True)`."""
+    return create(path, pretrained=True)
+
+
+def create_trained(name, pretrained=False, seed=0, **overrides):
+    """Returns a model as trainers see it: `Dequantized` for images; else see `create`."""
     if pretrained and overrides:
         raise ValueError(
             "`overrides` change the architecture and can't go with `pretrained=True`. "
             f"Received: {sorted(overrides)}."
         )
     if pretrained or os.path.isdir(name):
-        model = presets.load_discrete(name, weights=pretrained, seed=seed)
-    else:
-        model = registry.find(name).build(seed=seed, **overrides)
-    return model if discrete else model.distribution
+        return presets.load_trained(name, weights=pretrained, seed=seed)
+    return registry.find(name).build(seed=seed, **overrides)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
 def build(name, seed=0, **overrides):
-    """Returns the `Dequantized` distribution of a name: what a `.keras` file stores of a model."""
-    return create(name, discrete=True, seed=seed, **overrides)
+    """Returns the distribution of a name as it is trained: what a `.keras` file stores."""
+    return create_trained(name, seed=seed, **overrides)

@@ -57,13 +57,8 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load(path):
-    """Returns the model of a preset with its weights: `create(path, pretrained=True)`."""
-    return load_discrete(path).distribution
-
-
-def load_discrete(name, weights=True, seed=0):
-    """Returns the `Dequantized` distribution of a preset.
+def load_trained(name, weights=True, seed=0):
+    """Returns the distribution of a preset as it was trained: `Dequantized` for images.
 
     Args:
       name: name or path of the preset.
@@ -126,7 +121,7 @@ def save(path, distribution, model_name, arguments, metadata):
 
     Args:
       path: folder to make; an existing preset there is replaced.
-      distribution: the `Dequantized` distribution.
+      distribution: the distribution as it was trained.
       model_name: name of the entry that built it.
       arguments: all arguments of its builder.
       metadata: a dict for `metadata.json`, see `trainers.evaluate`; `sha256` is added.

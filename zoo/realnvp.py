@@ -4,7 +4,9 @@ from tfflows import bijectors, distributions
 from zoo.glow import Seeds, build_conditioner, image_flow
 from zoo.registry import Recipe, register
 
-PAPER = "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2017"
+PAPER = (
+    "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2017, arXiv:1605.08803"
+)
 
 
 @register(
@@ -13,7 +15,7 @@ PAPER = "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2
         dataset="digits", batch_size=128, steps=400, learning_rate=5e-3, beta_2=0.99, clip=50.0
     ),
     summary="RealNVP for the 8x8 digits that scikit-learn ships.",
-    paper=f"{PAPER}, arXiv:1605.08803",
+    paper=PAPER,
     image_shape=(8, 8, 1),
     num_levels=17,
     widths=(32, 44),
@@ -32,7 +34,7 @@ PAPER = "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2
         flip=True,
     ),
     summary="A small RealNVP for 32x32 colour images, the size of glow.cifar10_small.",
-    paper=f"{PAPER}, arXiv:1605.08803",
+    paper=PAPER,
     image_shape=(32, 32, 3),
     num_levels=256,
     widths=(64, 128, 176),

@@ -5,7 +5,9 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 
-from tfflows.distributions import Dequantized
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Model:
 
     Attributes:
       name: `architecture.dataset_variant`.
-      builder: makes the `Dequantized` distribution from `arguments` and `seed`.
+      builder: makes the distribution that is trained from `arguments` and `seed`: a `Dequantized`
+        one for images.
       arguments: keyword arguments of the builder, of types that JSON knows.
       recipe: how to train it.
       summary: one line for people.
@@ -58,24 +61,24 @@ class Model:
     """
 
     name: str
-    builder: Callable[..., Dequantized]
+    builder: Callable[..., tfd.Distribution]
     arguments: Mapping
     recipe: Recipe
     summary: str
     paper: str
 
     @property
-    def image_shape(self):
-        """`(H, W, C)`."""
-        return tuple(self.arguments["image_shape"])
+    def event_shape(self):
+        """`(H, W, C)` for images, `(2,)` for points."""
+        return tuple(self.arguments.get("image_shape", (2,)))
 
     @property
     def num_levels(self):
-        """Number of values of a pixel."""
-        return self.arguments["num_levels"]
+        """Number of values of a pixel; `None` for points."""
+        return self.arguments.get("num_levels")
 
     def build(self, seed=0, **overrides):
-        """Returns a new `Dequantized` distribution with random weights."""
+        """Returns a new distribution with random weights, as it is trained."""
         unknown = set(overrides) - set(self.arguments)
         if unknown:
             raise ValueError(

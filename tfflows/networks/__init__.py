@@ -1,13 +1,25 @@
-"""Keras layers that condition couplings. Each maps `[N, H, W, C]` to `[N, H, W, num_outputs]`.
+"""Keras layers that condition couplings: `[N, H, W, C]` to `[N, H, W, num_outputs]`.
+
+`MLP` takes events of any rank, `MaskedMLP` vectors.
 
 All end in a layer that starts at zero, so that a coupling starts as the identity, and take an
 optional context. Build a network before a bijector takes it: `build_network(network, shape)`.
 """
 
 from tfflows.networks.attention_net import AttentionNet
-from tfflows.networks.building import build_network
+from tfflows.networks.building import as_module, build_network
 from tfflows.networks.conv_net import ConvNet
 from tfflows.networks.dense_net import DenseNet
 from tfflows.networks.gated_res_net import GatedResNet
+from tfflows.networks.mlp import MLP, MaskedMLP
 
-__all__ = ["AttentionNet", "ConvNet", "DenseNet", "GatedResNet", "build_network"]
+__all__ = [
+    "MLP",
+    "AttentionNet",
+    "ConvNet",
+    "DenseNet",
+    "GatedResNet",
+    "MaskedMLP",
+    "as_module",
+    "build_network",
+]

@@ -19,6 +19,30 @@ def build_network(network, input_shape, context_shape=None):
     return network
 
 
+def as_module(network):
+    """Returns a Keras layer as a callable `tf.Module`, whose variables TFP finds.
+
+    A bijector of TFP that takes a function, such as `tfb.MaskedAutoregressiveFlow`, finds no
+    variables in a layer of Keras 3. (Those of tfflows find them.)
+
+    Args:
+      network: a Keras layer that is built.
+    """
+    return _NetworkModule(network)
+
+
+class _NetworkModule(tf.Module):
+    """See `as_module`."""
+
+    def __init__(self, network):
+        super().__init__(name=network.name)
+        self._network = network
+        self._network_variables = [variable.value for variable in network.variables]
+
+    def __call__(self, *args):
+        return self._network(*args)
+
+
 class Conditioner(keras.layers.Layer):
     """Base of the networks: a layer that Keras can save, from the arguments of its constructor.
 

@@ -1,0 +1,147 @@
+"""Flows of points in the plane, for eight data sets: `balanced.checkerboard`, `maf.spirals`."""
+
+import tensorflow_probability as tfp
+
+from tfflows import bijectors, distributions, networks
+from zoo import balanced, glow, realnvp
+from zoo.glow import Seeds, build_conditioner
+from zoo.registry import Recipe, register
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+DATASETS = (
+    "checkerboard",
+    "cosine",
+    "eight_gaussians",
+    "pinwheel",
+    "rings",
+    "spirals",
+    "swiss_roll",
+    "two_moons",
+)
+MAF = "Papamakarios, Pavlakou, Murray, MAF, NeurIPS 2017, arXiv:1705.07057"
+_RECIPE = {"batch_size": 512, "steps": 5_000, "learning_rate": 2e-3, "clip": None}
+_BALANCED_RECIPE = {
+    "batch_size": 512,
+    "steps": 5_000,
+    "optimizer": "adamax",
+    "learning_rate": 1e-2,
+    "final_learning_rate": 1e-3,
+    "clip": None,
+}
+
+
+def register_planar(architecture, recipe, what, paper, **arguments):
+    """Decorates a builder: registers `architecture.dataset` for every data set."""
+
+    def decorate(builder):
+        for dataset in DATASETS:
+            register(
+                f"{architecture}.{dataset}",
+                recipe=Recipe(dataset=dataset, **recipe),
+                summary=f"{what} for points in the plane: {dataset.replace('_', ' ')}.",
+                paper=paper,
+                **arguments,
+            )(builder)
+        return builder
+
+    return decorate
+
+
+def _model(layers):
+    """Returns the density of a flow from points `[2]` to a standard normal."""
+    flow = bijectors.Sequential([bijectors.ActNorm.trainable(2, event_ndims=1), *layers])
+    return tfd.TransformedDistribution(distributions.standard_normal([2]), tfb.Invert(flow))
+
+
+@register_planar("balanced", _BALANCED_RECIPE, "Volume-balanced flow", balanced.PAPER)
+def planar_balanced(num_blocks=16, width=64, slope=0.75, num_hats=2, num_bins=16, seed=0):
+    """Builds the volume-balanced flow: blocks of `zoo.balanced` on images of one pixel.
+
+    Args:
+      num_blocks: number of blocks.
+      width: hidden units of the networks.
+      slope: see `zoo.balanced.balanced_block`.
+      num_hats: see `zoo.balanced.balanced_block`.
+      num_bins: see `zoo.balanced.balanced_block`.
+      seed: seed of the initial weights.
+    """
+    seeds = Seeds(seed)
+    blocks = [
+        balanced.balanced_block(
+            [1, 1, 2],
+            "mlp",
+            seeds,
+            {"width": width},
+            slope=slope,
+            num_hats=num_hats,
+            num_bins=num_bins,
+            name=f"block{index}",
+        )
+        for index in range(num_blocks)
+    ]
+    reshape = tfb.Reshape(event_shape_out=[1, 1, 2], event_shape_in=[2])
+    return _model([reshape, *blocks, tfb.Invert(reshape)])
+
+
+@register_planar("realnvp", _RECIPE, "RealNVP", realnvp.PAPER, num_bins=None, linear=False)
+@register_planar("glow", _RECIPE, "Glow", glow.GLOW, num_bins=None, linear=True)
+@register_planar(
+    "rq_nsf", _RECIPE, "Neural spline flow", glow.RQ_NSF, num_blocks=8, num_bins=16, linear=True
+)
+def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0):
+    """Builds a flow of couplings, each of which moves one coordinate by the other.
+
+    Args:
+      num_bins: bins of rational-quadratic splines; `None` for affine couplings.
+      linear: `True` for an `ActNorm` and a rotation with trainable entries before each coupling;
+        `False` for couplings that take turns.
+      num_blocks: number of blocks, of a coupling each.
+      width: hidden units of the networks.
+      bound: half the side of the box of the splines.
+      seed: seed of the initial weights.
+    """
+    seeds, blocks = Seeds(seed), []
+    for index in range(num_blocks):
+        name, layers = f"block{index}", []
+        if linear:
+            layers.append(
+                bijectors.ActNorm.trainable(2, event_ndims=1, name=f"{name}_act_norm"),
+            )
+            layers.append(
+                bijectors.InvertibleConv1x1.trainable(
+                    2, event_ndims=1, seed=seeds(), name=f"{name}_conv1x1"
+                )
+            )
+        options = {"reverse": not linear and index % 2 == 1, "name": f"{name}_coupling"}
+        outputs = 2 if num_bins is None else 3 * num_bins - 1
+        network = build_conditioner("mlp", [1], outputs, seeds, {"width": width})
+        if num_bins is None:
+            layers.append(bijectors.AffineCoupling(network, [2], **options))
+        else:
+            layers.append(
+                bijectors.RationalQuadraticCoupling(network, [2], num_bins, bound, **options)
+            )
+        blocks.append(bijectors.Block(layers, name=name))
+    return _model(blocks)
+
+
+@register_planar("maf", _RECIPE, "Masked autoregressive flow of TFP", MAF)
+def planar_maf(num_blocks=8, width=64, seed=0):
+    """Builds `tfb.MaskedAutoregressiveFlow`s, the coordinates reversed between them.
+
+    Args:
+      num_blocks: number of blocks.
+      width: hidden units of the networks.
+      seed: seed of the initial weights.
+    """
+    seeds, blocks = Seeds(seed), []
+    for index in range(num_blocks):
+        network = networks.MaskedMLP(2, 2, width, seed=seeds())
+        networks.build_network(network, [2])
+        # TFP's forward draws samples.
+        maf = tfb.Invert(tfb.MaskedAutoregressiveFlow(networks.as_module(network)))
+        flip = bijectors.Flip(event_ndims=1)
+        blocks.append(bijectors.Block([maf, flip], name=f"block{index}"))
+    return _model(blocks)
