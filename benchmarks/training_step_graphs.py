@@ -66,7 +66,7 @@ def make_graphs(name: str, shards: int) -> tuple[dict[str, Callable[[], object]]
 
 def _random_images(entry, count):
     """Returns noise: what a step costs does not depend on the data."""
-    shape = [count, *entry.image_shape]
+    shape = [count, *entry.event_shape]
     return tf.constant(np.random.default_rng(0).integers(entry.num_levels, size=shape), tf.uint8)
 
 

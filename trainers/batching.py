@@ -37,16 +37,16 @@ class Order:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A split of images, and what puts them into batches."""
+    """A split of images or points, and what puts them into batches."""
 
     batches: Callable[[Order], tf.data.Dataset]
     num_examples: int
-    image_shape: tuple[int, int, int]
-    num_levels: int = 256
+    event_shape: tuple[int, ...]
+    num_levels: int | None = 256
 
 
-def held(images: np.ndarray, num_levels: int = 256) -> Source:
-    """Images in memory: whole orders of indices, cut into batches."""
+def held(images: np.ndarray, num_levels: int | None = 256) -> Source:
+    """Images or points in memory: whole orders of indices, cut into batches."""
     with tf.device("CPU:0"):
         table = tf.constant(images)
 

@@ -5,8 +5,6 @@ import time
 
 import keras
 
-from trainers import pictures
-
 
 class Backup(keras.callbacks.BackupAndRestore):
     """`BackupAndRestore` whose position is that of the weights.
@@ -111,25 +109,22 @@ def read_lines(path):
     return [lines[step] for step in sorted(lines)]
 
 
-class SampleGrid(keras.callbacks.Callback):
-    """Draws samples at the end of every epoch, always from the same latents.
+class SamplePictures(keras.callbacks.Callback):
+    """Draws samples at the end of every epoch.
 
     Args:
       folder: where the pictures go, one an epoch.
-      sample: a function without arguments that returns integer images.
+      draw: a function that writes a picture to a path, as `pictures.sampler` returns.
       steps_per_epoch: steps between two pictures.
-      num_levels: number of values of a pixel.
     """
 
-    def __init__(self, folder, sample, steps_per_epoch, num_levels):
+    def __init__(self, folder, draw, steps_per_epoch):
         super().__init__()
         self._folder = folder
-        self._sample = sample
+        self._draw = draw
         self._steps_per_epoch = steps_per_epoch
-        self._num_levels = num_levels
 
     def on_epoch_end(self, epoch, logs=None):
         """Draws and writes the picture."""
         step = (epoch + 1) * self._steps_per_epoch
-        path = self._folder / f"step_{step:07d}.png"
-        pictures.save_grid(path, self._sample(), self._num_levels)
+        self._draw(self._folder / f"step_{step:07d}.png")

@@ -1,8 +1,8 @@
-"""Images for the trainers: integer batches whose order is a function of seed and step alone.
+"""Data for the trainers: batches whose order is a function of seed and step alone.
 
 `load` reads one split of the bundled digits, of a prepared TensorFlow Datasets image set, of a
-folder of pictures or of a `.npz` file. It never downloads: data that is not on disk is an error
-that says how to get it.
+folder of pictures, of a `.npz` file or of points in the plane. It never downloads: data that is not
+on disk is an error that says how to get it.
 
 A split of up to `batching.HELD_BYTES` is decoded once and held in memory. A run that starts at
 step k then continues as an unbroken run would, at no cost: the order of epoch e is a stateless
@@ -20,21 +20,22 @@ from trainers.image_sources import check_size, open_source
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageData:
-    """One split of a set of images.
+class Data:
+    """One split of a set of images or points.
 
     Attributes:
-        dataset: yields `uint8` images `[batch, height, width, channels]`. The batch size is static
-            unless the last batch is smaller.
+        dataset: yields `uint8` images `[batch, height, width, channels]`, or `float32` points
+            `[batch, 2]`. The batch size is static unless the last batch is smaller.
         num_examples: images in the split, whatever part of it `dataset` yields.
-        image_shape: `(height, width, channels)`.
-        num_levels: the values are `0 .. num_levels - 1`: 256 levels for 8 bits, 17 for the digits.
+        event_shape: `(height, width, channels)`, or `(2,)`.
+        num_levels: the values are `0 .. num_levels - 1`: 256 levels for 8 bits, 17 for the digits;
+            `None` for points.
     """
 
     dataset: tf.data.Dataset
     num_examples: int
-    image_shape: tuple[int, int, int]
-    num_levels: int
+    event_shape: tuple[int, ...]
+    num_levels: int | None
 
 
 def load(
@@ -49,13 +50,15 @@ def load(
     flip: bool = False,
     num_bits: int | None = None,
     start_step: int = 0,
-) -> ImageData:
-    """Opens one split of a set of images.
+) -> Data:
+    """Opens one split of a set of images or points.
 
     The sources, by `name`:
 
     - `digits`: the 1797 8x8 digits of scikit-learn with their 17 levels, divided once and for all
       into train (1197), validation (200) and test (400) with every digit in proportion.
+    - a name of `planar.NAMES`, such as `checkerboard`: points, in train (100,000), validation
+      (10,000) and test (50,000).
     - an image set of TFDS, prepared on this machine: `cifar10`, `imagenet_resized/32x32`.
     - `folder:/path`, or the path alone: PNG and JPEG files of one size, 8-bit grey or RGB, in the
       order of their paths. Sub-folders train, validation and test are the splits; without them
@@ -82,7 +85,7 @@ def load(
         start_step: the first batch.
 
     Returns:
-        An `ImageData`.
+        A `Data`.
 
     Raises:
         FileNotFoundError: the data is not there.
@@ -90,7 +93,7 @@ def load(
 
     Example:
         >>> test = load("digits", "test", batch_size=150)
-        >>> test.num_examples, test.image_shape, test.num_levels
+        >>> test.num_examples, test.event_shape, test.num_levels
         (400, (8, 8, 1), 17)
         >>> [batch.shape[0] for batch in test.dataset]
         [150, 150, 100]
@@ -99,6 +102,8 @@ def load(
     source = open_source(name, split, data_dir)
     if drop_remainder and not repeat:
         check_size(split, source.num_examples, batch_size)
+    if flip and len(source.event_shape) != 3:
+        raise ValueError(f"`flip` must be False for points. Received: flip=True, name={name!r}.")
     num_levels, shift = _reduced_levels(source.num_levels, num_bits)
 
     def finish(step: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -113,7 +118,7 @@ def load(
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     dataset = dataset.with_options(_options())
-    return ImageData(dataset, source.num_examples, source.image_shape, num_levels)
+    return Data(dataset, source.num_examples, source.event_shape, num_levels)
 
 
 def _check_arguments(batch_size: int, start_step: int, flip: bool, seed: int | None) -> None:
@@ -126,7 +131,7 @@ def _check_arguments(batch_size: int, start_step: int, flip: bool, seed: int | N
         raise ValueError("`flip` must have a seed to draw from. Received: shuffle_seed=None.")
 
 
-def _reduced_levels(num_levels: int, num_bits: int | None) -> tuple[int, int]:
+def _reduced_levels(num_levels: int | None, num_bits: int | None) -> tuple[int | None, int]:
     """The levels that are left, and the bits by which to shift."""
     if num_bits is None:
         return num_levels, 0

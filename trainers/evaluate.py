@@ -1,4 +1,4 @@
-"""Scores a model in bits per dimension, and checks that it can be inverted.
+"""Scores a model, in bits per dimension or nats, and checks that it can be inverted.
 
     python -m trainers.evaluate --workdir=runs/digits
     python -m trainers.evaluate --model=convexp_glow.digits
@@ -18,7 +18,8 @@ from absl import app, flags
 
 import tfflows
 import zoo
-from trainers import data, settings
+from tfflows.distributions import Dequantized
+from trainers import data, planar, settings
 from zoo import presets
 
 FLAGS = flags.FLAGS
@@ -29,35 +30,49 @@ flags.DEFINE_integer(
 
 
 def score(distribution, dataset, num_examples, num_samples, seed):
-    """Returns bits/dim of every image of a data set.
+    """Returns the score of every event of a data set: bits/dim of images, nats of points.
 
     Args:
-      distribution: a `Dequantized` distribution.
-      dataset: batches of images.
-      num_examples: number of images, for the progress bar.
+      distribution: a model as it is trained: `Dequantized` for images.
+      dataset: batches of events.
+      num_examples: number of events, for the progress bar.
       num_samples: samples of the dequantiser an image.
       seed: seed of the dequantiser.
     """
     num_dims = distribution.event_shape.num_elements()
 
-    @tf.function(reduce_retracing=True, jit_compile=settings.use_jit())
-    def bits(x, step):
+    @tf.function(reduce_retracing=True, jit_compile=settings.use_jit(distribution.event_shape))
+    def score_batch(x, step):
+        if not isinstance(distribution, Dequantized):
+            return -distribution.log_prob(x)
         log_prob = distribution.importance_log_prob(x, num_samples, seed=[seed, step * num_samples])
         return tfflows.analysis.bits_per_dim(log_prob, num_dims)
 
     bar = keras.utils.Progbar(num_examples, unit_name="image")
     scores = []
     for step, x in enumerate(dataset):
-        scores.append(bits(x, tf.constant(step)).numpy())
-        bar.add(len(x), [("bits_per_dim", scores[-1].mean())])
+        scores.append(score_batch(x, tf.constant(step)).numpy())
+        bar.add(len(x), [("score", scores[-1].mean())])
     return np.concatenate(scores)
 
 
 def round_trip(distribution, x, seed):
-    """Returns the largest `|f^-1(f(v)) - v|` over a batch, in units of a pixel's value."""
-    v, _ = distribution.dequantize(x, seed=[seed, -1])
-    flow = distribution.distribution.bijector.bijector
-    return float(tf.reduce_max(tfflows.analysis.round_trip_error(flow, v)))
+    """Returns the largest `|f^-1(f(x)) - x|` over a batch, for images in values of a pixel."""
+    if isinstance(distribution, Dequantized):
+        x, _ = distribution.dequantize(x, seed=[seed, -1])
+        distribution = distribution.distribution
+    flow = distribution.bijector.bijector
+    return float(tf.reduce_max(tfflows.analysis.round_trip_error(flow, x)))
+
+
+def definition(distribution, num_samples):
+    """Returns the units of a score and what it is, in words."""
+    if not isinstance(distribution, Dequantized):
+        return "nats", "-log p(x) of points"
+    kind = "uniform" if distribution.dequantizer is None else "variational"
+    return "bits/dim", (
+        f"-log2 P(x) / D of integer images, {kind} dequantisation, {num_samples} sample(s) an image"
+    )
 
 
 def main(argv):
@@ -65,7 +80,7 @@ def main(argv):
     del argv
     name, workdir, config = settings.required_preset()
     output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "metrics.json")
-    distribution = zoo.create(name, pretrained=True, discrete=True)
+    distribution = zoo.create_trained(name, pretrained=True)
     entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
     trained_on = config["recipe"]["dataset"] if config else entry.recipe.dataset
     dataset = FLAGS.dataset or trained_on
@@ -74,29 +89,33 @@ def main(argv):
     )
     scores = score(distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed)
     error = round_trip(distribution, next(iter(images.dataset)), FLAGS.seed)
-    kind = "uniform" if distribution.dequantizer is None else "variational"
+    kind = "images" if images.num_levels else "points"
+    units, meaning = definition(distribution, FLAGS.num_samples)
+    mean, error_of_mean = float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores)))
     metrics = {
-        "bits_per_dim": float(scores.mean()),
-        "standard_error": float(scores.std(ddof=1) / math.sqrt(len(scores))),
-        "definition": (
-            f"-log2 P(x) / D of integer images, {kind} dequantisation, "
-            f"{FLAGS.num_samples} sample(s) an image"
-        ),
-        "data": f"{dataset}, {FLAGS.split}, {len(scores)} images",
+        "bits_per_dim" if units == "bits/dim" else units: mean,
+        "standard_error": error_of_mean,
+        "definition": meaning,
+        "data": f"{dataset}, {FLAGS.split}, {len(scores)} {kind}",
         "round_trip_error": error,
         "model": entry.name,
         "command": shlex.join(["python", "-m", "trainers.evaluate", *sys.argv[1:]]),
         "versions": settings.versions(),
     }
+    if dataset in planar.NAMES:
+        metrics["entropy"] = planar.entropy(dataset)
     settings.write_json(output, metrics)
     if workdir and FLAGS.split == "test":
         metric = {key: metrics[key] for key in ("definition", "data", "command")}
-        metric |= {"name": "test bits/dim", "value": metrics["bits_per_dim"]}
+        metric |= {"name": f"test {units}", "value": mean}
         presets.update_metric(workdir / "preset", metric)
     print(f"\n{entry.name} on {metrics['data']}")
-    print(f"  bits/dim          {metrics['bits_per_dim']:.4f} +- {metrics['standard_error']:.4f}")
+    print(f"  {units:17} {mean:.4f} +- {error_of_mean:.4f}")
+    if "entropy" in metrics:
+        print(f"  entropy of data   {metrics['entropy']:.4f}, the least a model can reach")
     print(f"  defined as        {metrics['definition']}")
-    print(f"  round-trip error  {error:.2e} of {distribution.num_levels} values")
+    values = f" of {images.num_levels} values" if images.num_levels else ""
+    print(f"  round-trip error  {error:.2e}{values}")
     print(f"  written to        {output}")
 
 

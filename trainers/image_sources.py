@@ -1,4 +1,4 @@
-"""Where the images of the trainers come from: bundled digits, TFDS, folders, `.npz` files."""
+"""Where the data of the trainers come from: bundled digits, TFDS, folders, files, planar sets."""
 
 import difflib
 import pathlib
@@ -12,11 +12,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image, UnidentifiedImageError
 
+from trainers import planar
 from trainers.batching import Source, held, held_or_streamed
 
 _IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 _SPLITS = ("train", "validation", "test")
 _DIGITS_SIZES = (1197, 200, 400)
+_PLANAR_SIZES = (100_000, 10_000, 50_000)
 
 
 def check_size(split: str, size: int, least: int = 1) -> None:
@@ -30,6 +32,8 @@ def open_source(name: str, split: str, data_dir: str | None) -> Source:
     path = pathlib.Path(name.removeprefix("folder:")).expanduser()
     if name == "digits":
         return held(_select(split, _digits()), num_levels=17)
+    if name in planar.NAMES:
+        return held(_select(split, _points(name)), num_levels=None)
     if path.suffix == ".npz":
         return held(_select(split, _npz_arrays(path)))
     if not name.startswith("folder:") and (builder := _tfds_builder(name, data_dir)):
@@ -42,10 +46,10 @@ def open_source(name: str, split: str, data_dir: str | None) -> Source:
 def _unknown(name: str) -> Exception:
     if name.startswith(("folder:", "/", ".", "~")):
         return FileNotFoundError(f"There must be a folder of images. Received: name={name!r}.")
-    known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+    known = ["digits", *planar.NAMES, *tfds.list_builders(with_community_datasets=False)]
     near = " or ".join(difflib.get_close_matches(name, known, n=3))
     return ValueError(
-        "`name` must be digits, an image set of TFDS, a folder or a .npz file. "
+        "`name` must be digits, a planar set, an image set of TFDS, a folder or a .npz file. "
         f"Received: name={name!r}." + (f" Did you mean {near}?" if near else "")
     )
 
@@ -77,6 +81,12 @@ def _digits() -> dict[str, np.ndarray]:
         splits[split] = digits.images[np.sort(rest[chosen]), :, :, np.newaxis].astype(np.uint8)
         rest = rest[~chosen]
     return splits
+
+
+def _points(name: str) -> dict[str, np.ndarray]:
+    """The splits of a planar set, each with a seed of its own."""
+    sizes = enumerate(zip(_SPLITS, _PLANAR_SIZES, strict=True))
+    return {split: planar.sample(name, size, seed) for seed, (split, size) in sizes}
 
 
 def _open_folder(root: pathlib.Path, split: str) -> Source:

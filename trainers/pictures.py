@@ -1,10 +1,13 @@
-"""Pictures: grids of images and the training curve."""
+"""Pictures: grids of images, points in the plane, and the training curve."""
 
 import math
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
+
+from tfflows.distributions import Dequantized, with_temperature
 
 
 def grid(images, num_levels, columns=None):
@@ -38,8 +41,46 @@ def save_grid(path, images, num_levels, columns=None, least_size=512):
     picture.resize(size, Image.Resampling.NEAREST).save(path)
 
 
+def save_points(path, points, half_width=4.0, least_size=512):
+    """Writes a histogram of points `[N, 2]` on `[-half_width, half_width]^2` as a PNG."""
+    points = np.asarray(points)
+    edges = np.linspace(-half_width, half_width, 129)
+    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=(edges, edges))
+    levels = np.sqrt(counts / max(counts.max(), 1))[::-1, :, np.newaxis]
+    save_grid(path, np.round(255 * levels)[np.newaxis], 256, 1, least_size)
+
+
+def usual_count(distribution):
+    """Returns how many samples a picture shows: 64 images, or 20,000 points."""
+    return 64 if isinstance(distribution, Dequantized) else 20_000
+
+
+def sampler(distribution, seed, temperature=1.0, count=None):
+    """Returns a function `draw(path)` that writes a picture of samples, always of the same latents.
+
+    Args:
+      distribution: a model as it is trained: `Dequantized` for images.
+      seed: Python `int`.
+      temperature: factor on the standard deviation of the latents.
+      count: number of samples; by default `usual_count(distribution)`.
+    """
+    is_image = isinstance(distribution, Dequantized)
+    model = with_temperature(distribution.distribution if is_image else distribution, temperature)
+    count = count or usual_count(distribution)
+    sample = tf.function(lambda: model.sample(count, seed=[seed, 1]))
+
+    def draw(path, least_size=512):
+        if is_image:
+            images = distribution.to_integers(sample())
+            save_grid(path, images, distribution.num_levels, least_size=least_size)
+        else:
+            save_points(path, sample(), least_size=least_size)
+
+    return draw
+
+
 def save_curve(path, lines):
-    """Draws bits per dimension over steps.
+    """Draws the loss over steps.
 
     Args:
       path: the PNG to write.
@@ -52,11 +93,12 @@ def save_curve(path, lines):
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     steps = [line["step"] for line in lines]
-    for key, label in (("bits_per_dim", "training"), ("val_bits_per_dim", "validation")):
+    units = "bits_per_dim" if "bits_per_dim" in lines[0] else "nats"
+    for key, label in ((units, "training"), (f"val_{units}", "validation")):
         points = [(s, line[key]) for s, line in zip(steps, lines, strict=True) if key in line]
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", label=label)
-    axes.set(xlabel="step", ylabel="bits per dimension")
+    axes.set(xlabel="step", ylabel={"bits_per_dim": "bits per dimension"}.get(units, units))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

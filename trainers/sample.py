@@ -22,7 +22,11 @@ from trainers import data, pictures, settings
 from zoo import presets
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("count", 64, "Number of samples, or of test images with --keep_levels.")
+flags.DEFINE_integer(
+    "count",
+    None,
+    "Number of samples, by default 64 images or 20,000 points; of test images with --keep_levels.",
+)
 flags.DEFINE_float("temperature", 1.0, "Factor on the standard deviation of the latents.")
 flags.DEFINE_list(
     "keep_levels",
@@ -75,24 +79,23 @@ def main(argv):
     """Loads the model and draws."""
     del argv
     name, workdir, config = settings.required_preset()
-    distribution = zoo.create(name, pretrained=True, discrete=True)
+    distribution = zoo.create_trained(name, pretrained=True)
     output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "samples.png")
+    count = FLAGS.count or pictures.usual_count(distribution)
     keep, resample = (list(map(int, v)) for v in (FLAGS.keep_levels, FLAGS.resample_levels))
     if keep or resample:
         entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
         dataset = FLAGS.dataset or (config["recipe"] if config else vars(entry.recipe))["dataset"]
-        source = data.load(dataset, "test", batch_size=FLAGS.count, data_dir=FLAGS.data_dir)
+        source = data.load(dataset, "test", batch_size=count, data_dir=FLAGS.data_dir)
         images = next(iter(source.dataset))
         images, columns = perturbed(
             distribution, images, keep, resample, FLAGS.temperature, FLAGS.seed
         )
         what = "Test images with latents drawn anew"
+        pictures.save_grid(output, images, distribution.num_levels, columns)
     else:
-        model = with_temperature(distribution.distribution, FLAGS.temperature)
-        draw = tf.function(lambda: model.sample(FLAGS.count, seed=[FLAGS.seed, 1]))
-        images, columns = distribution.to_integers(draw()), None
-        what = f"{FLAGS.count} samples"
-    pictures.save_grid(output, images, distribution.num_levels, columns)
+        pictures.sampler(distribution, FLAGS.seed, FLAGS.temperature, count)(output)
+        what = f"{count} samples"
     print(f"{what} at temperature {FLAGS.temperature}: {output}")
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -27,8 +28,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "dataset",
     None,
-    "digits (ships with scikit-learn), the name of any image data set of TFDS, folder:/path, or "
-    "the path of a .npz file. Default: that of the model.",
+    "digits (ships with scikit-learn), a planar set such as checkerboard, the name of any image "
+    "data set of TFDS, folder:/path, or the path of a .npz file. Default: that of the model.",
 )
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: TFDS's own.")
 flags.DEFINE_string(
@@ -55,8 +56,8 @@ flags.DEFINE_enum(
     "jit",
     "auto",
     ["auto", "on", "off"],
-    "Whether XLA compiles the step. auto: on with an accelerator, off on CPU, where XLA is slower "
-    "for convolutions.",
+    "Whether XLA compiles the step. auto: on with an accelerator; on CPU, where XLA is slower for "
+    "convolutions and faster for dense layers, on for points and off for images.",
 )
 flags.DEFINE_enum(
     "precision",
@@ -81,9 +82,9 @@ def make_strategy():
     return tf.distribute.get_strategy()
 
 
-def set_shards(batch_size, image_shape):
+def set_shards(batch_size, event_shape):
     """Returns the number of shards of a step and sets the threads for it; call it first of all."""
-    pixels = batch_size * image_shape[0] * image_shape[1]
+    pixels = batch_size * math.prod(event_shape[:-1])
     cores = len(os.sched_getaffinity(0))
     on_cpu = not tf.config.list_physical_devices("GPU") and FLAGS.strategy != "mirrored"
     shards = FLAGS.shards
@@ -101,10 +102,11 @@ def set_shards(batch_size, image_shape):
     return shards
 
 
-def use_jit():
-    """Returns whether XLA compiles the step."""
+def use_jit(event_shape):
+    """Returns whether XLA compiles the step for such events."""
     if FLAGS.jit == "auto":
-        return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+        accelerators = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
+        return bool(accelerators) or len(event_shape) == 1
     return FLAGS.jit == "on"
 
 

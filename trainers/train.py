@@ -2,7 +2,7 @@
 
     python -m trainers.train --model=convexp_glow.digits --workdir=runs/digits
 
-Each "epoch" of the progress bar is a report: a line in `metrics.jsonl` and `metrics.csv`, bits/dim
+Each "epoch" of the progress bar is a report: a line in `metrics.jsonl` and `metrics.csv`, the loss
 on the validation split, a picture of samples, and a backup from which `--resume` goes on exactly.
 The trained model ends in `workdir/preset`, which `zoo.load` reads.
 """
@@ -14,7 +14,6 @@ import shlex
 import sys
 
 import keras
-import tensorflow as tf
 from absl import app, flags, logging
 
 import tfflows
@@ -23,6 +22,7 @@ from tfflows import regularizers
 from trainers import callbacks, data, pictures, schedules, settings, volume
 
 FLAGS = flags.FLAGS
+UNITS = {"bits_per_dim": "bits/dim", "nats": "nats"}
 flags.DEFINE_integer("steps", None, "Number of optimiser steps. Default: the model's.")
 flags.DEFINE_float("epochs", None, "Passes over the data, in place of --steps.")
 flags.DEFINE_float("learning_rate", None, "Peak learning rate. Default: the model's.")
@@ -38,6 +38,9 @@ flags.DEFINE_multi_string(
     [],
     "Argument of the architecture to change, as name=value with a JSON value, such as "
     "--set=steps=[8,8,8] or --set=contraction=tanh; `zoo.describe(name)` lists them.",
+)
+flags.DEFINE_multi_string(
+    "recipe", [], "Entry of the recipe to change, in the same way: --recipe=optimizer=adamax."
 )
 flags.DEFINE_float("transport_cost", 0.0, "Weight of the L2 transport cost of the blocks.")
 flags.DEFINE_float("weight_l2", 0.0, "Weight of the squared norm of the matrices of linear layers.")
@@ -59,7 +62,8 @@ def resolve(recipe, num_examples=None):
         for name in ("dataset", "batch_size", "steps", "learning_rate", "ema")
         if getattr(FLAGS, name) is not None
     }
-    recipe = dataclasses.replace(recipe, **changes)
+    entries = changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
+    recipe = dataclasses.replace(recipe, **entries | changes)
     if FLAGS.epochs is not None and num_examples is not None:
         steps = max(1, round(FLAGS.epochs * num_examples / recipe.batch_size))
         recipe = dataclasses.replace(recipe, steps=steps)
@@ -73,19 +77,24 @@ def with_changes(entry):
         stored = json.loads(path.read_text())
         if stored.get("model") == entry.name:
             return dataclasses.replace(entry, arguments=stored["arguments"])
-    arguments = dict(entry.arguments)
-    for text in FLAGS.set:
+    return dataclasses.replace(entry, arguments=changed(entry.arguments, FLAGS.set, "--set"))
+
+
+def changed(entries, texts, flag):
+    """Returns a copy of a dictionary with the changes `name=value`, the values in JSON or text."""
+    entries = dict(entries)
+    for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name not in arguments:
+        if not equals or name not in entries:
             raise ValueError(
-                f"`--set` must be name=value with a name among {sorted(arguments)}. "
-                f"Received: --set={text}."
+                f"`{flag}` must be name=value with a name among {sorted(entries)}. "
+                f"Received: {flag}={text}."
             )
         try:
-            arguments[name] = json.loads(value)
+            entries[name] = json.loads(value)
         except json.JSONDecodeError:
-            arguments[name] = value
-    return dataclasses.replace(entry, arguments=arguments)
+            entries[name] = value
+    return entries
 
 
 def default_recipe(entry):
@@ -141,7 +150,7 @@ def open_workdir(model, recipe):
             "recipe": dataclasses.asdict(recipe),
             "strategy": FLAGS.strategy,
             "precision": FLAGS.precision,
-            "jit": settings.use_jit(),
+            "jit": settings.use_jit(model.event_shape),
             "data_dir": FLAGS.data_dir,
             "command": shlex.join(["python", "-m", "trainers.train", *sys.argv[1:]]),
             "versions": settings.versions(),
@@ -155,14 +164,19 @@ def open_data(model, recipe):
     train = data.load(
         recipe.dataset, "train", batch_size=recipe.batch_size, data_dir=FLAGS.data_dir
     )
-    received = (*train.image_shape, train.num_levels)
-    if received != (*model.image_shape, model.num_levels):
+    if (train.event_shape, train.num_levels) != (model.event_shape, model.num_levels):
         raise ValueError(
-            f"The model {model.name!r} takes images {list(model.image_shape)} with "
-            f"{model.num_levels} values. Received: --dataset={recipe.dataset} with images "
-            f"{list(train.image_shape)}, {train.num_levels} values."
+            f"The model {model.name!r} takes {describe(model)}. "
+            f"Received: --dataset={recipe.dataset} with {describe(train)}."
         )
     return train
+
+
+def describe(data):
+    """Returns what the data are like, for messages; takes a `zoo.Model` or `data.Data`."""
+    if data.num_levels is None:
+        return f"points {list(data.event_shape)}"
+    return f"images {list(data.event_shape)} with {data.num_levels} values"
 
 
 def validation_data(recipe):
@@ -206,12 +220,13 @@ def build_model(entry, recipe, steps_per_pass, shards):
     model = tfflows.FlowModel.from_builder(
         zoo.build,
         builder_kwargs,
+        units="nats" if entry.num_levels is None else "bits_per_dim",
         seed=FLAGS.seed,
         shards=shards,
         regularizers=make_regularizers(),
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
-    model.compile(optimizer, jit_compile=settings.use_jit())
+    model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
     model.optimizer.build(model.trainable_weights)
     return model
 
@@ -219,8 +234,7 @@ def build_model(entry, recipe, steps_per_pass, shards):
 def make_callbacks(workdir, model, backup, recipe, interval, dataset):
     """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`."""
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
-    distribution = model.distribution
-    sample = tf.function(lambda: distribution.sample(64, seed=[FLAGS.seed, 1]))
+    draw = pictures.sampler(model.distribution, FLAGS.seed)
     return [
         callbacks.Throughput(recipe.batch_size),
         callbacks.JsonLines(
@@ -228,7 +242,7 @@ def make_callbacks(workdir, model, backup, recipe, interval, dataset):
         ),
         keras.callbacks.CSVLogger(workdir / "metrics.csv", append=True),
         keras.callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
-        callbacks.SampleGrid(workdir / "samples", sample, interval, distribution.num_levels),
+        callbacks.SamplePictures(workdir / "samples", draw, interval),
         *volume_log(workdir, dataset, interval),
         backup,
     ]
@@ -245,7 +259,7 @@ def volume_log(workdir, dataset, interval, num_images=32):
 def train(entry):
     """Runs the training of `entry`, a `zoo.Model`."""
     recipe = resolve(default_recipe(entry))
-    shards = settings.set_shards(recipe.batch_size, entry.image_shape)
+    shards = settings.set_shards(recipe.batch_size, entry.event_shape)
     strategy = settings.make_strategy()
     known = open_data(entry, recipe)
     recipe = resolve(recipe, known.num_examples)
@@ -293,10 +307,11 @@ def finish(workdir, entry, model, recipe):
     pictures.save_curve(workdir / "training_curve.png", lines)
     if (workdir / volume.LINES).is_file():
         volume.save_figure(workdir / "volume.png", callbacks.read_lines(workdir / volume.LINES))
+    definition = "-log2 P(x) / D" if model.units == "bits_per_dim" else "-log p(x)"
     metric = {
-        "name": "training bits/dim",
-        "value": lines[-1]["bits_per_dim"],
-        "definition": "-log2 P(x) / D, mean over the steps since the last report",
+        "name": f"training {UNITS[model.units]}",
+        "value": lines[-1][model.units],
+        "definition": f"{definition}, mean over the steps since the last report",
         "data": f"{recipe.dataset}, train",
         "command": "trainers.train",
     }
@@ -313,10 +328,8 @@ def finish(workdir, entry, model, recipe):
         "paper": entry.paper,
     }
     zoo.save(workdir / "preset", model.distribution, entry.name, entry.arguments, metadata)
-    images = model.distribution.sample(64, seed=[FLAGS.seed, 1])
-    pictures.save_grid(
-        workdir / "preset" / "samples.png", images, model.distribution.num_levels, least_size=256
-    )
+    draw = pictures.sampler(model.distribution, FLAGS.seed)
+    draw(workdir / "preset" / "samples.png", least_size=256)
     print(f"Trained model: {workdir / 'preset'}; training curve: {workdir / 'training_curve.png'}")
     print(f"Next: python -m trainers.evaluate --workdir={workdir}")
 

@@ -215,7 +215,7 @@ def test_digits_are_divided_once_and_for_all():
     # Pinned: a changed split would make published figures incomparable.
     assert {split: zlib.crc32(found.tobytes()) for split, found in splits.items()} == DIGITS_CRC32
     opened = data.load("digits", "test", batch_size=8)
-    assert (opened.num_examples, opened.image_shape, opened.num_levels) == (400, (8, 8, 1), 17)
+    assert (opened.num_examples, opened.event_shape, opened.num_levels) == (400, (8, 8, 1), 17)
 
 
 def test_digits_splits_have_every_digit_in_proportion():
@@ -255,7 +255,7 @@ def test_folder_without_splits_is_train(folder):
         opened = data.load(name, "train[2:]", batch_size=5)
         found = next(opened.dataset.as_numpy_iterator())
         np.testing.assert_array_equal(found[:, 0, 0, 0], [2, 3, 4, 5, 6])
-        assert (opened.num_examples, opened.image_shape) == (5, (2, 3, 1))
+        assert (opened.num_examples, opened.event_shape) == (5, (2, 3, 1))
 
 
 def test_folder_with_splits_and_nested_jpegs(tmp_path):
@@ -281,7 +281,7 @@ def test_tfds_finds_the_images_and_their_size(prepared, streamed, request):
         request.getfixturevalue("streaming")
     kwargs = {"batch_size": 9, "data_dir": prepared}
     opened = data.load("trainers_test_pictures", "train", **kwargs)
-    assert (opened.num_examples, opened.image_shape) == (9, (4, 6, 1))
+    assert (opened.num_examples, opened.event_shape) == (9, (4, 6, 1))
     stored = next(opened.dataset.as_numpy_iterator())
     assert sorted(stored[:, 0, 0, 0]) == list(range(9))
     shuffled = batches("trainers_test_pictures", shuffle_seed=1, **kwargs)[0]
@@ -301,7 +301,7 @@ def test_cifar10(streamed, request):
     if streamed:
         request.getfixturevalue("streaming")
     opened = data.load("cifar10", "test[:200]", batch_size=64)
-    assert (opened.num_examples, opened.image_shape, opened.num_levels) == (200, (32, 32, 3), 256)
+    assert (opened.num_examples, opened.event_shape, opened.num_levels) == (200, (32, 32, 3), 256)
     stored = tfds.load("cifar10", split="test[:200]", download=False).batch(200)
     expected = next(iter(stored))["image"]
     np.testing.assert_array_equal(np.concatenate(list(opened.dataset)), expected)
