@@ -121,9 +121,10 @@ def density(model, square):
     left, right, bottom, top = square
     places = (np.arange(_GRID) + 0.5) / _GRID
     x, y = np.meshgrid(left + (right - left) * places, bottom + (top - bottom) * places)
-    points = tf.cast(tf.stack([x, y], axis=-1), model.dtype)
+    points = tf.cast(np.stack([x.ravel(), y.ravel()], axis=-1), model.dtype)
     # In parts, so that the parameters of splines at all points need not be in memory together.
-    return np.exp(np.concatenate([model.log_prob(rows) for rows in tf.split(points, 8)]))
+    log_prob = np.concatenate([model.log_prob(part) for part in tf.split(points, 8)])
+    return np.exp(log_prob).reshape(_GRID, _GRID)
 
 
 def colors(points):

@@ -124,6 +124,13 @@ def test_density_is_that_of_the_model():
     assert (row, column) == pytest.approx((127.5, 170.2), abs=1)
 
 
+def test_networks_see_one_batch_dimension(tmp_path):
+    masked = tfb.AutoregressiveNetwork(params=2, event_shape=[2], hidden_units=[4])
+    flow = model(bijectors.Block([tfb.Invert(tfb.MaskedAutoregressiveFlow(masked))]))
+    assert np.isfinite(deform.density(flow, [-3, 3, -3, 3])).all()
+    assert deform.save_figure(tmp_path / "maf.png", flow, POINTS).keys() == {"data", "latents"}
+
+
 def test_picture_has_a_panel_for_each_step(tmp_path):
     flow = model(*scales(2.0, 3.0, 0.5))
     widths = {}
