@@ -231,7 +231,9 @@ def test_report_interval_must_divide_the_steps(tmp_path):
 def test_data_of_another_shape(tmp_path):
     path = tmp_path / "images.npz"
     np.savez(path, train=np.zeros([20, 4, 4, 3], np.uint8))
-    match = r"takes images \[8, 8, 1\] with 17 values\. Received: .*images \[4, 4, 3\] with 256 values"
+    match = (
+        r"takes images \[8, 8, 1\] with 17 values\. Received: .*images \[4, 4, 3\] with 256 values"
+    )
     refused(tmp_path, match, dataset=str(path))
 
 
