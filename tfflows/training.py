@@ -335,8 +335,8 @@ class FlowModel(keras.Model):
         """Trains; see `keras.Model.fit`.
 
         Raises:
-          NonFiniteError: if the loss or a gradient is not finite. The weights are those before the
-            step.
+          NonFiniteError: if the loss or a gradient is not finite; says in which step. The weights
+            are those before the step.
         """
         if not self.optimizer.built:  # Much faster here than inside the traced step.
             with self.distribute_strategy.scope():
@@ -349,4 +349,5 @@ class FlowModel(keras.Model):
                 raise
             start = message.index("NonFiniteError") + len("NonFiniteError: ")
             text = message[start:].split("Traceback")[0].split("\n\n")[0]
-            raise NonFiniteError(text) from None
+            step = int(self.optimizer.iterations.numpy()) + 1
+            raise NonFiniteError(f"In step {step}: {text}") from None

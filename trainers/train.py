@@ -51,6 +51,9 @@ flags.DEFINE_bool(
     "Record log-det, variance and steepness of every layer at every report: volume.jsonl, "
     "TensorBoard, and the figure volume.png.",
 )
+flags.DEFINE_integer(
+    "volume_iterations", 4, "Power iterations for the steepness of each layer; 0 for none."
+)
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
 flags.DEFINE_bool("list", False, "List the models and exit.")
 
@@ -253,7 +256,7 @@ def volume_log(workdir, dataset, interval, num_images=32):
     if not FLAGS.volume:
         return []
     images = next(iter(dataset.unbatch().batch(num_images)))
-    return [volume.VolumeLog(workdir, images, interval)]
+    return [volume.VolumeLog(workdir, images, interval, FLAGS.volume_iterations)]
 
 
 def train(entry):

@@ -1,0 +1,154 @@
+"""The experiments that `trainers.reproduce` runs: what is trained, with which flags."""
+
+import dataclasses
+import itertools
+
+SEEDS = (0, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+      labels: what tells it from the other runs of the experiment; its columns in the table.
+      flags: flags of `trainers.train`.
+      crops: side of the crops that it is trained on; `None` for the data of its flags.
+      split: what `trainers.evaluate` scores; `None` for nothing.
+    """
+
+    labels: dict
+    flags: tuple[str, ...]
+    crops: int | None = None
+    split: str | None = None
+
+    @property
+    def name(self):
+        """Name of its folder."""
+        return "-".join(str(value).replace(" ", "_") for value in self.labels.values())
+
+
+# Adamax at the paper's 0.01, without warm-up and clipping, so that nothing hides an instability.
+_BARE = tuple(
+    f"--recipe={entry}"
+    for entry in (
+        "optimizer=adamax",
+        "learning_rate=0.01",
+        "final_learning_rate=0.001",
+        "decay=0.98",
+        "decay_steps=1000",
+        "warmup_steps=0",
+        "clip=null",
+    )
+)
+_STABILITY = {
+    "Glow": ("--model=glow.cifar10_small", "--set=widths=[16,16]"),
+    "balanced": ("--model=balanced.cifar10_small", "--set=width=16"),
+    "unconstrained": (
+        "--model=balanced.cifar10_small",
+        "--set=width=16",
+        "--set=constrained=false",
+    ),
+}
+
+
+def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=200):
+    """Glow, balanced flow and the balanced flow without its constraints, by depth and size."""
+    runs = []
+    for (model, flags), depth, size in itertools.product(_STABILITY.items(), depths, sizes):
+        half = depth // 2
+        runs.append(
+            Run(
+                {"model": model, "blocks": depth, "size": size},
+                (
+                    *flags,
+                    *_BARE,
+                    f"--set=steps=[{half},{half}]",
+                    f"--set=image_shape=[{size},{size},3]",
+                    "--batch_size=16",
+                    f"--steps={steps}",
+                    f"--report_every={steps // 4}",
+                    "--num_validation=128",
+                    "--volume",
+                    "--volume_iterations=0",
+                ),
+                crops=size,
+            )
+        )
+    return runs
+
+
+def depth(steps=2000):
+    """A balanced flow of 64 blocks on crops."""
+    flags = (
+        "--model=balanced.cifar10_small",
+        *_BARE,
+        "--set=steps=[32,32]",
+        "--set=image_shape=[8,8,3]",
+        "--set=width=32",
+        "--batch_size=64",
+        f"--steps={steps}",
+        f"--report_every={steps // 4}",
+        "--num_validation=1024",
+        "--volume",
+        "--volume_iterations=2",
+    )
+    return [Run({"model": "balanced", "blocks": 64, "size": 8}, flags, crops=8)]
+
+
+def lipschitz(steps=600, seeds=SEEDS):
+    """The balanced flow, with tighter constraints on its blocks, and with none (Fig. 4)."""
+    variants = {
+        "baseline": (),
+        "tanh": ("--set=contraction=tanh",),
+        "normal CDF": ("--set=contraction=normal_cdf",),
+        "transport cost": ("--transport_cost=0.05",),
+        "unconstrained": ("--set=constrained=false",),
+    }
+    return [
+        Run(
+            {"variant": variant, "seed": seed},
+            (
+                "--model=balanced.cifar10_small",
+                "--dataset=cifar10",
+                "--set=steps=[3,2,2]",
+                "--set=width=48",
+                *flags,
+                "--recipe=warmup_steps=100",
+                f"--steps={steps}",
+                f"--report_every={steps // 6}",
+                "--num_validation=512",
+                "--volume",
+                "--volume_iterations=0",
+                f"--seed={seed}",
+            ),
+        )
+        for (variant, flags), seed in itertools.product(variants.items(), seeds)
+    ]
+
+
+def density(steps=1000, seeds=SEEDS):
+    """RealNVP, Glow, neural spline flow and balanced flow of one size on CIFAR-10."""
+    return [
+        Run(
+            {"model": model, "seed": seed},
+            (
+                f"--model={model}.cifar10_small",
+                "--dataset=cifar10",
+                f"--steps={steps}",
+                f"--report_every={steps // 5}",
+                "--num_validation=512",
+                f"--seed={seed}",
+            ),
+            split="test[:3000]",
+        )
+        for seed, model in itertools.product(seeds, ("realnvp", "glow", "rq_nsf", "balanced"))
+    ]
+
+
+EXPERIMENTS = {
+    "stability": stability,
+    "depth": depth,
+    "lipschitz": lipschitz,
+    "density": density,
+}

@@ -1,0 +1,183 @@
+"""Runs the experiments of a paper at a scale that fits on two cores, and writes their figures.
+
+    python -m trainers.reproduce --experiment=density --workdir=runs/density
+
+Each experiment (`trainers.experiments`) is a number of runs of `trainers.train`, `--jobs` of them
+at a time with a core each. `results.csv` in the work directory has a row for each; a run that
+stopped with a `NonFiniteError` is a result, too. The same command goes on with an experiment that
+was interrupted: runs that have ended are not made again.
+"""
+
+import concurrent.futures
+import csv
+import json
+import os
+import pathlib
+import queue
+import re
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+from absl import app, flags
+
+from trainers import callbacks, data, experiments, settings, volume
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("experiment", None, list(experiments.EXPERIMENTS), "What to run.")
+flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "Runs at a time, at most one a core.")
+flags.DEFINE_string(
+    "photographs", None, "A .npz file of large images, cut up where crops exceed those of CIFAR-10."
+)
+flags.DEFINE_string("only", "", "A regular expression: run only what has a name that it matches.")
+FAILURE = "stopped.json"
+CORES = queue.Queue()  # Those that no run is on.
+
+
+def save_crops(path, size):
+    """Writes `.npz` splits of `size` x `size` pixels: CIFAR-10, its middle, or cut-up photographs.
+
+    Args:
+      path: the file.
+      size: side of the crops.
+
+    Raises:
+      ValueError: if the crops are larger than CIFAR-10's images and `--photographs` is not given.
+    """
+    if size <= 32:
+        images = data.load("cifar10", "train", batch_size=1000, data_dir=FLAGS.data_dir)
+        start = (32 - size) // 2
+        crops = np.concatenate(
+            [
+                batch[:, start : start + size, start : start + size]
+                for batch in images.dataset.as_numpy_iterator()
+            ]
+        )
+    elif FLAGS.photographs:
+        (name,) = np.load(FLAGS.photographs).files
+        photographs = np.load(FLAGS.photographs)[name]
+        count, height, width, channels = photographs.shape
+        rows, columns = height // size, width // size
+        tiles = photographs[:, : rows * size, : columns * size]
+        tiles = tiles.reshape([count, rows, size, columns, size, channels])
+        crops = tiles.swapaxes(2, 3).reshape([-1, size, size, channels])
+    else:
+        raise ValueError(
+            f"`--photographs` must name a .npz file of images for crops of {size} pixels. "
+            "Received: --photographs=None."
+        )
+    crops = np.random.default_rng(0).permutation(crops)
+    held = len(crops) // 10
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, train=crops[held:], validation=crops[:held])
+
+
+def call(module, arguments, log):
+    """Runs a binary on a core of its own; returns its exit code."""
+    command = [sys.executable, "-m", module, *arguments]
+    core = CORES.get()
+    try:
+        with open(log, "a") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file)
+            os.sched_setaffinity(process.pid, {core})  # Before it counts its cores.
+            return process.wait()
+    finally:
+        CORES.put(core)
+
+
+def execute(run, workdir):
+    """Makes one run, unless it has ended."""
+    folder, log = workdir / run.name, workdir / f"{run.name}.log"
+    if not (folder / "preset").exists() and not (folder / FAILURE).exists():
+        if folder.exists():
+            shutil.rmtree(folder)
+        log.unlink(missing_ok=True)
+        arguments = [*run.flags, f"--workdir={folder}"]
+        if run.crops:
+            arguments.append(f"--dataset={workdir / f'crops_{run.crops}.npz'}")
+        if call("trainers.train", arguments, log):
+            found = re.search(r"NonFiniteError: In step (\d+): (.*)", log.read_text())
+            if not found:
+                raise RuntimeError(f"The run {run.name} failed; its output is in {log}.")
+            settings.write_json(
+                folder / FAILURE, {"step": int(found[1]), "message": found[2].strip()}
+            )
+    if run.split and (folder / "preset").exists() and not (folder / "metrics.json").exists():
+        arguments = [f"--workdir={folder}", f"--split={run.split}"]
+        if call("trainers.evaluate", arguments, log):
+            raise RuntimeError(f"Scoring {run.name} failed; the output is in {log}.")
+
+
+def summary(run, workdir):
+    """Returns the row of a run in `results.csv`."""
+    folder = workdir / run.name
+    row = dict(run.labels)
+    lines = callbacks.read_lines(folder / "metrics.jsonl")
+    row["steps"] = lines[-1]["step"] if lines else 0
+    if (folder / FAILURE).exists():
+        row["stopped_in_step"] = json.loads((folder / FAILURE).read_text())["step"]
+    for key in ("bits_per_dim", "val_bits_per_dim", "seconds"):
+        row[key] = lines[-1][key] if lines else None
+    if (folder / "metrics.json").exists():
+        scores = json.loads((folder / "metrics.json").read_text())
+        row["test_bits_per_dim"] = scores["bits_per_dim"]
+    if (folder / "preset").exists():
+        metadata = json.loads((folder / "preset" / "metadata.json").read_text())
+        row["parameters"] = metadata["parameters"]
+    reports = callbacks.read_lines(folder / volume.LINES)
+    for when, report in (("first", reports[:1]), ("last", reports[-1:])):
+        for layers in (r["layers"] for r in report):
+            # Not the layers that bring pixels to mean 0 and variance 1.
+            layers = [v for v in layers if not v["name"].startswith(("normalize", "data_"))]
+            log_dets = [v["log_det_per_dim"] for v in layers]
+            gradients = [v["gradient_norm"] for v in layers if v["gradient_norm"]]
+            row[f"{when}_largest_log_det_per_dim"] = max(map(abs, log_dets))
+            row[f"{when}_largest_log_det"] = max(abs(v["log_det"]) for v in layers)
+            row[f"{when}_mean_variance"] = float(np.mean([v["variance"] for v in layers]))
+            row[f"{when}_largest_gradient_norm"] = max(gradients)
+            row[f"{when}_median_gradient_norm"] = float(np.median(gradients))
+    return row
+
+
+def write_table(path, rows):
+    """Writes the rows as CSV."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(
+            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )
+
+
+def main(argv):
+    """Makes the runs and writes the table."""
+    del argv
+    for name in ("experiment", "workdir"):
+        if not getattr(FLAGS, name):
+            raise app.UsageError(f"--{name} must be given.")
+    workdir = pathlib.Path(FLAGS.workdir)
+    runs = experiments.EXPERIMENTS[FLAGS.experiment]()
+    runs = [run for run in runs if re.search(FLAGS.only, run.name)]
+    if not runs:
+        raise app.UsageError(f"No run has a name that --only={FLAGS.only} matches.")
+    for size in {run.crops for run in runs if run.crops}:
+        if not (workdir / f"crops_{size}.npz").exists():
+            save_crops(workdir / f"crops_{size}.npz", size)
+    workdir.mkdir(parents=True, exist_ok=True)
+    for core in sorted(os.sched_getaffinity(0))[: FLAGS.jobs]:
+        CORES.put(core)
+    bar = keras.utils.Progbar(len(runs), unit_name="run")
+    with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
+        waiting = [pool.submit(execute, run, workdir) for run in runs]
+        for done in concurrent.futures.as_completed(waiting):
+            done.result()
+            bar.add(1)
+    write_table(workdir / "results.csv", [summary(run, workdir) for run in runs])
+    print(f"Written to {workdir / 'results.csv'}")
+
+
+if __name__ == "__main__":
+    app.run(main)
