@@ -102,8 +102,7 @@ def load(
     source = open_source(name, split, data_dir)
     if drop_remainder and not repeat:
         check_size(split, source.num_examples, batch_size)
-    if flip and len(source.event_shape) != 3:
-        raise ValueError(f"`flip` must be False for points. Received: flip=True, name={name!r}.")
+    check_flip(flip, source.event_shape)
     num_levels, shift = _reduced_levels(source.num_levels, num_bits)
 
     def finish(step: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -119,6 +118,14 @@ def load(
     dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     dataset = dataset.with_options(_options())
     return Data(dataset, source.num_examples, source.event_shape, num_levels)
+
+
+def check_flip(flip: bool, event_shape: tuple[int, ...]) -> None:
+    """Refuses to mirror what are no images."""
+    if flip and len(event_shape) != 3:
+        raise ValueError(
+            f"`flip` must be False for points. Received: flip=True, event_shape={event_shape}."
+        )
 
 
 def _check_arguments(batch_size: int, start_step: int, flip: bool, seed: int | None) -> None:

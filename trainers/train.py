@@ -172,6 +172,7 @@ def open_data(model, recipe):
             f"The model {model.name!r} takes {describe(model)}. "
             f"Received: --dataset={recipe.dataset} with {describe(train)}."
         )
+    data.check_flip(recipe.flip, train.event_shape)
     return train
 
 

@@ -49,6 +49,8 @@ class VolumeLog(keras.callbacks.Callback):
         with self._writer.as_default(step=step):
             for layer in layers:
                 for measure in MEASURES:
+                    if layer[measure] is None:  # No power iterations.
+                        continue
                     tf.summary.scalar(f"{measure}/{layer['name']}", layer[measure])
         self._writer.flush()
 

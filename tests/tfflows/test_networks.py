@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows import bijectors, networks
 
@@ -11,6 +12,7 @@ SMALL = {
     networks.ConvNet: {"width": 4},
     networks.DenseNet: {"width": 4, "depth": 2, "growth": 3},
     networks.GatedResNet: {"width": 4, "num_blocks": 2},
+    networks.MLP: {"width": 4},
 }
 classes = pytest.mark.parametrize("cls", SMALL, ids=lambda c: c.__name__)
 
@@ -135,3 +137,29 @@ def test_mixed_precision_inside_a_coupling(cls):
     exact = coupling(cls, "float32", tf.float32).forward(x)
     difference = np.max(np.abs(exact - y))
     assert 1e-5 < difference < 0.2
+
+
+def test_mlp_of_vectors_takes_a_context():
+    network = networks.build_network(networks.MLP(3, width=4, seed=0), [2], [5])
+    x, context = tf.ones([6, 2]), tf.random.stateless_normal([6, 5], [0, 1])
+    assert network(x, context).shape == [6, 3]
+    assert np.ptp(wake(network)(x, context)[:, 0]) > 0
+
+
+@pytest.mark.parametrize("num_dims", [1, 2, 5])
+def test_masked_mlp_is_autoregressive(num_dims):
+    network = networks.MaskedMLP(num_dims, num_params=3, width=12, depth=2, seed=0)
+    wake(networks.build_network(network, [num_dims]))
+    x = tf.random.stateless_normal([1, num_dims], [0, 1])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = network(x)
+    jacobian = tape.jacobian(y, x).numpy()[0, :, :, 0]  # [entry, parameter, input]
+    seen = np.any(jacobian != 0, axis=1)
+    np.testing.assert_array_equal(seen, np.tril(np.ones([num_dims, num_dims]), -1) > 0)
+
+
+def test_as_module_makes_variables_known_to_tfp():
+    network = networks.build_network(networks.MaskedMLP(2, 2, width=4), [2])
+    maf = tfp.bijectors.MaskedAutoregressiveFlow(networks.as_module(network))
+    assert len(maf.trainable_variables) == len(network.trainable_variables) == 6

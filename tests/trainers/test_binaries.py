@@ -153,9 +153,12 @@ def test_evaluate_scores_a_run(finished, capsys):
 
 def test_changed_arguments_and_volume(tmp_path):
     path = tmp_path / "run"
-    run(model="tiny.digits", workdir=str(path), set=["widths=[2,3]"], volume=True)
+    changes = {"set": ["widths=[2,3]"], "recipe": ["optimizer=adamax", "clip=null"]}
+    run(model="tiny.digits", workdir=str(path), volume=True, **changes)
     config = json.loads((path / "preset" / "config.json").read_text())
     assert config["arguments"]["widths"] == [2, 3]
+    recipe = json.loads((path / "config.json").read_text())["recipe"]
+    assert (recipe["optimizer"], recipe["clip"]) == ("adamax", None)
     lines = callbacks.read_lines(path / "volume.jsonl")
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
     names = [layer["name"] for layer in lines[0]["layers"]]
@@ -165,6 +168,8 @@ def test_changed_arguments_and_volume(tmp_path):
     assert zoo.create(str(path / "preset"), pretrained=True).event_shape == (8, 8, 1)
     with pytest.raises(ValueError, match="`--set` must be name=value"):
         run(model="tiny.digits", workdir=str(tmp_path / "other"), set=["width=2"])
+    with pytest.raises(ValueError, match="`--recipe` must be name=value"):
+        run(model="tiny.digits", workdir=str(tmp_path / "other"), recipe=["speed=2"])
     assert not (tmp_path / "other").exists()
 
 
@@ -269,3 +274,42 @@ def test_evaluate_needs_a_finished_run(tmp_path):
         run(evaluate.main, workdir=str(tmp_path))
     with pytest.raises(app.UsageError, match="Either --workdir or --model"):
         run(evaluate.main)
+
+
+# Points in the plane.
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    """The folder of a run on points."""
+    workdir = tmp_path_factory.mktemp("points") / "rings"
+    changes = ["num_blocks=2", "width=4"]
+    run(model="realnvp.rings", workdir=str(workdir), set=changes, steps=4, report_every=2)
+    return workdir
+
+
+def test_points_are_scored_in_nats_beside_their_entropy(points, capsys):
+    for line in callbacks.read_lines(points / "metrics.jsonl"):
+        assert 1 < line["val_nats"] < 20
+    run(evaluate.main, workdir=str(points), split="test[:500]")
+    metrics = json.loads((points / "metrics.json").read_text())
+    assert metrics["nats"] > metrics["entropy"] > 1
+    assert metrics["data"] == "rings, test[:500], 500 points"
+    assert "the least a model can reach" in capsys.readouterr().out
+    assert "nats" in (points / "preset" / "README.md").read_text()
+
+
+def test_pictures_of_points(points):
+    assert (points / "samples" / "step_0000004.png").read_bytes().startswith(b"\x89PNG")
+    run(sample.main, workdir=str(points))
+    assert (points / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_points_and_images_do_not_mix(tmp_path):
+    match = (
+        r"takes points \[2\]\. Received: --dataset=digits with images \[8, 8, 1\] with 17 values"
+    )
+    refused(tmp_path, match, model="realnvp.rings", dataset="digits")
+    refused(
+        tmp_path, "`flip` must be False for points", model="realnvp.rings", recipe=["flip=true"]
+    )

@@ -1,0 +1,83 @@
+"""Experiments: runs that end, runs that stop, tables, crops."""
+
+import csv
+
+import numpy as np
+import pytest
+from absl import app
+from absl.testing import flagsaver
+
+from trainers import experiments, reproduce
+
+TINY = (
+    "--model=balanced.digits",
+    "--set=steps=[1,1]",
+    "--set=width=4",
+    "--batch_size=16",
+    "--steps=2",
+    "--report_every=2",
+    "--num_validation=16",
+    "--volume",
+    "--volume_iterations=0",
+)
+
+
+def run(**values):
+    with flagsaver.flagsaver(**values):
+        reproduce.main(["reproduce"])
+
+
+def test_runs_that_end_and_runs_that_stop_are_in_the_table(tmp_path, monkeypatch):
+    runs = [
+        experiments.Run({"kind": "usual", "seed": 0}, TINY, split="test[:16]"),
+        experiments.Run({"kind": "too fast", "seed": 0}, (*TINY, "--recipe=learning_rate=1e30")),
+    ]
+    monkeypatch.setitem(experiments.EXPERIMENTS, "density", lambda: runs)
+    run(experiment="density", workdir=str(tmp_path))
+    with open(tmp_path / "results.csv", newline="") as file:
+        usual, stopped = csv.DictReader(file)
+    assert (usual["kind"], usual["steps"], usual["stopped_in_step"]) == ("usual", "2", "")
+    assert 0 < float(usual["test_bits_per_dim"]) < 20
+    assert float(usual["last_largest_log_det_per_dim"]) > 0
+    assert (stopped["kind"], stopped["stopped_in_step"]) == ("too fast", "2")
+
+    def fail(*args):
+        raise AssertionError("A run that has ended is made again.")
+
+    monkeypatch.setattr(reproduce, "call", fail)
+    run(experiment="density", workdir=str(tmp_path))
+
+
+def test_a_run_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "call", lambda module, arguments, log: log.write_text("no") or 1)
+    with pytest.raises(RuntimeError, match=r"run baseline-0 failed; its output is in .*\.log"):
+        run(experiment="lipschitz", workdir=str(tmp_path), only="baseline-0")
+
+
+def test_crops_of_photographs(tmp_path):
+    tiles = np.concatenate([np.full([40, 64, 64, 3], v, np.uint8) for v in (1, 2)])
+    large = tiles.reshape([2, 8, 5, 64, 64, 3]).swapaxes(2, 3).reshape([2, 512, 320, 3])
+    np.savez(tmp_path / "large.npz", images=large)
+    with flagsaver.flagsaver(photographs=str(tmp_path / "large.npz")):
+        reproduce.save_crops(tmp_path / "crops.npz", 64)
+    with np.load(tmp_path / "crops.npz") as file:
+        assert file["validation"].shape == (8, 64, 64, 3)
+        crops = np.concatenate([file["train"], file["validation"]])
+    assert crops.shape == (80, 64, 64, 3)
+    assert sorted(crops[:, 0, 0, 0]) == [1] * 40 + [2] * 40
+    assert np.all(crops == crops[:, :1, :1, :1])
+    with pytest.raises(ValueError, match="`--photographs` must name"):
+        reproduce.save_crops(tmp_path / "other.npz", 64)
+
+
+def test_wrong_flags(tmp_path):
+    with pytest.raises(app.UsageError, match="--experiment must be given"):
+        run(workdir=str(tmp_path))
+    with pytest.raises(app.UsageError, match="No run has a name that --only=nothing matches"):
+        run(experiment="depth", workdir=str(tmp_path), only="nothing")
+
+
+def test_names_of_runs_differ():
+    for make in experiments.EXPERIMENTS.values():
+        names = [r.name for r in make()]
+        assert len(set(names)) == len(names)
