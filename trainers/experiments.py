@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 
+from zoo.planar import DATASETS
+
 SEEDS = (0, 1, 2)
 
 
@@ -96,7 +98,7 @@ def depth(steps=2000):
     return [Run({"model": "balanced", "blocks": 64, "size": 8}, flags, crops=8)]
 
 
-def lipschitz(steps=600, seeds=SEEDS):
+def lipschitz(steps=400, seeds=SEEDS):
     """The balanced flow, with tighter constraints on its blocks, and with none (Fig. 4)."""
     variants = {
         "baseline": (),
@@ -116,7 +118,7 @@ def lipschitz(steps=600, seeds=SEEDS):
                 *flags,
                 "--recipe=warmup_steps=100",
                 f"--steps={steps}",
-                f"--report_every={steps // 6}",
+                f"--report_every={steps // 5}",
                 "--num_validation=512",
                 "--volume",
                 "--volume_iterations=0",
@@ -147,7 +149,26 @@ def density(steps=1000, seeds=SEEDS, rate=8e-3):
     ]
 
 
+def planar(steps=2000):
+    """All architectures on the data sets in the plane."""
+    return [
+        Run(
+            {"model": architecture, "dataset": dataset},
+            (
+                f"--model={architecture}.{dataset}",
+                f"--steps={steps}",
+                f"--report_every={steps // 4}",
+            ),
+            split="test",
+        )
+        for dataset, architecture in itertools.product(
+            DATASETS, ("realnvp", "glow", "maf", "rq_nsf", "balanced")
+        )
+    ]
+
+
 EXPERIMENTS = {
+    "planar": planar,
     "stability": stability,
     "depth": depth,
     "lipschitz": lipschitz,

@@ -3,9 +3,9 @@
     python -m trainers.reproduce --experiment=density --workdir=runs/density
 
 Each experiment (`trainers.experiments`) is a number of runs of `trainers.train`, `--jobs` of them
-at a time with a core each. `results.csv` in the work directory has a row for each; a run that
-stopped with a `NonFiniteError` is a result, too. The same command goes on with an experiment that
-was interrupted: runs that have ended are not made again.
+at a time with a core each. In the work directory, `results.csv` has a row for each and `curves.png`
+its course; a run that stopped with a `NonFiniteError` is a result, too. The same command goes on
+with an experiment that was interrupted: runs that have ended are not made again.
 """
 
 import concurrent.futures
@@ -118,27 +118,68 @@ def summary(run, workdir):
     row["steps"] = lines[-1]["step"] if lines else 0
     if (folder / FAILURE).exists():
         row["stopped_in_step"] = json.loads((folder / FAILURE).read_text())["step"]
-    for key in ("bits_per_dim", "val_bits_per_dim", "seconds"):
-        row[key] = lines[-1][key] if lines else None
+    for key in ("bits_per_dim", "val_bits_per_dim", "nats", "val_nats", "seconds"):
+        if lines and key in lines[-1]:
+            row[key] = lines[-1][key]
     if (folder / "metrics.json").exists():
         scores = json.loads((folder / "metrics.json").read_text())
-        row["test_bits_per_dim"] = scores["bits_per_dim"]
+        for key in ("bits_per_dim", "nats", "entropy"):
+            if key in scores:
+                row[f"test_{key}"] = scores[key]
     if (folder / "preset").exists():
         metadata = json.loads((folder / "preset" / "metadata.json").read_text())
         row["parameters"] = metadata["parameters"]
     reports = callbacks.read_lines(folder / volume.LINES)
     for when, report in (("first", reports[:1]), ("last", reports[-1:])):
-        for layers in (r["layers"] for r in report):
-            # Not the layers that bring pixels to mean 0 and variance 1.
-            layers = [v for v in layers if not v["name"].startswith(("normalize", "data_"))]
-            log_dets = [v["log_det_per_dim"] for v in layers]
-            gradients = [v["gradient_norm"] for v in layers if v["gradient_norm"]]
-            row[f"{when}_largest_log_det_per_dim"] = max(map(abs, log_dets))
-            row[f"{when}_largest_log_det"] = max(abs(v["log_det"]) for v in layers)
-            row[f"{when}_mean_variance"] = float(np.mean([v["variance"] for v in layers]))
-            row[f"{when}_largest_gradient_norm"] = max(gradients)
-            row[f"{when}_median_gradient_norm"] = float(np.median(gradients))
+        for measures in map(layer_measures, report):
+            row |= {f"{when}_{measure}": value for measure, value in measures.items()}
     return row
+
+
+def layer_measures(report):
+    """Returns what a line of `volume.jsonl` says of all layers together."""
+    # Not of those that bring pixels to mean 0 and variance 1.
+    layers = [v for v in report["layers"] if not v["name"].startswith(("normalize", "data_"))]
+    gradients = [v["gradient_norm"] for v in layers if v["gradient_norm"]]
+    return {
+        "largest_log_det_per_dim": max(abs(v["log_det_per_dim"]) for v in layers),
+        "largest_log_det": max(abs(v["log_det"]) for v in layers),
+        "mean_variance": float(np.mean([v["variance"] for v in layers])),
+        "largest_gradient_norm": max(gradients),
+        "median_gradient_norm": float(np.median(gradients)),
+    }
+
+
+def save_curves(path, runs, workdir):
+    """Draws loss, variance and log-det of the runs over the steps; a colour a first label."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    titles = ("bits_per_dim", "val_bits_per_dim", "mean_variance", "largest_log_det_per_dim")
+    figure, axes = pyplot.subplots(1, 4, figsize=(16, 4), layout="constrained")
+    groups = list(dict.fromkeys(next(iter(run.labels.values())) for run in runs))
+    for run in runs:
+        group = next(iter(run.labels.values()))
+        lines = callbacks.read_lines(workdir / run.name / "metrics.jsonl")
+        reports = callbacks.read_lines(workdir / run.name / volume.LINES)
+        lines += [{"step": r["step"], **layer_measures(r)} for r in reports]
+        for axis, title in zip(axes, titles, strict=True):
+            points = [(line["step"], line[title]) for line in lines if title in line]
+            if points:
+                color, label = f"C{groups.index(group)}", group
+                if label in axis.get_legend_handles_labels()[1]:
+                    label = None
+                axis.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1)
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set(title=title.replace("_", " "), xlabel="step")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.set_yscale("log")
+            axis.legend(fontsize="small")
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
 
 
 def write_table(path, rows):
@@ -176,7 +217,8 @@ def main(argv):
             done.result()
             bar.add(1)
     write_table(workdir / "results.csv", [summary(run, workdir) for run in runs])
-    print(f"Written to {workdir / 'results.csv'}")
+    save_curves(workdir / "curves.png", runs, workdir)
+    print(f"Table: {workdir / 'results.csv'}; curves: {workdir / 'curves.png'}")
 
 
 if __name__ == "__main__":

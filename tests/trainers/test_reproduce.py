@@ -41,6 +41,8 @@ def test_runs_that_end_and_runs_that_stop_are_in_the_table(tmp_path, monkeypatch
     assert float(usual["last_largest_log_det_per_dim"]) > 0
     assert (stopped["kind"], stopped["stopped_in_step"]) == ("too fast", "2")
 
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
     def fail(*args):
         raise AssertionError("A run that has ended is made again.")
 
