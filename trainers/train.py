@@ -19,7 +19,7 @@ from absl import app, flags, logging
 import tfflows
 import zoo
 from tfflows import regularizers
-from trainers import callbacks, data, pictures, schedules, settings, volume
+from trainers import callbacks, data, deform, pictures, planar, schedules, settings, volume
 
 FLAGS = flags.FLAGS
 UNITS = {"bits_per_dim": "bits/dim", "nats": "nats"}
@@ -330,10 +330,16 @@ def finish(workdir, entry, model, recipe):
         "versions": settings.versions(),
         "licence": "Apache-2.0",
         "paper": entry.paper,
+        "pictures": {"Samples": "samples.png"},
     }
+    if recipe.dataset in planar.NAMES:
+        metadata["pictures"]["Deformation of the data, and the density"] = "deformation.png"
     zoo.save(workdir / "preset", model.distribution, entry.name, entry.arguments, metadata)
     draw = pictures.sampler(model.distribution, FLAGS.seed)
     draw(workdir / "preset" / "samples.png", least_size=256)
+    if recipe.dataset in planar.NAMES:
+        points = planar.sample(recipe.dataset, 10_000, FLAGS.seed)
+        deform.save_figure(workdir / "preset" / "deformation.png", model.distribution, points, 6)
     print(f"Trained model: {workdir / 'preset'}; training curve: {workdir / 'training_curve.png'}")
     print(f"Next: python -m trainers.evaluate --workdir={workdir}")
 

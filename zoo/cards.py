@@ -1,6 +1,9 @@
 """Model cards, generated from `config.json` and `metadata.json`."""
 
 
+PICTURES = {"Samples": "samples.png"}  # Of a card whose metadata names no others.
+
+
 def render(config, metadata):
     """Returns the card of a preset as Markdown.
 
@@ -9,11 +12,12 @@ def render(config, metadata):
       metadata: contents of `metadata.json`.
     """
     metric = metadata["metric"]
+    pictures = [f"![{what}]({file})" for what, file in metadata.get("pictures", PICTURES).items()]
     return f"""# {config["model"]}
 
 {metadata["summary"]}
 
-![Samples](samples.png)
+{(chr(10) * 2).join(pictures)}
 
 ```python
 import zoo

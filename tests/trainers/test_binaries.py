@@ -296,7 +296,10 @@ def test_points_are_scored_in_nats_beside_their_entropy(points, capsys):
     assert metrics["nats"] > metrics["entropy"] > 1
     assert metrics["data"] == "rings, test[:500], 500 points"
     assert "the least a model can reach" in capsys.readouterr().out
-    assert "nats" in (points / "preset" / "README.md").read_text()
+    card = (points / "preset" / "README.md").read_text()
+    assert "nats" in card
+    assert "](deformation.png)" in card
+    assert (points / "preset" / "deformation.png").exists()
 
 
 def test_pictures_of_points(points):
