@@ -1,8 +1,8 @@
 """Monotonic rational-quadratic splines, the arithmetic behind two bijectors.
 
 A spline is evaluated in two steps: find the bin of each `x`, then evaluate the bin. `evaluate` and
-its gradient `pull_back_bin` are shared; `transform` and `pull_back` are for splines whose parameters
-many entries share. `RationalQuadraticCoupling`, with parameters for each entry, finds bins itself.
+its gradient `pull_back_bin` are shared; `transform` and `pull_back` are for splines that many
+entries share. `RationalQuadraticCoupling`, with a spline for each entry, finds bins itself.
 """
 
 from typing import NamedTuple
@@ -89,7 +89,8 @@ def transform(spline, value, inverse):
     flat = tf.reshape(value, [-1, columns])
     number = tf.reduce_sum(tf.cast(flat[..., tf.newaxis] >= inner, tf.int32), axis=-1)
     row = tf.reshape(number + bins * tf.range(columns), tf.shape(value))
-    b = Bin(*tf.unstack(tf.gather(table(spline), row), axis=-1))
+    # Column by column: XLA would find the row anew for each column of gathered rows.
+    b = Bin(*(tf.gather(column, row) for column in tf.unstack(table(spline), axis=-1)))
     outputs, place = evaluate(b, value, inverse)
     return outputs, (row, b, place)
 

@@ -243,7 +243,7 @@ class RationalQuadraticActivation(FlowBijector):
 
 
 def _spline(widths, ratios, slopes, log_width, parameterization, far_slope):
-    """Returns the splines of unnormalised parameters, with far bins unless `far_slope` is `None`."""
+    """Returns the splines, with far bins unless `far_slope` is `None`."""
     half = tf.exp(log_width)
     widths, ratios, slopes = tf.nn.softmax(widths), tf.sigmoid(ratios), tf.sigmoid(slopes)
     if parameterization == "paper":
