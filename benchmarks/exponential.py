@@ -4,20 +4,17 @@ python -m benchmarks.exponential [--output=results.json] [--quick]
 """
 
 import argparse
-import contextlib
 import dataclasses
 import importlib
-import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 
 import numpy as np
 
 from benchmarks import measuring
+from benchmarks.worker import open_worker
 
 KERNEL_SIZE = 3
 LARGEST_DENSE = 4096
@@ -75,54 +72,10 @@ FULL = Effort(rounds=7, seconds=0.25, matmul_size=2048)
 QUICK = Effort(rounds=2, seconds=0.02, matmul_size=512)
 
 
-class TorchWorker:
-    """The process that runs `benchmarks.exponential_torch`.
-
-    Args:
-      python: the interpreter, of an environment with PyTorch and NumPy.
-    """
-
-    def __init__(self, python: str):
-        self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.exponential_torch"],
-            cwd=pathlib.Path(__file__).parents[1],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.environment = self._answer()
-        if "error" in self.environment:
-            raise SystemExit(
-                f"{python} has no PyTorch. Install it with `pip install -r requirements-bench.txt`"
-                ", or give --torch_python=PATH, a Python that has PyTorch and NumPy."
-            )
-
-    def ask(self, **request) -> dict:
-        """Sends a request and returns the answer; see `benchmarks.exponential_torch`."""
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict:
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("The PyTorch process ended; its error is above.")
-        return json.loads(line)
-
-    def close(self):
-        """Ends the process."""
-        self._process.stdin.close()
-        self._process.wait()
-
-
-@contextlib.contextmanager
-def open_worker(python: str) -> Iterator[TorchWorker]:
-    """Yields a `TorchWorker` and ends its process."""
-    worker = TorchWorker(python)
-    try:
-        yield worker
-    finally:
-        worker.close()
+ADVICE = (
+    "Install PyTorch with `pip install -r requirements-bench.txt`, or give --torch_python=PATH, a "
+    "Python that has PyTorch and NumPy."
+)
 
 
 def max_relative_error(values, expected) -> float:
@@ -139,7 +92,7 @@ class Match:
       effort: an `Effort`.
       shards: parts of a batch that TensorFlow computes side by side.
       backend: the module `benchmarks.exponential_tensorflow`.
-      worker: a `TorchWorker`.
+      worker: a `Worker` of `benchmarks.exponential_torch`.
     """
 
     def __init__(self, case, effort, shards, backend, worker):
@@ -298,7 +251,7 @@ def main():
     flags = parse_flags()
     measuring.set_up_tensorflow(flags.onednn)
     effort = QUICK if flags.quick else FULL
-    with open_worker(flags.torch_python) as worker:
+    with open_worker(flags.torch_python, "benchmarks.exponential_torch", ADVICE) as worker:
         # Imports TensorFlow, which reads its settings once.
         backend = importlib.import_module("benchmarks.exponential_tensorflow")
         backend.configure(flags.shards)

@@ -1,4 +1,9 @@
-"""Monotonic rational-quadratic splines, the arithmetic behind two bijectors."""
+"""Monotonic rational-quadratic splines, the arithmetic behind two bijectors.
+
+A spline is evaluated in two steps: find the bin of each `x`, then evaluate the bin. `evaluate` and
+its gradient `pull_back_bin` are shared; `transform` and `pull_back` are for splines that many
+entries share. `RationalQuadraticCoupling`, with a spline for each entry, finds bins itself.
+"""
 
 from typing import NamedTuple
 
@@ -41,15 +46,22 @@ class Spline(NamedTuple):
     slopes: tf.Tensor
 
 
-class _Bin(NamedTuple):
-    """The bin of each `x`: its first knot, width, ratio, and slopes at its knots."""
+class Bin(NamedTuple):
+    """The bin of each entry: its first knot, width, height, and slopes at its knots."""
 
     x: tf.Tensor
     y: tf.Tensor
     width: tf.Tensor
-    ratio: tf.Tensor
+    height: tf.Tensor
     first: tf.Tensor
     last: tf.Tensor
+
+
+class Place(NamedTuple):
+    """Where in its bin each `x` is: `x = x_i + D_i xi + beyond`, `beyond` 0 inside the bin."""
+
+    xi: tf.Tensor
+    beyond: tf.Tensor
 
 
 def forward(spline: Spline, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -59,95 +71,100 @@ def forward(spline: Spline, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
       spline: its parameters, with `[*P]` the last dimensions of `x`, or all of them.
       x: `[..., *P]`.
     """
-    shape, x = x.shape, _flat(spline, x)
-    knots_x, knots_y = _knots(spline)
-    inside = tf.clip_by_value(x, knots_x[..., 0], knots_x[..., -1])
-    b = _bin(spline, knots_x, knots_y, _index(knots_x, inside))
-    xi = tf.clip_by_value((inside - b.x) / b.width, 0, 1)
-    # The last knot is `x_0` plus all widths, and not to rounding `b.x` plus the last one.
-    xi = tf.where(x >= knots_x[..., -1], tf.ones_like(xi), xi)
-    y, log_slope = _evaluate(b, xi)
-    # Outside the knots the slope is that of the last one, and `inside` the place of the knot.
-    return _restore(y + tf.exp(log_slope) * (x - inside), log_slope, shape)
+    return transform(spline, x, inverse=False)[0]
 
 
 def inverse(spline: Spline, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `x` and `log x'`; the arguments are those of `forward`."""
-    shape, y = y.shape, _flat(spline, y)
+    return transform(spline, y, inverse=True)[0]
+
+
+def transform(spline, value, inverse):
+    """Returns `forward`, or `inverse`, and what `pull_back` needs: row of the table, bin, place."""
+    bins = spline.widths.shape[-1]
     knots_x, knots_y = _knots(spline)
-    inside = tf.clip_by_value(y, knots_y[..., 0], knots_y[..., -1])
-    b = _bin(spline, knots_x, knots_y, _index(knots_y, inside))
-    xi = _invert(b, tf.clip_by_value((inside - b.y) / (b.ratio * b.width), 0, 1))
-    xi = tf.where(y >= knots_y[..., -1], tf.ones_like(xi), xi)
-    _, log_slope = _evaluate(b, xi)
-    x = b.x + b.width * xi + tf.exp(-log_slope) * (y - inside)
-    return _restore(x, -log_slope, shape)
+    # One column for each of the `prod P` splines.
+    inner = tf.reshape((knots_y if inverse else knots_x)[..., 1:-1], [-1, bins - 1])
+    columns = tf.shape(inner)[0]
+    flat = tf.reshape(value, [-1, columns])
+    number = tf.reduce_sum(tf.cast(flat[..., tf.newaxis] >= inner, tf.int32), axis=-1)
+    row = tf.reshape(number + bins * tf.range(columns), tf.shape(value))
+    # Column by column: XLA would find the row anew for each column of gathered rows.
+    b = Bin(*(tf.gather(column, row) for column in tf.unstack(table(spline), axis=-1)))
+    outputs, place = evaluate(b, value, inverse)
+    return outputs, (row, b, place)
 
 
-def _flat(spline, x):
-    """Gives `x` one dimension before `[*P]`."""
-    return tf.reshape(x, tf.concat([[-1], tf.shape(spline.left)], axis=0))
+def pull_back(num_rows, residuals, gradients, inverse):
+    """Returns the gradients with respect to the `table` of all bins, and to the input.
+
+    Args:
+      num_rows: rows of the table.
+      residuals: as `transform` returns them.
+      gradients: with respect to the two outputs of `transform`.
+      inverse: as in `transform`.
+    """
+    row, b, place = residuals
+    bins, value = pull_back_bin(b, place, *gradients, inverse)
+    bins = tf.reshape(tf.stack(bins, axis=-1), [-1, len(bins)])
+    return tf.math.unsorted_segment_sum(bins, tf.reshape(row, [-1]), num_rows), value
 
 
-def _restore(value, log_slope, shape):
-    """Undoes `_flat`, for static shapes with at most one unknown size."""
-    sizes = [-1 if size is None else size for size in shape]
-    return tf.reshape(value, sizes), tf.reshape(log_slope, sizes)
+def table(spline):
+    """Returns all bins, `[I prod P, 6]` in the order of `Bin`."""
+    knots_x, knots_y = (knots[..., :-1] for knots in _knots(spline))
+    heights, slopes = spline.ratios * spline.widths, spline.slopes
+    columns = Bin(knots_x, knots_y, spline.widths, heights, slopes[..., :-1], slopes[..., 1:])
+    return tf.reshape(tf.stack(columns, axis=-1), [-1, len(columns)])
 
 
 def _knots(spline):
     """Returns the knots `x_i` and `y_i`, `[*P, I + 1]`."""
-    bins = spline.widths.shape[-1]
-    # Sums by a product with a triangular matrix: `tf.cumsum` is far slower.
-    sums = tf.constant(np.triu(np.ones([bins, bins + 1]), 1), spline.widths.dtype)
-    knots_x = spline.left[..., tf.newaxis] + _matmul(spline.widths, sums)
-    return knots_x, spline.bottom[..., tf.newaxis] + _matmul(spline.ratios * spline.widths, sums)
+    heights = spline.ratios * spline.widths
+    knots_x = spline.left[..., tf.newaxis] + sums_before(spline.widths)
+    return knots_x, spline.bottom[..., tf.newaxis] + sums_before(heights)
 
 
-def _matmul(x, matrix):
-    """Returns `x @ matrix` as one product of two matrices."""
-    flat = tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix)
-    return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], matrix.shape[1:]], axis=0))
+def sums_before(x):
+    """Returns the sums of the first 0, 1, ..., I entries of `[..., I]`.
+
+    A product of two matrices, one of them triangular: `tf.cumsum` is far slower.
+    """
+    size = x.shape[-1]
+    triangle = tf.constant(np.triu(np.ones([size, size + 1]), 1), x.dtype)
+    flat = tf.matmul(tf.reshape(x, [-1, size]), triangle)
+    return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [size + 1]], axis=0))
 
 
-def _index(knots, x):
-    """Returns the number of the bin of each `x`, `[-1, prod P]`."""
-    bins = knots.shape[-1] - 1
-    inner = tf.stop_gradient(tf.reshape(knots[..., 1:-1], [-1, bins - 1]))
-    x = tf.stop_gradient(tf.reshape(x, [-1, tf.shape(inner)[0]]))
-    # One row of `inner` for each of the `prod P` splines.
-    found = tf.searchsorted(inner, tf.transpose(x), side="right")
-    return tf.transpose(found)
+def evaluate(b, value, inverse):
+    """Returns the result and the log of its slope, and the `Place`.
 
-
-def _bin(spline, knots_x, knots_y, index):
-    """Gathers the parameters of bins `index`, `[-1, prod P]`, into the shape of the input."""
-    bins = spline.widths.shape[-1]
-    row = tf.range(tf.shape(index)[-1])
-    by_bin, by_knot = index + bins * row, index + (bins + 1) * row
-    shape = tf.concat([[-1], tf.shape(spline.left)], axis=0)
-
-    def gather(values, index):
-        return tf.reshape(tf.gather(tf.reshape(values, [-1]), index), shape)
-
-    return _Bin(
-        gather(knots_x, by_knot),
-        gather(knots_y, by_knot),
-        gather(spline.widths, by_bin),
-        gather(spline.ratios, by_bin),
-        gather(spline.slopes, by_knot),
-        gather(spline.slopes, by_knot + 1),
-    )
+    Below the first and above the last knot of a bin it goes on with the slope of that knot: in the
+    outermost bins these are the tails, elsewhere no more than a rounding.
+    """
+    if inverse:
+        eta = (value - b.y) / b.height
+        clipped = tf.clip_by_value(eta, 0, 1)
+        xi = _invert(b, clipped)
+        _, log_slope = _evaluate(b, xi)
+        beyond = tf.exp(-log_slope) * b.height * (eta - clipped)
+        return (b.x + b.width * xi + beyond, -log_slope), Place(xi, beyond)
+    position = (value - b.x) / b.width
+    xi = tf.clip_by_value(position, 0, 1)
+    beyond = b.width * (position - xi)
+    y, log_slope = _evaluate(b, xi)
+    return (y + tf.exp(log_slope) * beyond, log_slope), Place(xi, beyond)
 
 
 def _evaluate(b, xi):
     """Returns `y` and `log y'` at `xi` in [0, 1]."""
+    ratio = b.height / b.width
     rest = 1 - xi
     product = xi * rest
-    denominator = b.ratio + (b.first + b.last - 2 * b.ratio) * product
-    y = b.y + b.ratio * b.width * (b.ratio * xi**2 + b.first * product) / denominator
-    numerator = b.last * xi**2 + 2 * b.ratio * product + b.first * rest**2
-    return y, tf.math.log(numerator) + 2 * tf.math.log(b.ratio / denominator)
+    denominator = ratio + (b.first + b.last - 2 * ratio) * product
+    y = b.y + b.height * (ratio * xi**2 + b.first * product) / denominator
+    numerator = b.last * xi**2 + 2 * ratio * product + b.first * rest**2
+    return y, tf.math.log(numerator) + 2 * tf.math.log(ratio / denominator)
 
 
 def _invert(b, eta):
@@ -157,13 +174,59 @@ def _invert(b, eta):
     other knot, `b` becomes `2 d - b`. So at one of the knots `b >= d > 0`, where the root
     `2 d eta / (b + sqrt(b^2 + 4 a d eta))` is free of cancellation.
     """
-    excess = b.first + b.last - 2 * b.ratio
-    turned = b.first - eta * excess < b.ratio
+    ratio = b.height / b.width
+    excess = b.first + b.last - 2 * ratio
+    turned = b.first - eta * excess < ratio
     first = tf.where(turned, b.last, b.first)
     height = tf.where(turned, 1 - eta, eta)
     linear = first - height * excess
-    quadratic = b.ratio - first + height * excess
-    product = b.ratio * height
+    quadratic = ratio - first + height * excess
+    product = ratio * height
     root = tf.sqrt(linear**2 + 4 * quadratic * product)
     xi = tf.clip_by_value(2 * product / (linear + root), 0, 1)
     return tf.where(turned, 1 - xi, xi)
+
+
+def pull_back_bin(b, place, g, g_log, inverse):
+    """Returns the gradients with respect to the bin, a `Bin`, and to the input of `evaluate`.
+
+    With `y = f(x; p)` and `l = log f'(x; p)`, the inverse is `x(y; p)` and `-l(x(y; p); p)`, where
+    `dx = (dy - f_p dp) / f'`. So its gradients are those of `f` and `l` for other `g`, `g_log`.
+
+    Args:
+      b: the bin.
+      place: as `evaluate` returns it.
+      g: gradient with respect to the first output of `evaluate`.
+      g_log: gradient with respect to the second.
+      inverse: as in `evaluate`.
+    """
+    xi, beyond = place
+    rest, turn = 1 - xi, 1 - 2 * xi
+    product = xi * rest
+    ratio = b.height / b.width
+    excess = b.first + b.last - 2 * ratio
+    over = 1 / (ratio + excess * product)  # One over the denominator of `y`.
+    height = (ratio * xi**2 + b.first * product) * over  # Relative to the bin's.
+    numerator = b.last * xi**2 + 2 * ratio * product + b.first * rest**2
+    over_numerator = 1 / numerator
+    slope = numerator * (ratio * over) ** 2
+    # The derivative of `l` by `x`, 0 in the tails.
+    l_x = 2 * (
+        (b.last * xi + ratio * turn - b.first * rest) * over_numerator - excess * turn * over
+    )
+    l_x = tf.where(tf.equal(beyond, 0), l_x / b.width, tf.zeros_like(l_x))
+    if inverse:
+        g, g_log = (g_log * l_x - g) / slope, -g_log
+    # In the tails `y` is that of the knot, plus `exp(l) beyond`.
+    g_log_all = g_log + g * slope * beyond
+    g_x = g * slope + g_log * l_x
+    common = 2 * g_log_all * product * over
+    scaled = g * b.height * over
+    g_first = scaled * product * (1 - height) + g_log_all * rest**2 * over_numerator - common
+    g_last = g_log_all * xi**2 * over_numerator - scaled * product * height - common
+    denominator_ratio = 1 - 2 * product  # Its derivative by the ratio.
+    g_ratio = scaled * (xi**2 - height * denominator_ratio)
+    g_ratio += 2 * g_log_all * (product * over_numerator + 1 / ratio - denominator_ratio * over)
+    g_height = g * height + g_ratio / b.width
+    g_width = -xi * g_x - g_ratio * ratio / b.width
+    return Bin(-g_x, g, g_width, g_height, g_first, g_last), -g if inverse else g_x

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from tfflows.bijectors import rational_quadratic
+from tfflows.bijectors._compiled import CompiledFunction
 from tfflows.bijectors._parameters import as_parameter
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -216,52 +217,86 @@ class RationalQuadraticActivation(FlowBijector):
 
     def spline(self):
         """Returns the `rational_quadratic.Spline` of each channel."""
-        half = tf.exp(tf.convert_to_tensor(self._log_width))
-        widths = tf.nn.softmax(self._widths)
-        ratios = tf.sigmoid(self._ratios)
-        slopes = tf.sigmoid(self._slopes)
-        if self._parameterization == "paper":
-            heights = ratios * widths
-            left = (2 * widths[:, 0] - 1) * half
-            bottom = (2 * heights[:, 0] - tf.reduce_sum(heights, -1)) * half
-            widths, ratios = widths[:, 1:], ratios[:, 1:]
-        else:
-            widths = MIN_WIDTH + (1 - MIN_WIDTH * widths.shape[-1]) * widths
-            left, bottom = -half, -half * tf.reduce_sum(ratios * widths, -1)
-            least = tf.maximum(2 * ratios**2 - ratios, 0)
-            least = tf.maximum(
-                tf.concat([least[:, :1], least], -1), tf.concat([least, least[:, -1:]], -1)
-            )
-            slopes = least + (1 - least) * slopes
-        widths *= 2 * half[:, tf.newaxis]
-        spline = rational_quadratic.Spline(left, bottom, widths, ratios, slopes)
-        return self._with_far_bins(spline) if self._tails == "far" else spline
+        return _spline(*self._unnormalized(), **self._options())
 
-    def _with_far_bins(self, spline):
-        """Returns the spline with one more bin on each side."""
-        right = spline.left + tf.reduce_sum(spline.widths, -1)
-        top = spline.bottom + tf.reduce_sum(spline.widths * spline.ratios, -1)
-        widths = tf.stack([spline.left + FAR, FAR - right], -1)
-        far = tf.constant(self._far_slope * FAR, self.dtype)
-        ratios = tf.stack([spline.bottom + far, far - top], -1) / widths
-        slope = tf.fill([spline.left.shape[0], 1], tf.cast(self._far_slope, self.dtype))
+    def _unnormalized(self):
+        parameters = (self._widths, self._ratios, self._slopes, self._log_width)
+        return [tf.convert_to_tensor(parameter) for parameter in parameters]
 
-        def between(ends, values):
-            return tf.concat([ends[:, :1], values, ends[:, 1:]], -1)
-
-        return rational_quadratic.Spline(
-            -tf.fill(spline.left.shape, tf.cast(FAR, self.dtype)),
-            -tf.fill(spline.left.shape, far),
-            between(widths, spline.widths),
-            between(ratios, spline.ratios),
-            tf.concat([slope, spline.slopes, slope], -1),
-        )
+    def _options(self):
+        return {
+            "parameterization": self._parameterization,
+            "far_slope": self._far_slope if self._tails == "far" else None,
+        }
 
     def _forward_and_log_det(self, x):
-        return self._sum(*rational_quadratic.forward(self.spline(), x))
+        return self._transform(x, inverse=False)
 
     def _inverse_and_log_det(self, y):
-        return self._sum(*rational_quadratic.inverse(self.spline(), y))
+        return self._transform(y, inverse=True)
 
-    def _sum(self, y, log_slopes):
-        return y, tf.reduce_sum(log_slopes, list(range(-self.forward_min_event_ndims, 0)))
+    def _transform(self, value, inverse):
+        value, log_slopes = _TRANSFORM(
+            value, *self._unnormalized(), inverse=inverse, **self._options()
+        )
+        return value, tf.reduce_sum(log_slopes, list(range(-self.forward_min_event_ndims, 0)))
+
+
+def _spline(widths, ratios, slopes, log_width, parameterization, far_slope):
+    """Returns the splines, with far bins unless `far_slope` is `None`."""
+    half = tf.exp(log_width)
+    widths, ratios, slopes = tf.nn.softmax(widths), tf.sigmoid(ratios), tf.sigmoid(slopes)
+    if parameterization == "paper":
+        heights = ratios * widths
+        left = (2 * widths[:, 0] - 1) * half
+        bottom = (2 * heights[:, 0] - tf.reduce_sum(heights, -1)) * half
+        widths, ratios = widths[:, 1:], ratios[:, 1:]
+    else:
+        widths = MIN_WIDTH + (1 - MIN_WIDTH * widths.shape[-1]) * widths
+        left, bottom = -half, -half * tf.reduce_sum(ratios * widths, -1)
+        least = tf.maximum(2 * ratios**2 - ratios, 0)
+        least = tf.maximum(
+            tf.concat([least[:, :1], least], -1), tf.concat([least, least[:, -1:]], -1)
+        )
+        slopes = least + (1 - least) * slopes
+    widths *= 2 * half[:, tf.newaxis]
+    spline = rational_quadratic.Spline(left, bottom, widths, ratios, slopes)
+    return spline if far_slope is None else _with_far_bins(spline, far_slope)
+
+
+def _with_far_bins(spline, far_slope):
+    """Returns the spline with one more bin on each side."""
+    dtype, channels = spline.slopes.dtype, spline.slopes.shape[0]
+    right = spline.left + tf.reduce_sum(spline.widths, -1)
+    top = spline.bottom + tf.reduce_sum(spline.widths * spline.ratios, -1)
+    widths = tf.stack([spline.left + FAR, FAR - right], -1)
+    far = tf.constant(far_slope * FAR, dtype)
+    ratios = tf.stack([spline.bottom + far, far - top], -1) / widths
+    slope = tf.fill([channels, 1], tf.cast(far_slope, dtype))
+
+    def between(ends, values):
+        return tf.concat([ends[:, :1], values, ends[:, 1:]], -1)
+
+    return rational_quadratic.Spline(
+        -tf.fill([channels], tf.cast(FAR, dtype)),
+        -tf.fill([channels], far),
+        between(widths, spline.widths),
+        between(ratios, spline.ratios),
+        tf.concat([slope, spline.slopes, slope], -1),
+    )
+
+
+def _transform(value, *parameters, inverse, **options):
+    return rational_quadratic.transform(_spline(*parameters, **options), value, inverse)
+
+
+def _pull_back(inputs, residuals, gradients, *, inverse, **options):
+    _, *parameters = inputs
+    with tf.GradientTape() as tape:
+        tape.watch(parameters)
+        table = rational_quadratic.table(_spline(*parameters, **options))
+    rows, value = rational_quadratic.pull_back(table.shape[0], residuals, gradients, inverse)
+    return value, *tape.gradient(table, parameters, rows)
+
+
+_TRANSFORM = CompiledFunction(_transform, _pull_back)

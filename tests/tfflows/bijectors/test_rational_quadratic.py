@@ -163,11 +163,12 @@ def test_coupling_agrees_with_tfp():
         lambda a: tf.constant(h), [3], num_bins=bins, bound=2.0, dtype=tf.float64
     )
     x = tf.constant(rng.uniform(-3, 3, [5, 3]))
-    spline = flow._spline(x[:, 1:], tf.constant(h))
+    widths, heights, slopes = np.split(h.reshape([5, 2, -1]), [bins, 2 * bins], axis=-1)
+    free = 1 - 1e-3 * bins
     reference = tfb.RationalQuadraticSpline(
-        bin_widths=spline.widths,
-        bin_heights=spline.widths * spline.ratios,
-        knot_slopes=spline.slopes[..., 1:-1],
+        bin_widths=2 * 2.0 * (1e-3 + free * tf.nn.softmax(widths)),
+        bin_heights=2 * 2.0 * (1e-3 + free * tf.nn.softmax(heights)),
+        knot_slopes=1e-3 + tf.nn.softplus(slopes + np.log(np.expm1(1 - 1e-3))),
         range_min=-2.0,
     )
     y = flow.forward(x)
@@ -177,6 +178,77 @@ def test_coupling_agrees_with_tfp():
         reference.forward_log_det_jacobian(x[:, 1:], 1),
         atol=1e-9,
     )
+
+
+def two_derivatives(layer, inverse, values):
+    """Returns outputs, gradients, and gradients of a function of the gradients."""
+    with tf.GradientTape() as outer:
+        outer.watch(values)
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            outputs = layer(values, inverse)
+            loss = sum(tf.reduce_sum(tf.sin(output)) for output in outputs)
+        gradients = tape.gradient(loss, values)
+        loss = sum(tf.reduce_sum(tf.sin(gradient)) for gradient in gradients)
+    return outputs, gradients, outer.gradient(loss, values)
+
+
+def coupling_layer(values, inverse):
+    flow = bijectors.RationalQuadraticCoupling(lambda a: a, [2], num_bins=5, dtype=tf.float64)
+    return flow._move(*values, inverse)
+
+
+def activation_layer(values, inverse):
+    layer = RationalQuadraticActivation(*values[1:], event_ndims=1)
+    return (layer._inverse_and_log_det if inverse else layer._forward_and_log_det)(values[0])
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [(coupling_layer, [(9, 3 * 14)]), (activation_layer, [(3, 5), (3, 5), (3, 6), (3,)])],
+)
+def test_closed_form_gradients_are_those_of_automatic_differentiation(layer, shapes, inverse):
+    """Eager mode differentiates the formulas by itself, graphs have gradients in closed form."""
+    rng = np.random.default_rng(4)
+    x = rng.uniform(-4, 4, [9, 3])  # The tails as well.
+    values = [tf.constant(v) for v in (x, *(rng.normal(size=shape) for shape in shapes))]
+    expected = two_derivatives(layer, inverse, values)
+    for jit in (False, True):
+        compiled = tf.function(two_derivatives, jit_compile=jit)(layer, inverse, values)
+        for actual, desired in zip(
+            tf.nest.flatten(compiled), tf.nest.flatten(expected), strict=True
+        ):
+            np.testing.assert_allclose(actual, desired, rtol=1e-9, atol=1e-9)
+
+
+def test_kernel_in_graphs_of_all_kinds():
+    flow = bijectors.RationalQuadraticCoupling(lambda a: tf.tile(a, [1, 14]), [2], num_bins=5)
+    x = tf.random.stateless_normal([6, 2], [1, 1])
+    expected = flow.forward(x)
+
+    # A batch of unknown size, and one of another size.
+    any_size = tf.function(flow.forward, input_signature=[tf.TensorSpec([None, 2])])
+    np.testing.assert_allclose(any_size(x), expected, atol=1e-6)
+    np.testing.assert_allclose(any_size(x[:4]), expected[:4], atol=1e-6)
+
+    data = tf.data.Dataset.from_tensors(x).map(flow.forward)
+    np.testing.assert_allclose(next(iter(data)), expected, atol=1e-6)
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+
+    @tf.function
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = flow.forward(x)
+        return tape.gradient(y, x)
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = flow.forward(x)
+    distributed = tf.function(lambda: strategy.run(gradient, args=(x,)))()
+    np.testing.assert_allclose(distributed, tape.gradient(y, x), atol=1e-5)
 
 
 def test_coupling_is_the_identity_for_a_network_of_zeros():
