@@ -25,8 +25,8 @@ class CompiledFunction:
 
     def __init__(self, function, pull_back):
         self._plain = function
-        self._function = tf.function(function, jit_compile=True, autograph=False)
-        self._pull_back = tf.function(pull_back, jit_compile=True, autograph=False)
+        self._function = _compiled(function)
+        self._pull_back = _compiled(pull_back)
 
     def __call__(self, *inputs, **options):
         """Returns the outputs.
@@ -65,3 +65,9 @@ class CompiledFunction:
             return result, second_order
 
         return first_order(*inputs, *gradients)
+
+
+def _compiled(function):
+    """Returns the function compiled, without the warning that it is traced for many shapes."""
+    function = tf.function(function, jit_compile=True, autograph=False)
+    return lambda *args, **kwargs: function.get_concrete_function(*args, **kwargs)(*args, **kwargs)

@@ -105,9 +105,11 @@ def pull_back(num_rows, residuals, gradients, inverse):
       inverse: as in `transform`.
     """
     row, b, place = residuals
-    bins, value = pull_back_bin(b, place, *gradients, inverse)
-    bins = tf.reshape(tf.stack(bins, axis=-1), [-1, len(bins)])
-    return tf.math.unsorted_segment_sum(bins, tf.reshape(row, [-1]), num_rows), value
+    columns, value = pull_back_bin(b, place, *gradients, inverse)
+    # Column by column: XLA would find all columns anew for each of them.
+    row, columns = tf.reshape(row, [-1]), [tf.reshape(column, [-1]) for column in columns]
+    sums = [tf.math.unsorted_segment_sum(column, row, num_rows) for column in columns]
+    return tf.stack(sums, axis=-1), value
 
 
 def table(spline):
