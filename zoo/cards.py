@@ -1,6 +1,5 @@
 """Model cards, generated from `config.json` and `metadata.json`."""
 
-
 PICTURES = {"Samples": "samples.png"}  # Of a card whose metadata names no others.
 
 
