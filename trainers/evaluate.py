@@ -91,6 +91,9 @@ def main(argv):
     error = round_trip(distribution, next(iter(images.dataset)), FLAGS.seed)
     kind = "images" if images.num_levels else "points"
     units, meaning = definition(distribution, FLAGS.num_samples)
+    entropy = planar.entropy(dataset) if dataset in planar.NAMES else None
+    if entropy is not None:
+        meaning += f", whose entropy, the least a model can reach, is {entropy:.4f}"
     mean, error_of_mean = float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores)))
     metrics = {
         "bits_per_dim" if units == "bits/dim" else units: mean,
@@ -102,8 +105,8 @@ def main(argv):
         "command": shlex.join(["python", "-m", "trainers.evaluate", *sys.argv[1:]]),
         "versions": settings.versions(),
     }
-    if dataset in planar.NAMES:
-        metrics["entropy"] = planar.entropy(dataset)
+    if entropy is not None:
+        metrics["entropy"] = entropy
     settings.write_json(output, metrics)
     if workdir and FLAGS.split == "test":
         metric = {key: metrics[key] for key in ("definition", "data", "command")}
@@ -111,8 +114,6 @@ def main(argv):
         presets.update_metric(workdir / "preset", metric)
     print(f"\n{entry.name} on {metrics['data']}")
     print(f"  {units:17} {mean:.4f} +- {error_of_mean:.4f}")
-    if "entropy" in metrics:
-        print(f"  entropy of data   {metrics['entropy']:.4f}, the least a model can reach")
     print(f"  defined as        {metrics['definition']}")
     values = f" of {images.num_levels} values" if images.num_levels else ""
     print(f"  round-trip error  {error:.2e}{values}")

@@ -295,7 +295,7 @@ def test_points_are_scored_in_nats_beside_their_entropy(points, capsys):
     metrics = json.loads((points / "metrics.json").read_text())
     assert metrics["nats"] > metrics["entropy"] > 1
     assert metrics["data"] == "rings, test[:500], 500 points"
-    assert "the least a model can reach" in capsys.readouterr().out
+    assert "the least a model can reach, is" in capsys.readouterr().out
     card = (points / "preset" / "README.md").read_text()
     assert "nats" in card
     assert "](deformation.png)" in card
