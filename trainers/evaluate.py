@@ -70,7 +70,11 @@ def main(argv):
     trained_on = config["recipe"]["dataset"] if config else entry.recipe.dataset
     dataset = FLAGS.dataset or trained_on
     images = data.load(
-        dataset, FLAGS.split, batch_size=FLAGS.batch_size or 200, data_dir=FLAGS.data_dir
+        dataset,
+        FLAGS.split,
+        batch_size=FLAGS.batch_size or settings.most_images(200, distribution.event_shape),
+        data_dir=FLAGS.data_dir,
+        num_bits=data.bits_to_keep(distribution.num_levels),
     )
     scores = score(distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed)
     error = round_trip(distribution, next(iter(images.dataset)), FLAGS.seed)

@@ -22,7 +22,12 @@ from trainers import data, pictures, settings
 from zoo import presets
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("count", 64, "Number of samples, or of test images with --keep_levels.")
+flags.DEFINE_integer(
+    "count",
+    None,
+    "Number of samples, or of test images with --keep_levels. Default: 64, or fewer for images "
+    "larger than 128x128.",
+)
 flags.DEFINE_float("temperature", 1.0, "Factor on the standard deviation of the latents.")
 flags.DEFINE_list(
     "keep_levels",
@@ -76,12 +81,19 @@ def main(argv):
     del argv
     name, workdir, config = settings.required_preset()
     distribution = zoo.create(name, pretrained=True, discrete=True)
+    count = FLAGS.count or settings.most_images(64, distribution.event_shape)
     output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "samples.png")
     keep, resample = (list(map(int, v)) for v in (FLAGS.keep_levels, FLAGS.resample_levels))
     if keep or resample:
         entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
         dataset = FLAGS.dataset or (config["recipe"] if config else vars(entry.recipe))["dataset"]
-        source = data.load(dataset, "test", batch_size=FLAGS.count, data_dir=FLAGS.data_dir)
+        source = data.load(
+            dataset,
+            "test",
+            batch_size=count,
+            data_dir=FLAGS.data_dir,
+            num_bits=data.bits_to_keep(distribution.num_levels),
+        )
         images = next(iter(source.dataset))
         images, columns = perturbed(
             distribution, images, keep, resample, FLAGS.temperature, FLAGS.seed
@@ -89,9 +101,9 @@ def main(argv):
         what = "Test images with latents drawn anew"
     else:
         model = with_temperature(distribution.distribution, FLAGS.temperature)
-        draw = tf.function(lambda: model.sample(FLAGS.count, seed=[FLAGS.seed, 1]))
+        draw = tf.function(lambda: model.sample(count, seed=[FLAGS.seed, 1]))
         images, columns = distribution.to_integers(draw()), None
-        what = f"{FLAGS.count} samples"
+        what = f"{count} samples"
     pictures.save_grid(output, images, distribution.num_levels, columns)
     print(f"{what} at temperature {FLAGS.temperature}: {output}")
 

@@ -13,6 +13,7 @@ from absl import app, flags
 FLAGS = flags.FLAGS
 CONFIG = "config.json"
 PIXELS_A_SHARD = 8192  # With fewer, a step is mostly the starting of operations.
+PIXELS_AT_ONCE = 1 << 20  # In one batch of a pass beside the steps, as for a picture of samples.
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-datasets", "numpy")
 
 flags.DEFINE_string(
@@ -99,6 +100,11 @@ def set_shards(batch_size, image_shape):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(cores)
     return shards
+
+
+def most_images(count, image_shape):
+    """Returns `count`, or fewer for large images: as many as have `PIXELS_AT_ONCE`, at least 1."""
+    return max(1, min(count, PIXELS_AT_ONCE // (image_shape[0] * image_shape[1])))
 
 
 def use_jit():

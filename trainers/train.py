@@ -48,6 +48,13 @@ flags.DEFINE_bool(
     "Record log-det, variance and steepness of every layer at every report: volume.jsonl, "
     "TensorBoard, and the figure volume.png.",
 )
+flags.DEFINE_bool(
+    "recompute",
+    None,
+    "Gradient checkpointing: compute blocks and couplings again in the backward pass rather than "
+    "keep what they computed. Less memory, about a third more time. Default: off, or what the run "
+    "to resume did.",
+)
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
 flags.DEFINE_bool("list", False, "List the models and exit.")
 
@@ -96,6 +103,14 @@ def default_recipe(entry):
     return entry.recipe
 
 
+def use_recompute():
+    """Returns whether blocks are computed again: as the flag says, or as the run to resume did."""
+    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
+    if FLAGS.recompute is None and FLAGS.resume and path.is_file():
+        return json.loads(path.read_text()).get("recompute", False)
+    return bool(FLAGS.recompute)
+
+
 def report_interval(steps):
     """Returns the number of steps between reports: the divisor that gives nearest to 20."""
     if FLAGS.report_every:
@@ -142,6 +157,7 @@ def open_workdir(model, recipe):
             "strategy": FLAGS.strategy,
             "precision": FLAGS.precision,
             "jit": settings.use_jit(),
+            "recompute": use_recompute(),
             "data_dir": FLAGS.data_dir,
             "command": shlex.join(["python", "-m", "trainers.train", *sys.argv[1:]]),
             "versions": settings.versions(),
@@ -153,7 +169,11 @@ def open_workdir(model, recipe):
 def open_data(model, recipe):
     """Returns the training and the validation data, checked against the model."""
     train = data.load(
-        recipe.dataset, "train", batch_size=recipe.batch_size, data_dir=FLAGS.data_dir
+        recipe.dataset,
+        "train",
+        batch_size=recipe.batch_size,
+        data_dir=FLAGS.data_dir,
+        num_bits=data.bits_to_keep(model.num_levels),
     )
     received = (*train.image_shape, train.num_levels)
     if received != (*model.image_shape, model.num_levels):
@@ -165,7 +185,7 @@ def open_data(model, recipe):
     return train
 
 
-def validation_data(recipe):
+def validation_data(model, recipe):
     """Returns the data that reports are scored on: the validation split, or else the test split."""
     for split in ("validation", "test"):
         try:
@@ -180,6 +200,7 @@ def validation_data(recipe):
             f"{split}[:{count}]",
             batch_size=min(recipe.batch_size, count),
             data_dir=FLAGS.data_dir,
+            num_bits=data.bits_to_keep(model.num_levels),
             drop_remainder=True,
         ).dataset
     logging.warning("%s has no validation or test split; reports have no score.", recipe.dataset)
@@ -209,6 +230,7 @@ def build_model(entry, recipe, steps_per_pass, shards):
         seed=FLAGS.seed,
         shards=shards,
         regularizers=make_regularizers(),
+        recompute=use_recompute(),
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit())
@@ -220,7 +242,8 @@ def make_callbacks(workdir, model, backup, recipe, interval, dataset):
     """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`."""
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     distribution = model.distribution
-    sample = tf.function(lambda: distribution.sample(64, seed=[FLAGS.seed, 1]))
+    count = settings.most_images(64, distribution.event_shape)
+    sample = tf.function(lambda: distribution.sample(count, seed=[FLAGS.seed, 1]))
     return [
         callbacks.Throughput(recipe.batch_size),
         callbacks.JsonLines(
@@ -238,6 +261,7 @@ def volume_log(workdir, dataset, interval, num_images=32):
     """Returns the callback that `--volume` asks for, in a list, or an empty list."""
     if not FLAGS.volume:
         return []
+    num_images = settings.most_images(num_images, dataset.element_spec.shape[1:])
     images = next(iter(dataset.unbatch().batch(num_images)))
     return [volume.VolumeLog(workdir, images, interval)]
 
@@ -263,10 +287,12 @@ def train(entry):
         shuffle_seed=FLAGS.seed,
         repeat=True,
         flip=recipe.flip,
+        num_bits=data.bits_to_keep(entry.num_levels),
         start_step=done,
     ).dataset
     if done == 0:
-        model.initialize(next(iter(images.unbatch().batch(256))))
+        count = settings.most_images(256, entry.image_shape)
+        model.initialize(next(iter(images.unbatch().batch(count))))
     logging.info(
         "%s: %d parameters, %d of %d steps done",
         entry.name,
@@ -280,7 +306,7 @@ def train(entry):
             initial_epoch=done // interval,
             epochs=recipe.steps // interval,
             steps_per_epoch=interval,
-            validation_data=validation_data(recipe),
+            validation_data=validation_data(entry, recipe),
             # In the stored order: a run that is resumed has to look at the same images.
             callbacks=make_callbacks(workdir, model, backup, recipe, interval, known.dataset),
         )
@@ -313,7 +339,8 @@ def finish(workdir, entry, model, recipe):
         "paper": entry.paper,
     }
     zoo.save(workdir / "preset", model.distribution, entry.name, entry.arguments, metadata)
-    images = model.distribution.sample(64, seed=[FLAGS.seed, 1])
+    count = settings.most_images(64, entry.image_shape)
+    images = model.distribution.sample(count, seed=[FLAGS.seed, 1])
     pictures.save_grid(
         workdir / "preset" / "samples.png", images, model.distribution.num_levels, least_size=256
     )
