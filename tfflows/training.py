@@ -43,6 +43,9 @@ class FlowModel(keras.Model):
         not finite. Costs one comparison a step; must be off on TPU.
       regularizers: a dictionary from names to functions as those of `tfflows.regularizers`, whose
         penalties are added to the loss that is trained and shown beside it under their names.
+      recompute: whether the backward pass computes blocks and couplings anew, rather than keep what
+        they computed: gradient checkpointing, see `bijectors.recomputing`. Saves most of the memory
+        of a deep flow for about a third more time. Regularizers then see blocks as a whole.
       name: name of the model.
 
     #### Example
@@ -68,6 +71,7 @@ class FlowModel(keras.Model):
         shards=1,
         check_finite=True,
         regularizers=None,
+        recompute=False,
         name="flow_model",
         **kwargs,
     ):
@@ -87,6 +91,7 @@ class FlowModel(keras.Model):
         self.shards = shards
         self.check_finite = check_finite
         self.regularizers = dict(regularizers or {})
+        self.recompute = recompute
         self._builder = None
         self._jit = False
         self._loss_metric = keras.metrics.Mean(name=units)
@@ -125,6 +130,7 @@ class FlowModel(keras.Model):
             "seed": self.seed,
             "shards": self.shards,
             "check_finite": self.check_finite,
+            "recompute": self.recompute,
             "name": self.name,
         }
 
@@ -194,9 +200,10 @@ class FlowModel(keras.Model):
     # Likelihood.
 
     def _log_prob(self, x, seed):
-        if isinstance(self.distribution, Dequantized):
-            return self.distribution.log_prob(x, seed=seed)
-        return self.distribution.log_prob(x)
+        with bijectors.recomputing(self.recompute):
+            if isinstance(self.distribution, Dequantized):
+                return self.distribution.log_prob(x, seed=seed)
+            return self.distribution.log_prob(x)
 
     def call(self, x, training=None):
         """Returns `log p(x)` in nats, one value an event."""

@@ -1,6 +1,7 @@
 """How images get into batches: held in memory, or streamed from records."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,12 @@ import tensorflow as tf
 HELD_BYTES = 2 << 30
 _SHUFFLE_BYTES = 1 << 30  # Decoded size of the images that wait, encoded, in a shuffle buffer.
 _DECODE_BATCH = 500
+_PIXELS_AT_ONCE = 1 << 20  # In one batch of a pass beside the steps, as for a picture of samples.
+
+
+def most_events(count: int, event_shape: tuple[int, ...]) -> int:
+    """Returns `count`, or fewer for large images: what a pass beside the steps has memory for."""
+    return max(1, min(count, _PIXELS_AT_ONCE // math.prod(event_shape[:-1])))
 
 
 @dataclasses.dataclass(frozen=True)

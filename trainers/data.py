@@ -128,6 +128,20 @@ def check_flip(flip: bool, event_shape: tuple[int, ...]) -> None:
         )
 
 
+def bits_to_keep(num_levels: int | None) -> int | None:
+    """Returns the `num_bits` with which 8-bit images have the levels of a model.
+
+    Args:
+        num_levels: those of the model; `None` for points.
+
+    Returns:
+        5 for 32 levels, and so on; `None` where there is nothing to reduce, for 256 levels or a
+        number that is no power of 2.
+    """
+    bits = (num_levels or 0).bit_length() - 1
+    return bits if num_levels == 1 << bits and 1 <= bits < 8 else None
+
+
 def _check_arguments(batch_size: int, start_step: int, flip: bool, seed: int | None) -> None:
     if batch_size < 1 or start_step < 0:
         raise ValueError(

@@ -19,7 +19,7 @@ from absl import app, flags
 import tfflows
 import zoo
 from tfflows.distributions import Dequantized
-from trainers import data, planar, settings
+from trainers import batching, data, planar, settings
 from zoo import presets
 
 FLAGS = flags.FLAGS
@@ -85,7 +85,11 @@ def main(argv):
     trained_on = config["recipe"]["dataset"] if config else entry.recipe.dataset
     dataset = FLAGS.dataset or trained_on
     images = data.load(
-        dataset, FLAGS.split, batch_size=FLAGS.batch_size or 200, data_dir=FLAGS.data_dir
+        dataset,
+        FLAGS.split,
+        batch_size=FLAGS.batch_size or batching.most_events(200, distribution.event_shape),
+        data_dir=FLAGS.data_dir,
+        num_bits=data.bits_to_keep(getattr(distribution, "num_levels", None)),
     )
     scores = score(distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed)
     error = round_trip(distribution, next(iter(images.dataset)), FLAGS.seed)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfflows.distributions import Dequantized, with_temperature
+from trainers.batching import most_events
 
 
 def grid(images, num_levels, columns=None):
@@ -51,8 +52,9 @@ def save_points(path, points, half_width=4.0, least_size=512):
 
 
 def usual_count(distribution):
-    """Returns how many samples a picture shows: 64 images, or 20,000 points."""
-    return 64 if isinstance(distribution, Dequantized) else 20_000
+    """Returns how many samples a picture shows: 64 images, fewer large ones, or 20,000 points."""
+    count = 64 if isinstance(distribution, Dequantized) else 20_000
+    return most_events(count, distribution.event_shape)
 
 
 def sampler(distribution, seed, temperature=1.0, count=None):

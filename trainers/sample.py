@@ -25,7 +25,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer(
     "count",
     None,
-    "Number of samples, by default 64 images or 20,000 points; of test images with --keep_levels.",
+    "Number of samples, by default 64 images (fewer if larger than 128x128) or 20,000 points; of "
+    "test images with --keep_levels.",
 )
 flags.DEFINE_float("temperature", 1.0, "Factor on the standard deviation of the latents.")
 flags.DEFINE_list(
@@ -86,7 +87,13 @@ def main(argv):
     if keep or resample:
         entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
         dataset = FLAGS.dataset or (config["recipe"] if config else vars(entry.recipe))["dataset"]
-        source = data.load(dataset, "test", batch_size=count, data_dir=FLAGS.data_dir)
+        source = data.load(
+            dataset,
+            "test",
+            batch_size=count,
+            data_dir=FLAGS.data_dir,
+            num_bits=data.bits_to_keep(distribution.num_levels),
+        )
         images = next(iter(source.dataset))
         images, columns = perturbed(
             distribution, images, keep, resample, FLAGS.temperature, FLAGS.seed

@@ -19,7 +19,17 @@ from absl import app, flags, logging
 import tfflows
 import zoo
 from tfflows import regularizers
-from trainers import callbacks, data, deform, pictures, planar, schedules, settings, volume
+from trainers import (
+    batching,
+    callbacks,
+    data,
+    deform,
+    pictures,
+    planar,
+    schedules,
+    settings,
+    volume,
+)
 
 FLAGS = flags.FLAGS
 UNITS = {"bits_per_dim": "bits/dim", "nats": "nats"}
@@ -53,6 +63,13 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_integer(
     "volume_iterations", 4, "Power iterations for the steepness of each layer; 0 for none."
+)
+flags.DEFINE_bool(
+    "recompute",
+    None,
+    "Gradient checkpointing: compute blocks and couplings again in the backward pass rather than "
+    "keep what they computed. Less memory, about a third more time. Default: off, or what the run "
+    "to resume did.",
 )
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
 flags.DEFINE_bool("list", False, "List the models and exit.")
@@ -108,6 +125,14 @@ def default_recipe(entry):
     return entry.recipe
 
 
+def use_recompute():
+    """Returns whether blocks are computed again: as the flag says, or as the run to resume did."""
+    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
+    if FLAGS.recompute is None and FLAGS.resume and path.is_file():
+        return json.loads(path.read_text()).get("recompute", False)
+    return bool(FLAGS.recompute)
+
+
 def report_interval(steps):
     """Returns the number of steps between reports: the divisor that gives nearest to 20."""
     if FLAGS.report_every:
@@ -154,6 +179,7 @@ def open_workdir(model, recipe):
             "strategy": FLAGS.strategy,
             "precision": FLAGS.precision,
             "jit": settings.use_jit(model.event_shape),
+            "recompute": use_recompute(),
             "data_dir": FLAGS.data_dir,
             "command": shlex.join(["python", "-m", "trainers.train", *sys.argv[1:]]),
             "versions": settings.versions(),
@@ -165,7 +191,11 @@ def open_workdir(model, recipe):
 def open_data(model, recipe):
     """Returns the training and the validation data, checked against the model."""
     train = data.load(
-        recipe.dataset, "train", batch_size=recipe.batch_size, data_dir=FLAGS.data_dir
+        recipe.dataset,
+        "train",
+        batch_size=recipe.batch_size,
+        data_dir=FLAGS.data_dir,
+        num_bits=data.bits_to_keep(model.num_levels),
     )
     if (train.event_shape, train.num_levels) != (model.event_shape, model.num_levels):
         raise ValueError(
@@ -183,7 +213,7 @@ def describe(data):
     return f"images {list(data.event_shape)} with {data.num_levels} values"
 
 
-def validation_data(recipe):
+def validation_data(model, recipe):
     """Returns the data that reports are scored on: the validation split, or else the test split."""
     for split in ("validation", "test"):
         try:
@@ -198,6 +228,7 @@ def validation_data(recipe):
             f"{split}[:{count}]",
             batch_size=min(recipe.batch_size, count),
             data_dir=FLAGS.data_dir,
+            num_bits=data.bits_to_keep(model.num_levels),
             drop_remainder=True,
         ).dataset
     logging.warning("%s has no validation or test split; reports have no score.", recipe.dataset)
@@ -228,6 +259,7 @@ def build_model(entry, recipe, steps_per_pass, shards):
         seed=FLAGS.seed,
         shards=shards,
         regularizers=make_regularizers(),
+        recompute=use_recompute(),
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
@@ -256,6 +288,7 @@ def volume_log(workdir, dataset, interval, num_images=32):
     """Returns the callback that `--volume` asks for, in a list, or an empty list."""
     if not FLAGS.volume:
         return []
+    num_images = batching.most_events(num_images, dataset.element_spec.shape[1:])
     images = next(iter(dataset.unbatch().batch(num_images)))
     return [volume.VolumeLog(workdir, images, interval, FLAGS.volume_iterations)]
 
@@ -281,10 +314,12 @@ def train(entry):
         shuffle_seed=FLAGS.seed,
         repeat=True,
         flip=recipe.flip,
+        num_bits=data.bits_to_keep(entry.num_levels),
         start_step=done,
     ).dataset
     if done == 0:
-        model.initialize(next(iter(images.unbatch().batch(256))))
+        count = batching.most_events(256, entry.event_shape)
+        model.initialize(next(iter(images.unbatch().batch(count))))
     logging.info(
         "%s: %d parameters, %d of %d steps done",
         entry.name,
@@ -298,7 +333,7 @@ def train(entry):
             initial_epoch=done // interval,
             epochs=recipe.steps // interval,
             steps_per_epoch=interval,
-            validation_data=validation_data(recipe),
+            validation_data=validation_data(entry, recipe),
             # In the stored order: a run that is resumed has to look at the same images.
             callbacks=make_callbacks(workdir, model, backup, recipe, interval, known.dataset),
         )

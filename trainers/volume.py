@@ -6,6 +6,7 @@ import json
 import keras
 import tensorflow as tf
 
+from tfflows import bijectors
 from tfflows.analysis import volume_report
 from tfflows.distributions import Dequantized
 
@@ -68,7 +69,7 @@ def report(model, images, num_iterations):
         x, _ = distribution.dequantize(x, seed=[model.seed, -1])
         distribution = distribution.distribution
     variables = distribution.trainable_variables
-    with tf.GradientTape() as tape:
+    with tf.GradientTape() as tape, bijectors.recomputing(model.recompute):
         loss = -tf.reduce_mean(distribution.log_prob(x))
     gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
     layers = volume_report(

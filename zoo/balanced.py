@@ -148,7 +148,15 @@ _DEEP = {
 )
 @register(
     "balanced.celebahq1024",
-    recipe=Recipe(**{**vars(_PAPER_RECIPE), "dataset": "folder:celeba_hq", "batch_size": 4}),
+    # At the full rate from the first step on, the second is not finite (photographs, batch 1).
+    recipe=Recipe(
+        **{
+            **vars(_PAPER_RECIPE),
+            "dataset": "folder:celeba_hq",
+            "batch_size": 4,
+            "warmup_steps": 1000,
+        }
+    ),
     summary="The volume-balanced flow of the paper for 5-bit 1024x1024 photographs: 8 levels of 12 "
     "blocks.",
     paper=PAPER,

@@ -15,7 +15,7 @@ from absl.testing import flagsaver
 
 import zoo
 from tfflows.variables import named_variables
-from trainers import callbacks, evaluate, sample, train
+from trainers import batching, callbacks, evaluate, sample, train
 from zoo import glow, registry
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -171,6 +171,61 @@ def test_changed_arguments_and_volume(tmp_path):
     with pytest.raises(ValueError, match="`--recipe` must be name=value"):
         run(model="tiny.digits", workdir=str(tmp_path / "other"), recipe=["speed=2"])
     assert not (tmp_path / "other").exists()
+
+
+def test_recompute_takes_the_same_steps_and_a_resumed_run_goes_on_with_it(finished, tmp_path):
+    path, made = tmp_path / "run", []
+
+    def remember(*args, **kwargs):
+        made.append(kwargs["recompute"])
+        return original(*args, **kwargs)
+
+    original = train.tfflows.FlowModel.from_builder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.tfflows.FlowModel, "from_builder", remember)
+        with killed_at_epoch(1):
+            run(model="tiny.digits", workdir=str(path), report_every=2, recompute=True)
+        run(workdir=str(path), resume=True, report_every=2)
+    assert made == [True, True]
+    assert json.loads((path / "config.json").read_text())["recompute"] is True
+    assert json.loads((finished / "config.json").read_text())["recompute"] is False
+    expected = trained_weights(finished)
+    for name, value in trained_weights(path).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_images_of_8_bits_are_reduced_to_the_levels_of_the_model(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, [32, 8, 8, 1]).astype(np.uint8)
+    np.savez(tmp_path / "images.npz", train=images, validation=images, test=images)
+    run(
+        model="tiny.digits",
+        set=["num_levels=32"],
+        dataset=str(tmp_path / "images.npz"),
+        workdir=str(tmp_path / "run"),
+        report_every=2,
+        volume=True,
+    )
+    # Of 5 bits noise has 5 bits; the model has learnt little, and 8-bit images would have over 8.
+    for line in callbacks.read_lines(tmp_path / "run" / "metrics.jsonl"):
+        assert 4.9 < line["bits_per_dim"] < 8
+        assert 4.9 < line["val_bits_per_dim"] < 8
+    run(evaluate.main, workdir=str(tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 4.9 < metrics["bits_per_dim"] < 8
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "expected"),
+    [
+        (256, (32, 32, 3), 256),
+        (256, (64, 64, 3), 256),
+        (64, (256, 256, 3), 16),
+        (256, (1024, 1024, 3), 1),
+        (64, (2048, 2048, 1), 1),
+    ],
+)
+def test_batches_beside_the_steps_are_bounded_in_pixels(count, shape, expected):
+    assert batching.most_events(count, shape) == expected
 
 
 def test_figure_of_latents_drawn_anew(finished):

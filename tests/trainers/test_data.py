@@ -268,6 +268,13 @@ def test_folder_with_splits_and_nested_jpegs(tmp_path):
     np.testing.assert_array_equal(images(str(tmp_path), "test"), [decoded[2]])
 
 
+@pytest.mark.parametrize(
+    ("num_levels", "bits"), [(2, 1), (32, 5), (128, 7), (256, None), (17, None), (1, None)]
+)
+def test_bits_to_keep_for_the_levels_of_a_model(num_levels, bits):
+    assert data.bits_to_keep(num_levels) == bits
+
+
 def test_num_bits_keeps_the_highest(npz):
     name = npz(train=np.array([0, 7, 8, 255], np.uint8).reshape(4, 1, 1, 1))
     opened = data.load(name, "train", batch_size=4, num_bits=5)

@@ -21,6 +21,7 @@ from tfflows.bijectors.multi_scale import MultiScale
 from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.bijectors.rational_quadratic_coupling import RationalQuadraticCoupling
+from tfflows.bijectors.recomputation import recomputing
 from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
@@ -54,4 +55,5 @@ __all__ = [
     "inverse_and_log_det",
     "observe_layers",
     "operator_norm_bound",
+    "recomputing",
 ]

@@ -7,12 +7,13 @@ the file to mend.
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
 from tensorflow.python.eager import tape
+from tensorflow.python.eager.record import stop_recording  # Of all tapes; public: of one known.
 
 # `tfb.Chain([...])` and `tfb.Invert(b)` return instances of these classes, not of their own.
 from tensorflow_probability.python.bijectors.chain import _Chain as ChainBase
 from tensorflow_probability.python.bijectors.invert import _Invert as InvertBase
 
-__all__ = ["ChainBase", "InvertBase", "Recording", "clip_gradients"]
+__all__ = ["ChainBase", "InvertBase", "Recording", "clip_gradients", "stop_recording"]
 
 
 def clip_gradients(optimizer, gradients):

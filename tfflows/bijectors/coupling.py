@@ -44,6 +44,8 @@ class Coupling(FlowBijector):
     arXiv:1410.8516.
     """
 
+    recomputed = True
+
     def __init__(
         self,
         network,

@@ -35,6 +35,8 @@ class DualAffineCoupling(FlowBijector):
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
     """
 
+    recomputed = True
+
     def __init__(
         self,
         networks,

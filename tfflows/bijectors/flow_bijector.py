@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import _private
+from tfflows.bijectors import _private, recomputation
 from tfflows.bijectors._memo import EvaluationMemo
 
 tfb = tfp.bijectors
@@ -50,6 +50,7 @@ class FlowBijector(tfb.Bijector):
     """
 
     _cache = EvaluationMemo()
+    recomputed = False  # Whether `recomputing` computes it again as a whole.
 
     def __init__(
         self,
@@ -179,6 +180,11 @@ def observe_layers(before=None, after=None):
         _observers.remove(observer)
 
 
+def _watching():
+    """Returns the observers; none inside a layer whose values are not kept, see `recomputing`."""
+    return [] if recomputation.is_inside() else _observers
+
+
 def initialize(bijector, x):
     """Runs the data-dependent initialisation of every part that has one, in order.
 
@@ -211,11 +217,11 @@ def forward_and_log_det(bijector, x, event_ndims=None):
     """
     if event_ndims is None:
         event_ndims = bijector.forward_min_event_ndims
-    for before, _ in _observers:
+    for before, _ in _watching():
         before(bijector, x)
     if isinstance(bijector, FlowBijector):
         bijector._check(x, bijector._event_shape, "x")
-        y, log_det = bijector._forward_and_log_det(x)
+        y, log_det = recomputation.evaluate(bijector, bijector._forward_and_log_det, x)
         log_det = _sum_over_event(log_det, x, bijector.forward_min_event_ndims, event_ndims)
     elif isinstance(bijector, _private.InvertBase):
         return inverse_and_log_det(bijector.bijector, x, event_ndims)
@@ -224,7 +230,7 @@ def forward_and_log_det(bijector, x, event_ndims=None):
     else:
         x = tf.identity(x)  # A new tensor, which TFP's cache can't know.
         y, log_det = bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
-    for _, after in _observers:
+    for _, after in _watching():
         after(bijector, x, y, log_det)
     return y, log_det
 
@@ -242,11 +248,11 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
     """
     if event_ndims is None:
         event_ndims = bijector.inverse_min_event_ndims
-    for before, _ in _observers:
+    for before, _ in _watching():
         before(bijector, y)
     if isinstance(bijector, FlowBijector):
         bijector._check(y, bijector._inverse_event_shape_expected, "y")
-        x, log_det = bijector._inverse_and_log_det(y)
+        x, log_det = recomputation.evaluate(bijector, bijector._inverse_and_log_det, y)
         log_det = _sum_over_event(log_det, y, bijector.inverse_min_event_ndims, event_ndims)
     elif isinstance(bijector, _private.InvertBase):
         return forward_and_log_det(bijector.bijector, y, event_ndims)
@@ -255,7 +261,7 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
     else:
         y = tf.identity(y)
         x, log_det = bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims)
-    for _, after in _observers:
+    for _, after in _watching():
         after(bijector, y, x, log_det)
     return x, log_det
 

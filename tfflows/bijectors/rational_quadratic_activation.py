@@ -96,6 +96,8 @@ class RationalQuadraticActivation(FlowBijector):
     Murray, Papamakarios, *Neural Spline Flows*, NeurIPS 2019, arXiv:1906.04032.
     """
 
+    recomputed = True
+
     def __init__(
         self,
         unnormalized_widths,

@@ -91,13 +91,16 @@ class Sequential(FlowBijector):
 class Block(Sequential):
     """A `Sequential` that is one step of a deeper flow.
 
-    What looks at a flow step by step, such as `regularizers.transport_cost`, takes it as a whole.
+    What looks at a flow step by step, such as `regularizers.transport_cost`, takes it as a whole,
+    and so does `recomputing`.
 
     Args:
       bijectors: see `Sequential`.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
     """
+
+    recomputed = True
 
     def __init__(self, bijectors, validate_args=False, name="block"):
         super().__init__(bijectors, validate_args=validate_args, name=name)

@@ -1,0 +1,35 @@
+"""The benchmark of memory runs, and a step with blocks computed again needs less of it."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import benchmarks.memory  # noqa: F401  Run as a program; named here, a dependency in BUILD.
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def results(tmp_path, *arguments):
+    path = tmp_path / "memory.json"
+    command = [sys.executable, "-m", "benchmarks.memory", *arguments, f"--output={path}"]
+    subprocess.run(command, check=True, cwd=ROOT)
+    return json.loads(path.read_text())["results"]
+
+
+@pytest.mark.slow
+def test_quick_run(tmp_path):
+    plain, again = results(tmp_path, "--quick")
+    assert (plain["recompute"], again["recompute"]) == ("no", "yes")
+    assert all(row["step s"] > 0 and row["memory MB"] > 0 for row in (plain, again))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jit", [[], ["--jit"]], ids=["graph", "xla"])
+def test_recomputation_saves_memory(tmp_path, jit):
+    """Where activations outweigh the graph: batches of 8192 images of 8x8."""
+    arguments = ["--model=glow.digits", "--batch_size=8192", "--steps=1", *jit]
+    plain, again = results(tmp_path, *arguments)
+    assert again["memory MB"] < 0.75 * plain["memory MB"]

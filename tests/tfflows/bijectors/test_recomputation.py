@@ -1,0 +1,290 @@
+"""Layers computed again for the gradient: the same numbers, less kept, and really again."""
+
+import re
+import weakref
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow.python.eager import context  # What Grappler made of a graph is not public.
+
+import tfflows
+from tfflows import FlowModel, bijectors, distributions, networks, regularizers
+from tfflows.analysis.layers import recording
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+SHAPE = [4, 4, 4]
+
+
+def conv_net(outputs, seed, channels=2, context_shape=None):
+    network = networks.ConvNet(outputs, width=8, seed=seed)
+    return networks.build_network(network, [4, 4, channels], context_shape)
+
+
+def flow(conditional=False):
+    """Two blocks, one in the other, and a coupling, a spline and a TFP bijector outside of them."""
+    context_shape = [4, 4, 3] if conditional else None
+
+    def coupling(seed):
+        return bijectors.AffineCoupling(
+            conv_net(4, seed, context_shape=context_shape), SHAPE, conditional=conditional
+        )
+
+    hats = [conv_net(2 * 5, seed) for seed in (4, 5)]
+    inner = bijectors.Block([coupling(1), bijectors.Flip([-1])], name="inner")
+    activation = bijectors.RationalQuadraticActivation.trainable
+    result = bijectors.Sequential(
+        [
+            bijectors.ActNorm.trainable(4),
+            bijectors.Block(
+                [
+                    bijectors.StridedConv.trainable(4, 1),
+                    bijectors.DualAffineCoupling(hats, SHAPE),
+                    inner,
+                    activation(4, num_bins=4),
+                ],
+                name="outer",
+            ),
+            tfb.Chain([tfb.Shift(tf.Variable(tf.ones([4]))), tfb.Invert(coupling(2))]),
+            coupling(3),
+            activation(4, num_bins=4),
+        ]
+    )
+    for number, variable in enumerate(result.trainable_variables):
+        noise = tf.random.stateless_normal(variable.shape, [1, number])
+        variable.assign_add(0.1 * noise)
+    return result
+
+
+def events(count=3, channels=4):
+    return tf.random.stateless_normal([count, 4, 4, channels], [0, 7])
+
+
+@pytest.fixture(scope="module")
+def the_flow():
+    return flow()
+
+
+def loss_and_gradients(part, on, inverse=False, x=None):
+    """Returns the gradients of a loss with respect to all variables and the input."""
+    x = events() if x is None else x
+    function = bijectors.inverse_and_log_det if inverse else bijectors.forward_and_log_det
+    with tf.GradientTape() as tape, bijectors.recomputing(on):
+        tape.watch(x)
+        y, log_det = function(part, x, event_ndims=3)
+        loss = tf.reduce_mean(tf.reduce_sum(y**2, [1, 2, 3]) - log_det)
+    sources = [x, *part.trainable_variables]
+    return [loss, *tape.gradient(loss, sources, unconnected_gradients="zero")]
+
+
+def compiled(mode):
+    """Returns what makes a function of it: eager, a graph or XLA."""
+    if mode == "eager":
+        return lambda function: function
+    return lambda function: tf.function(function, jit_compile=mode == "xla", autograph=False)
+
+
+@pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+def test_gradients_are_those_of_the_plain_way(the_flow, mode, inverse):
+    if mode == "xla" and inverse:
+        pytest.skip("Inverses of linear layers do not compile.")
+    plain, again = (
+        compiled(mode)(lambda on=on: loss_and_gradients(the_flow, on, inverse))()
+        for on in (False, True)
+    )
+    largest = max(np.max(np.abs(value)) for value in plain[1:])
+    for expected, actual in zip(plain, again, strict=True):
+        assert np.any(expected != 0)
+        if mode == "eager":
+            np.testing.assert_array_equal(actual, expected)
+        else:  # Operations are fused in other places.
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6 * largest)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_gradients_reach_what_a_context_comes_from(mode):
+    part, weight = flow(conditional=True), tf.Variable(0.7)
+    features = tf.random.stateless_normal([3, 4, 4, 3], [5, 6])
+
+    def gradient(on):
+        with tf.GradientTape() as tape:
+            bound = tfflows.condition(part, tf.tanh(weight * features))
+            with bijectors.recomputing(on):
+                y, log_det = bijectors.forward_and_log_det(bound, events(), event_ndims=3)
+            loss = tf.reduce_mean(y**2) - tf.reduce_mean(log_det)
+        return tape.gradient(loss, weight)
+
+    plain, again = (compiled(mode)(lambda on=on: gradient(on))() for on in (False, True))
+    assert abs(float(plain)) > 1e-4
+    np.testing.assert_allclose(again, plain, rtol=1e-5)
+
+
+def test_second_derivatives(the_flow):
+    """A product with the Jacobian, as `volume_report` computes it, is a gradient of a gradient."""
+    x, products = events(), []
+    for on in (False, True):
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as tape, bijectors.recomputing(on):
+                tape.watch(x)
+                y, _ = bijectors.forward_and_log_det(the_flow, x, event_ndims=3)
+            u = tf.ones_like(y)
+            outer.watch(u)
+            pulled = tape.gradient(y, x, u)
+        products.append(outer.gradient(pulled, u, tf.ones_like(x)))
+    np.testing.assert_allclose(products[1], products[0], rtol=1e-4, atol=1e-5)
+
+
+class Counted(bijectors.FlowBijector):
+    """Doubles, and counts how often."""
+
+    def __init__(self):
+        self.count = 0
+        super().__init__(forward_min_event_ndims=3, parameters={}, name="counted")
+
+    def _forward_and_log_det(self, x):
+        self.count += 1
+        return 2 * x, tf.math.log(2.0) * tf.ones(x.shape[:1])
+
+
+def test_a_block_in_a_block_is_computed_twice_not_three_times():
+    counted = Counted()
+    block = bijectors.Block([bijectors.Block([counted])])
+    x = events()
+    with tf.GradientTape() as tape, bijectors.recomputing():
+        tape.watch(x)
+        y, _ = bijectors.forward_and_log_det(block, x)
+        assert counted.count == 1
+    np.testing.assert_array_equal(tape.gradient(y, x), tf.fill(x.shape, 2.0))
+    assert counted.count == 2
+    with bijectors.recomputing():
+        bijectors.forward_and_log_det(block, x)  # No tape, nothing to compute again.
+    assert counted.count == 3
+
+
+def test_eager_tapes_let_go_of_what_is_inside_a_block():
+    alive = []
+
+    class Wide(Counted):
+        def _forward_and_log_det(self, x):
+            hidden = tf.exp(tf.tile(x, [1, 1, 1, 64]))
+            alive.append(hidden.ref())
+            return tf.add_n(tf.split(hidden, 64, -1)), tf.zeros(x.shape[:1])
+
+    for on in (False, True):
+        x = events()
+        with tf.GradientTape() as tape, bijectors.recomputing(on):
+            tape.watch(x)
+            bijectors.forward_and_log_det(bijectors.Block([Wide()]), x)
+        reference = weakref.ref(alive.pop().deref())
+        assert (reference() is None) == on
+        del tape
+
+
+def test_observers_see_the_blocks_and_their_penalty_is_the_same(the_flow):
+    penalties, names, gradients = [], [], []
+    for on in (False, True):
+        with tf.GradientTape() as tape:
+            with recording() as records, bijectors.recomputing(on):
+                bijectors.forward_and_log_det(the_flow, events(), event_ndims=3)
+            penalty = regularizers.transport_cost(1.0)(
+                [r for r in records if r.name != "inner"], None
+            )
+        names.append([record.name for record in records])
+        penalties.append(penalty)
+        outer = the_flow.bijectors[1]
+        gradients.append(tape.gradient(penalty, outer.trainable_variables))
+    assert {"outer", "inner", "strided_conv"} <= set(names[0])
+    coupling, spline = "affine_coupling", "rational_quadratic_activation"
+    assert names[1] == ["act_norm", "outer", coupling, "shift", coupling, spline, "sequential"]
+    assert float(penalties[0]) == float(penalties[1]) > 0
+    for expected, actual in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def count_convolutions(step, x, mode):
+    """Returns the number of convolutions forward in what runs, after all optimisations."""
+    if mode == "xla":
+        text = step.experimental_get_compiler_ir(x)(stage="optimized_hlo")
+        return len(re.findall(r" convolution\(", text))
+    context.context().enable_run_metadata()
+    try:
+        step(x)
+        metadata = context.context().export_run_metadata()
+    finally:
+        context.context().disable_run_metadata()
+    names = {"Conv2D", "_FusedConv2D", "_MklNativeConv2D", "_MklNativeFusedConv2D"}
+    counts = [
+        sum(node.op in names for node in graph.post_optimization_graph.node)
+        for graph in metadata.function_graphs
+    ]
+    return max(counts)
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_compilers_do_not_merge_the_second_evaluation_with_the_first(mode):
+    layers = [
+        bijectors.AffineCoupling(conv_net(4, seed), SHAPE, reverse=seed % 2) for seed in range(3)
+    ]
+    part = bijectors.Sequential([bijectors.Block([layer]) for layer in layers])
+
+    def step(on):
+        return compiled(mode)(lambda x: loss_and_gradients(part, on, x=x))
+
+    plain, again = (count_convolutions(step(on), events(), mode) for on in (False, True))
+    # Three layers of two 3x3 convolutions at least; XLA may make products of matrices of the 1x1s.
+    assert again >= plain + 6
+
+
+def discrete():
+    """A small flow of a coupling, and of a block of a coupling and a spline."""
+    couplings = [bijectors.AffineCoupling(conv_net(4, seed), SHAPE) for seed in (1, 2)]
+    spline = bijectors.RationalQuadraticActivation.trainable(4, num_bins=4)
+    parts = [bijectors.NormalizeImage(16), couplings[0], bijectors.Block([couplings[1], spline])]
+    base = distributions.trainable_normal(SHAPE)
+    density = tfd.TransformedDistribution(base, tfb.Invert(bijectors.Sequential(parts)))
+    return distributions.Dequantized(density, num_levels=16)
+
+
+def fit(recompute, strategy=None, **kwargs):
+    """Returns losses and weights after two steps."""
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        model = FlowModel(
+            discrete(),
+            recompute=recompute,
+            regularizers={"cost": regularizers.transport_cost(0.1)},
+            **kwargs,
+        )
+        model.compile(keras.optimizers.SGD(1e-3, global_clipnorm=1.0))
+    images = np.random.default_rng(0).integers(0, 16, [8, *SHAPE]).astype("uint8")
+    batches = tf.data.Dataset.from_tensors(images).repeat(2)
+    history = model.fit(batches, verbose=0).history
+    assert history["cost"][0] > 0
+    return [history["bits_per_dim"], *(tf.convert_to_tensor(v).numpy() for v in model.weights)]
+
+
+@pytest.mark.parametrize("where", ["one", "shards", "replicas"])
+def test_training_takes_the_same_steps(where):
+    devices = [d.name for d in tf.config.list_logical_devices("CPU")[:2]]
+    strategy = tf.distribute.MirroredStrategy(devices) if where == "replicas" else None
+    shards = 2 if where == "shards" else 1
+    plain, again = (fit(on, strategy, shards=shards) for on in (False, True))
+    for expected, actual in zip(plain, again, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_ends_with_the_block_even_after_an_error():
+    with pytest.raises(KeyError), bijectors.recomputing():
+        raise KeyError
+    counted = Counted()
+    x = events()
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y, _ = bijectors.forward_and_log_det(bijectors.Block([counted]), x)
+    tape.gradient(y, x)
+    assert counted.count == 1
