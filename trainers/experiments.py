@@ -54,7 +54,7 @@ _STABILITY = {
 }
 
 
-def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=200):
+def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=100):
     """Glow, balanced flow and the balanced flow without its constraints, by depth and size."""
     runs = []
     for (model, flags), depth, size in itertools.product(_STABILITY.items(), depths, sizes):
@@ -98,7 +98,7 @@ def depth(steps=2000):
     return [Run({"model": "balanced", "blocks": 64, "size": 8}, flags, crops=8)]
 
 
-def lipschitz(steps=400, seeds=SEEDS):
+def lipschitz(steps=300, seeds=SEEDS):
     """The balanced flow, with tighter constraints on its blocks, and with none (Fig. 4)."""
     variants = {
         "baseline": (),

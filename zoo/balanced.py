@@ -100,7 +100,12 @@ _DEEP = {
 @register(
     "balanced.digits",
     recipe=Recipe(
-        dataset="digits", batch_size=128, steps=400, learning_rate=5e-3, beta_2=0.99, clip=50.0
+        dataset="digits",
+        batch_size=128,
+        steps=800,
+        optimizer="adamax",
+        learning_rate=1e-2,
+        clip=50.0,
     ),
     summary="Volume-balanced flow for the 8x8 digits that scikit-learn ships.",
     paper=PAPER,
