@@ -138,8 +138,7 @@ def bits_to_keep(num_levels: int | None) -> int | None:
         5 for 32 levels, and so on; `None` where there is nothing to reduce, for 256 levels or a
         number that is no power of 2.
     """
-    bits = (num_levels or 0).bit_length() - 1
-    return bits if num_levels == 1 << bits and 1 <= bits < 8 else None
+    return {2**bits: bits for bits in range(1, 8)}.get(num_levels)
 
 
 def _check_arguments(batch_size: int, start_step: int, flip: bool, seed: int | None) -> None:
