@@ -30,6 +30,6 @@ def test_card_states_what_the_weights_reach(name):
     source = data.load(dataset, part, batch_size=200)
     model = zoo.create_trained(name, pretrained=True)
     scores = evaluate.score(model, source.dataset, source.num_examples, 1, seed=0)
-    error = scores.std(ddof=1) / math.sqrt(len(scores))
+    error = float(scores.std(ddof=1)) / math.sqrt(len(scores))
     tolerance = 1e-3 if dataset == "digits" else 4 * error
     assert scores.mean() == pytest.approx(metric["value"], abs=tolerance)
