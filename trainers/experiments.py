@@ -69,7 +69,7 @@ def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=100):
                     f"--set=image_shape=[{size},{size},3]",
                     "--batch_size=16",
                     f"--steps={steps}",
-                    f"--report_every={steps // 4}",
+                    f"--report_every={steps // 2}",
                     "--num_validation=128",
                     "--volume",
                     "--volume_iterations=0",
@@ -98,7 +98,7 @@ def depth(steps=2000):
     return [Run({"model": "balanced", "blocks": 64, "size": 8}, flags, crops=8)]
 
 
-def lipschitz(steps=300, seeds=SEEDS):
+def lipschitz(steps=200, seeds=SEEDS):
     """The balanced flow, with tighter constraints on its blocks, and with none (Fig. 4)."""
     variants = {
         "baseline": (),
