@@ -54,7 +54,7 @@ _STABILITY = {
 }
 
 
-def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=100):
+def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=80):
     """Glow, balanced flow and the balanced flow without its constraints, by depth and size."""
     runs = []
     for (model, flags), depth, size in itertools.product(_STABILITY.items(), depths, sizes):
