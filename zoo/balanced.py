@@ -122,7 +122,8 @@ _DEEP = {
         dataset="cifar10",
         batch_size=32,
         steps=5_000,
-        learning_rate=4e-3,
+        optimizer="adamax",
+        learning_rate=2e-2,
         beta_2=0.99,
         warmup_steps=200,
         clip=1000.0,
@@ -132,10 +133,10 @@ _DEEP = {
     paper=PAPER,
     image_shape=(32, 32, 3),
     num_levels=256,
-    steps=(4, 3, 2),
+    steps=(6, 4, 1),
     split_fraction=0.5,
     network="conv_net",
-    width=76,
+    width=72,
 )
 @register(
     "balanced.cifar10",
