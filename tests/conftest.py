@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import hypothesis
+import pytest
 from absl import flags
 
 hypothesis.settings.register_profile("dev", deadline=None)
@@ -30,3 +31,17 @@ def _configure_tensorflow(intra_op_threads):
         # The workers of pytest-xdist already use every core. Inter-op threads stay, since the
         # replicas of a strategy wait for each other.
         tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """A `MirroredStrategy` of two devices, one for the process: those of a second would collide.
+
+    Each strategy numbers its collective operations from the start, and TensorFlow remembers the
+    shapes under those numbers.
+    """
+    import tensorflow as tf
+
+    devices = [d.name for d in tf.config.list_logical_devices("CPU")[:2]]
+    assert len(devices) == 2
+    return tf.distribute.MirroredStrategy(devices)

@@ -56,8 +56,8 @@ def save_crops(path, size):
             ]
         )
     elif FLAGS.photographs:
-        (name,) = np.load(FLAGS.photographs).files
-        photographs = np.load(FLAGS.photographs)[name]
+        images = data.load(FLAGS.photographs, "train", batch_size=1).dataset
+        photographs = np.concatenate(list(images.as_numpy_iterator()))
         count, height, width, channels = photographs.shape
         rows, columns = height // size, width // size
         tiles = photographs[:, : rows * size, : columns * size]

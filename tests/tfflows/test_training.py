@@ -203,11 +203,9 @@ def fit_on(strategy):
     return losses, [tf.convert_to_tensor(v).numpy() for v in model.weights]
 
 
-def test_two_devices_give_the_loss_of_one():
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")[:2]]
-    assert len(devices) == 2
+def test_two_devices_give_the_loss_of_one(two_replicas):
     one_loss, one_weights = fit_on(tf.distribute.get_strategy())
-    two_loss, two_weights = fit_on(tf.distribute.MirroredStrategy(devices))
+    two_loss, two_weights = fit_on(two_replicas)
     assert len(one_loss) == 5
     np.testing.assert_allclose(two_loss, one_loss, rtol=1e-5)
     assert len({round(value, 6) for value in one_loss}) == 5

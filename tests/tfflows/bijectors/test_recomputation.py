@@ -269,9 +269,8 @@ def fit(recompute, strategy=None, **kwargs):
 
 
 @pytest.mark.parametrize("where", ["one", "shards", "replicas"])
-def test_training_takes_the_same_steps(where):
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")[:2]]
-    strategy = tf.distribute.MirroredStrategy(devices) if where == "replicas" else None
+def test_training_takes_the_same_steps(where, two_replicas):
+    strategy = two_replicas if where == "replicas" else None
     shards = 2 if where == "shards" else 1
     plain, again = (fit(on, strategy, shards=shards) for on in (False, True))
     for expected, actual in zip(plain, again, strict=True):
