@@ -81,10 +81,9 @@ def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=80):
 
 
 def depth(steps=2000):
-    """A balanced flow of 64 blocks on crops."""
+    """A balanced flow of 64 blocks on crops: for long with a recipe that starts slowly, and bare."""
     flags = (
         "--model=balanced.cifar10_small",
-        *_BARE,
         "--set=steps=[32,32]",
         "--set=image_shape=[8,8,3]",
         "--set=width=32",
@@ -95,7 +94,13 @@ def depth(steps=2000):
         "--volume",
         "--volume_iterations=2",
     )
-    return [Run({"model": "balanced", "blocks": 64, "size": 8}, flags, crops=8)]
+    slow = [
+        f"--recipe={entry}" for entry in ("learning_rate=0.005", "warmup_steps=400", "clip=100.0")
+    ]
+    return [
+        Run({"recipe": name, "blocks": 64, "size": 8}, (*flags, *recipe), crops=8)
+        for name, recipe in (("slow start", slow), ("bare", _BARE))
+    ]
 
 
 def lipschitz(steps=200, seeds=SEEDS):
