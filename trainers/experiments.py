@@ -81,7 +81,7 @@ def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=80):
 
 
 def depth(steps=2000):
-    """A balanced flow of 64 blocks on crops: for long with a recipe that starts slowly, and bare."""
+    """A balanced flow of 64 blocks on crops: a recipe that starts slowly, and a bare one."""
     flags = (
         "--model=balanced.cifar10_small",
         "--set=steps=[32,32]",
