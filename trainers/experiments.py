@@ -65,6 +65,7 @@ def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=80):
                 (
                     *flags,
                     *_BARE,
+                    "--recipe=warmup_steps=40",  # Without, all stop at once at 64 blocks.
                     f"--set=steps=[{half},{half}]",
                     f"--set=image_shape=[{size},{size},3]",
                     "--batch_size=16",
