@@ -140,7 +140,8 @@ def density(steps=1000, seeds=SEEDS):
     adam, adamax = ("adam", 8e-3), ("adamax", 2e-2)
     contestants = [(m, *adam, seed) for seed in seeds for m in ("realnvp", "glow", "rq_nsf")]
     contestants += [("balanced", *adamax, seed) for seed in seeds]
-    contestants.append(("glow", *adamax, seeds[0]))  # Is it the optimiser?
+    # Is it the optimiser?
+    contestants += [("glow", *adamax, seeds[0]), ("balanced", *adam, seeds[0])]
     return [
         Run(
             {"model": model, "optimizer": optimizer, "rate": rate, "seed": seed},

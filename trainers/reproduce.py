@@ -71,7 +71,9 @@ def save_crops(path, size):
     crops = np.random.default_rng(0).permutation(crops)
     held = len(crops) // 10
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, train=crops[held:], validation=crops[:held])
+    partial = path.with_name(f".partial.{path.name}")
+    np.savez(partial, train=crops[held:], validation=crops[:held])
+    partial.replace(path)
 
 
 def call(module, arguments, log):
