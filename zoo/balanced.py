@@ -1,9 +1,10 @@
 """The volume-balanced flow of Liao and He (2021): `balanced.*`."""
 
+import dataclasses
 import math
 
 from tfflows import bijectors, distributions
-from zoo.glow import Seeds, build_conditioner, image_flow
+from zoo.glow import CIFAR10_RECIPE, DIGITS_RECIPE, Seeds, build_conditioner, image_flow
 from zoo.registry import Recipe, register
 
 PAPER = "Liao, He, Jacobian Determinant of Normalizing Flows, 2021, arXiv:2102.06539"
@@ -99,13 +100,8 @@ _DEEP = {
 
 @register(
     "balanced.digits",
-    recipe=Recipe(
-        dataset="digits",
-        batch_size=128,
-        steps=800,
-        optimizer="adamax",
-        learning_rate=1e-2,
-        clip=50.0,
+    recipe=dataclasses.replace(
+        DIGITS_RECIPE, steps=800, optimizer="adamax", learning_rate=1e-2, beta_2=0.999
     ),
     summary="Volume-balanced flow for the 8x8 digits that scikit-learn ships.",
     paper=PAPER,
@@ -118,17 +114,7 @@ _DEEP = {
 )
 @register(
     "balanced.cifar10_small",
-    recipe=Recipe(
-        dataset="cifar10",
-        batch_size=32,
-        steps=5_000,
-        optimizer="adamax",
-        learning_rate=2e-2,
-        beta_2=0.99,
-        warmup_steps=200,
-        clip=1000.0,
-        flip=True,
-    ),
+    recipe=dataclasses.replace(CIFAR10_RECIPE, optimizer="adamax", learning_rate=2e-2),
     summary="A small volume-balanced flow for 32x32 colour images, the size of glow.cifar10_small.",
     paper=PAPER,
     image_shape=(32, 32, 3),
@@ -147,7 +133,7 @@ _DEEP = {
 )
 @register(
     "balanced.imagenet32",
-    recipe=Recipe(**{**vars(_PAPER_RECIPE), "dataset": "imagenet_resized/32x32"}),
+    recipe=dataclasses.replace(_PAPER_RECIPE, dataset="imagenet_resized/32x32"),
     summary="The volume-balanced flow of the paper for ImageNet at 32x32: 3 levels of 16 blocks.",
     paper=PAPER,
     **_DEEP,
@@ -155,13 +141,8 @@ _DEEP = {
 @register(
     "balanced.celebahq1024",
     # At the full rate from the first step on, the second is not finite (photographs, batch 1).
-    recipe=Recipe(
-        **{
-            **vars(_PAPER_RECIPE),
-            "dataset": "folder:celeba_hq",
-            "batch_size": 4,
-            "warmup_steps": 1000,
-        }
+    recipe=dataclasses.replace(
+        _PAPER_RECIPE, dataset="folder:celeba_hq", batch_size=4, warmup_steps=1000
     ),
     summary="The volume-balanced flow of the paper for 5-bit 1024x1024 photographs: 8 levels of 12 "
     "blocks.",

@@ -88,7 +88,7 @@ def image_flow(levels, image_shape, num_levels, dequantizer=None, split_fraction
     return distributions.Dequantized(model, dequantizer, num_levels)
 
 
-_DIGITS_RECIPE = Recipe(
+DIGITS_RECIPE = Recipe(
     dataset="digits", batch_size=128, steps=400, learning_rate=5e-3, beta_2=0.99, clip=50.0
 )
 _DIGITS = {
@@ -110,7 +110,7 @@ _MNIST = {
     "network": "conv_net",
     "exponentials": 2,
 }
-_CIFAR10_RECIPE = Recipe(
+CIFAR10_RECIPE = Recipe(
     dataset="cifar10",
     batch_size=32,
     steps=5_000,
@@ -132,7 +132,7 @@ _CIFAR10 = {
 
 @register(
     "glow.digits",
-    recipe=_DIGITS_RECIPE,
+    recipe=DIGITS_RECIPE,
     summary="Glow for the 8x8 digits that scikit-learn ships; trains in minutes on two cores.",
     paper=GLOW,
     **_DIGITS,
@@ -140,7 +140,7 @@ _CIFAR10 = {
 )
 @register(
     "convexp_glow.digits",
-    recipe=_DIGITS_RECIPE,
+    recipe=DIGITS_RECIPE,
     summary="Glow with convolution exponentials for the 8x8 digits; trains in minutes on 2 cores.",
     paper=CONVEXP,
     **_DIGITS,
@@ -164,7 +164,7 @@ _CIFAR10 = {
 )
 @register(
     "glow.cifar10_small",
-    recipe=_CIFAR10_RECIPE,
+    recipe=CIFAR10_RECIPE,
     summary="A small Glow for 32x32 colour images; trains in half an hour on two cores.",
     paper=GLOW,
     **_CIFAR10,
@@ -172,7 +172,7 @@ _CIFAR10 = {
 )
 @register(
     "convexp_glow.cifar10_small",
-    recipe=_CIFAR10_RECIPE,
+    recipe=CIFAR10_RECIPE,
     summary="A small Glow with convolution exponentials for 32x32 colour images; trains in half an "
     "hour on two cores.",
     paper=CONVEXP,
@@ -181,7 +181,7 @@ _CIFAR10 = {
 )
 @register(
     "rq_nsf.digits",
-    recipe=_DIGITS_RECIPE,
+    recipe=DIGITS_RECIPE,
     summary="Neural spline flow (RQ-NSF with couplings) for the 8x8 digits.",
     paper=RQ_NSF,
     **{**_DIGITS, "widths": (12, 12)},
@@ -190,7 +190,7 @@ _CIFAR10 = {
 )
 @register(
     "rq_nsf.cifar10_small",
-    recipe=_CIFAR10_RECIPE,
+    recipe=CIFAR10_RECIPE,
     summary="A small neural spline flow (RQ-NSF with couplings) for 32x32 colour images, the size "
     "of glow.cifar10_small.",
     paper=RQ_NSF,

@@ -1,8 +1,8 @@
 """RealNVP for images: `realnvp.*`."""
 
 from tfflows import bijectors, distributions
-from zoo.glow import Seeds, build_conditioner, image_flow
-from zoo.registry import Recipe, register
+from zoo.glow import CIFAR10_RECIPE, DIGITS_RECIPE, Seeds, build_conditioner, image_flow
+from zoo.registry import register
 
 PAPER = (
     "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2017, arXiv:1605.08803"
@@ -11,9 +11,7 @@ PAPER = (
 
 @register(
     "realnvp.digits",
-    recipe=Recipe(
-        dataset="digits", batch_size=128, steps=400, learning_rate=5e-3, beta_2=0.99, clip=50.0
-    ),
+    recipe=DIGITS_RECIPE,
     summary="RealNVP for the 8x8 digits that scikit-learn ships.",
     paper=PAPER,
     image_shape=(8, 8, 1),
@@ -23,16 +21,7 @@ PAPER = (
 )
 @register(
     "realnvp.cifar10_small",
-    recipe=Recipe(
-        dataset="cifar10",
-        batch_size=32,
-        steps=5_000,
-        learning_rate=4e-3,
-        beta_2=0.99,
-        warmup_steps=200,
-        clip=1000.0,
-        flip=True,
-    ),
+    recipe=CIFAR10_RECIPE,
     summary="A small RealNVP for 32x32 colour images, the size of glow.cifar10_small.",
     paper=PAPER,
     image_shape=(32, 32, 3),

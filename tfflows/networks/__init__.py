@@ -1,7 +1,8 @@
 """Keras layers that condition couplings: `[N, H, W, C]` to `[N, H, W, num_outputs]`.
 
 All end in a layer that starts at zero, so that a coupling starts as the identity, and take an
-optional context. `MLP` takes events of any rank, `MaskedMLP` vectors without a context. Build a network before a bijector takes it: `build_network(network, shape)`.
+optional context. `MLP` takes events of any rank, `MaskedMLP` vectors without a context. Build a
+network before a bijector takes it: `build_network(network, shape)`.
 """
 
 from tfflows.networks.attention_net import AttentionNet
