@@ -1,11 +1,12 @@
 """Speed of spline flows and affine flows against TFP, PyTorch and JAX libraries.
 
-python -m benchmarks.splines [--peers_python=PATH] [--output=results.json] [--quick]
+python -m benchmarks.splines [--peers_python=PATH] [--only=REGEX] [--output=results.json] [--quick]
 """
 
 import contextlib
 import dataclasses
 import importlib
+import re
 import sys
 
 import numpy as np
@@ -138,6 +139,9 @@ def parse_flags():
         default=sys.executable,
         help="Python of an environment with the other libraries (default: this one)",
     )
+    parser.add_argument(
+        "--only", default="", help='a regular expression for cases, such as "spline couplings 784"'
+    )
     return parser.parse_args()
 
 
@@ -162,6 +166,8 @@ def main():
         rows = []
         for kind in KINDS:
             for size in sizes:
+                if not re.search(flags.only, f"{kind} {size[0]}"):
+                    continue
                 rows += run_case(Case(kind, *size), effort, backend, workers)
                 measuring.print_table(
                     [{k: v for k, v in r.items() if k != "all"} for r in rows[-2:]]

@@ -121,22 +121,29 @@ class Contestants:
                 ("tfflows", self._tfflows, self._variables),
                 ("TFP", self._tfp, self._tfp_variables),
             )
-            for mode, jit in MODES.items()
-            for operation, run in zip(OPERATIONS, self._compile(make, variables, jit), strict=True)
+            for (mode, operation), run in self._compile(make, variables).items()
         }
 
-    def _compile(self, make, variables, jit):
-        @tf.function(jit_compile=jit)
+    def _compile(self, make, variables):
+        """Returns (mode, operation) -> function, for one library."""
+        count, found = self.x.shape[0], {}
+
         def gradients():
             with tf.GradientTape() as tape:
                 loss = -tf.reduce_mean(make().log_prob(self.x))
             return tape.gradient(loss, variables)
 
-        @tf.function(jit_compile=jit)
-        def samples():
-            return make().sample(self.x.shape[0], seed=[0, 1])
+        for mode, jit in MODES.items():
+            functions = gradients, lambda: make().sample(count, seed=[0, 1])
+            for operation, function in zip(OPERATIONS, functions, strict=True):
+                found[mode, operation] = tf.function(function, jit_compile=jit, autograph=False)
 
-        return gradients, samples
+        # Under XLA a CPU draws random numbers slowly: here the graph draws, XLA runs the flow.
+        push = tf.function(lambda z: make().bijector.forward(z), jit_compile=True, autograph=False)
+        found["XLA flow", OPERATIONS[1]] = tf.function(
+            lambda: push(self._base.sample(count, seed=[0, 1])), autograph=False
+        )
+        return found
 
     def difference(self) -> float:
         """Returns the largest difference of the two libraries' log_prob."""
