@@ -179,7 +179,68 @@ def planar(steps=2000):
     ]
 
 
+def _small_cifar10(labels, model, steps, seed, *flags):
+    """Returns a run of a small model on CIFAR-10, scored on 3000 test images."""
+    return Run(
+        {**labels, "seed": seed},
+        (
+            f"--model={model}.cifar10_small",
+            "--dataset=cifar10",
+            *flags,
+            f"--steps={steps}",
+            f"--report_every={steps // 5}",
+            "--num_validation=512",
+            f"--seed={seed}",
+        ),
+        split="test[:3000]",
+    )
+
+
+def mixing(steps=500, seeds=SEEDS):
+    """Five mixing layers in the same Glow: the first experiment of paper A."""
+    layers = ("glow", "emerging_glow", "woodbury_glow", "periodic_glow", "convexp_glow")
+    return [
+        _small_cifar10({"model": model}, model, steps, seed)
+        for seed, model in itertools.product(seeds, layers)
+    ]
+
+
+def residual_type(steps=300, seeds=SEEDS):
+    """Couplings, residual blocks and convolutional Sylvester layers."""
+    return [
+        _small_cifar10({"layer": layer}, layer, steps, seed)
+        for seed, layer in itertools.product(seeds, ("coupling", "residual", "sylvester"))
+    ]
+
+
+def ablations(steps=300, seeds=SEEDS):
+    """The Sylvester layer without its basis, and without the generalisation."""
+    variants = {"no basis": "--set=basis=false", "not generalised": "--set=generalized=false"}
+    return [
+        _small_cifar10({"variant": variant}, "sylvester", steps, seed, flag)
+        for seed, (variant, flag) in itertools.product(seeds, variants.items())
+    ]
+
+
+def graph(seeds=SEEDS):
+    """Three flows of node features on four sets, by their own recipes."""
+    sets = ("mog4", "mog9", "mog4_ring", "mog9_ring")
+    models = ("graph_coupling", "gnf", "gnf_convexp")
+    return [
+        Run(
+            {"model": model, "dataset": dataset, "seed": seed},
+            (f"--model={model}.{dataset}", f"--seed={seed}"),
+            split="test",
+        )
+        for seed, dataset, model in itertools.product(seeds, sets, models)
+    ]
+
+
 EXPERIMENTS = {
+    "mixing": mixing,
+    "residual_type": residual_type,
+    "ablations": ablations,
+    "graph": graph,
     "planar": planar,
     "stability": stability,
     "depth": depth,

@@ -11,6 +11,7 @@ with an experiment that was interrupted: runs that have ended are not made again
 import concurrent.futures
 import csv
 import json
+import math
 import os
 import pathlib
 import queue
@@ -33,6 +34,8 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("only", "", "A regular expression: run only what has a name that it matches.")
 FAILURE = "stopped.json"
+# The first that a run has is its score.
+SCORES = ("test_bits_per_dim", "test_nats", "val_bits_per_dim", "val_nats")
 CORES = queue.Queue()  # Those that no run is on.
 
 
@@ -195,6 +198,24 @@ def write_table(path, rows):
         )
 
 
+def means(runs, rows):
+    """Returns lines of text: the mean score over the seeds of each kind of run, and its error."""
+    groups = {}
+    for run, row in zip(runs, rows, strict=True):
+        kind = ", ".join(f"{k} {v}" for k, v in run.labels.items() if k != "seed")
+        groups.setdefault(kind, []).append(next((row[k] for k in SCORES if k in row), None))
+    lines = []
+    for kind, scores in groups.items():
+        found = [score for score in scores if score is not None]
+        text = f"{kind}: {len(found)} of {len(scores)} runs ended"
+        if found:
+            text += f", {np.mean(found):.4f}"
+        if len(found) > 1:
+            text += f" +- {np.std(found, ddof=1) / math.sqrt(len(found)):.4f}"
+        lines.append(text)
+    return lines
+
+
 def main(argv):
     """Makes the runs and writes the table."""
     del argv
@@ -218,8 +239,10 @@ def main(argv):
         for done in concurrent.futures.as_completed(waiting):
             done.result()
             bar.add(1)
-    write_table(workdir / "results.csv", [summary(run, workdir) for run in runs])
+    rows = [summary(run, workdir) for run in runs]
+    write_table(workdir / "results.csv", rows)
     save_curves(workdir / "curves.png", runs, workdir)
+    print("\n".join(["", *means(runs, rows)]))
     print(f"Table: {workdir / 'results.csv'}; curves: {workdir / 'curves.png'}")
 
 

@@ -127,9 +127,9 @@ def default_recipe(entry):
 
 def use_recompute():
     """Returns whether blocks are computed again: as the flag says, or as the run to resume did."""
-    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-    if FLAGS.recompute is None and FLAGS.resume and path.is_file():
-        return json.loads(path.read_text()).get("recompute", False)
+    if FLAGS.recompute is None and FLAGS.resume:
+        path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
+        return path.is_file() and json.loads(path.read_text()).get("recompute", False)
     return bool(FLAGS.recompute)
 
 

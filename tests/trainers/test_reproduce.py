@@ -27,6 +27,15 @@ def run(**values):
         reproduce.main(["reproduce"])
 
 
+def test_means_are_over_the_seeds_and_say_how_many_runs_ended():
+    runs = [experiments.Run({"model": m, "seed": s}, ()) for m in "ab" for s in range(2)]
+    rows = [{"test_nats": 1.0}, {"test_nats": 3.0}, {"val_nats": 2.0}, {}]
+    assert reproduce.means(runs, rows) == [
+        "model a: 2 of 2 runs ended, 2.0000 +- 1.0000",
+        "model b: 1 of 2 runs ended, 2.0000",
+    ]
+
+
 def test_runs_that_end_and_runs_that_stop_are_in_the_table(tmp_path, monkeypatch):
     runs = [
         experiments.Run({"kind": "usual", "seed": 0}, TINY, split="test[:16]"),
