@@ -9,7 +9,7 @@ from tfflows.bijectors.flow_bijector import FlowBijector
 
 
 class EmergingConv(FlowBijector):
-    """Emerging convolution, Hoogeboom et al. (2019), section 3.
+    """Emerging convolution, Hoogeboom et al. (2019).
 
         forward:  y = M_2 M_1 x
         inverse:  x = M_1^-1 M_2^-1 y

@@ -9,7 +9,7 @@ from tfflows.bijectors.flow_bijector import FlowBijector
 
 
 class PeriodicConv(FlowBijector):
-    """Invertible convolution with circular padding, Hoogeboom et al. (2019), section 4.
+    """Invertible convolution with circular padding, Hoogeboom et al. (2019).
 
     The cross-correlation `M` of an image on a torus with a kernel multiplies each frequency
     `w = 2 pi (k / H, l / W)` of the image with a complex `C x C` matrix,

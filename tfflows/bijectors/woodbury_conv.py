@@ -8,7 +8,7 @@ from tfflows.bijectors.flow_bijector import FlowBijector
 
 
 class WoodburyConv(FlowBijector):
-    """Woodbury transformation, Lu and Huang (2020), equations 4 to 8.
+    """Woodbury transformation, Lu and Huang (2020).
 
     For an image as a matrix `x` `[H W, C]`,
 
@@ -50,7 +50,7 @@ class WoodburyConv(FlowBijector):
 
     Lu, Huang, *Woodbury Transformations for Deep Generative Flows*, NeurIPS 2020, arXiv:2002.12229.
     Hoogeboom, Garcia Satorras, Tomczak, Welling, *The Convolution Exponential and Generalized
-    Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910, section 5.
+    Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
     """
 
     def __init__(
