@@ -1,9 +1,10 @@
-"""Glow with a choice of mixing layers and couplings: `glow.*`, `convexp_glow.*`, `rq_nsf.*`."""
+"""Glow with a choice of mixing layers and couplings: `glow.*`, `convexp_glow.*`, `rq_nsf.*`, ..."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
+from zoo.mixing import SPATIAL_MIXING, mixing_layers
 from zoo.registry import Recipe, register
 
 tfb = tfp.bijectors
@@ -17,6 +18,11 @@ CONVEXP = (
 RQ_NSF = (
     "Durkan, Bekasov, Murray, Papamakarios, Neural Spline Flows, NeurIPS 2019, arXiv:1906.04032"
 )
+EMERGING = (
+    "Hoogeboom, van den Berg, Welling, Emerging Convolutions for Generative Normalizing Flows, "
+    "ICML 2019, arXiv:1901.11137"
+)
+WOODBURY = "Lu, Huang, Woodbury Transformations for Deep Generative Flows, arXiv:2002.12229"
 NETWORKS = {
     "attention_net": networks.AttentionNet,
     "conv_net": networks.ConvNet,
@@ -56,28 +62,6 @@ def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=N
     if num_bins is None:
         return bijectors.AffineCoupling(network, shape, **options)
     return bijectors.RationalQuadraticCoupling(network, shape, num_bins, **options)
-
-
-def mixing_layers(mixing, shape, seeds, name):
-    """Returns the layers that mix the dimensions between couplings.
-
-    Args:
-      mixing: `"conv1x1"`, or `"conv_exponential"`: a 1x1 convolution and a convolution exponential.
-      shape: event shape.
-      seeds: source of seeds.
-      name: prefix of the layers' names.
-    """
-    conv1x1 = bijectors.InvertibleConv1x1.trainable(shape[-1], seed=seeds(), name=f"{name}_conv1x1")
-    if mixing == "conv1x1":
-        return [conv1x1]
-    if mixing != "conv_exponential":
-        raise ValueError(
-            f'`mixing` must be "conv1x1" or "conv_exponential". Received: mixing={mixing!r}.'
-        )
-    return [
-        conv1x1,
-        bijectors.ConvExponential.trainable(shape, seed=seeds(), name=f"{name}_conv_exponential"),
-    ]
 
 
 def image_flow(levels, image_shape, num_levels, dequantizer=None, split_fraction=0.5):
@@ -171,6 +155,14 @@ _CIFAR10 = {
     mixing="conv1x1",
 )
 @register(
+    "glow.cifar10_small_wide",
+    recipe=CIFAR10_RECIPE,
+    summary="glow.cifar10_small with wider networks, the size of convexp_glow.cifar10_small.",
+    paper=GLOW,
+    **{**_CIFAR10, "widths": (67, 98, 99)},
+    mixing="conv1x1",
+)
+@register(
     "convexp_glow.cifar10_small",
     recipe=CIFAR10_RECIPE,
     summary="A small Glow with convolution exponentials for 32x32 colour images; trains in half an "
@@ -211,8 +203,9 @@ def glow(
       steps: steps of each level.
       widths: hidden channels of the networks of each level.
       network: kind of network: a key of `NETWORKS`.
-      exponentials: number of convolution exponentials in each level, evenly spread; `None` for one
-        in every step.
+      exponentials: number of steps in each level whose mixing is that of `mixing`, evenly spread,
+        if it mixes positions too (a key of `SPATIAL_MIXING`; the name is from the first of them);
+        `None` for all. The other steps have 1x1 convolutions.
       mixing: see `mixing_layers`.
       num_bins: bins of the splines of the couplings; `None` for affine couplings.
       seed: seed of the initial weights.
@@ -222,7 +215,8 @@ def glow(
         shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]
         squeeze = bijectors.Squeeze(order="space_to_depth", name=f"level{level}_squeeze")
         parts = [squeeze] if level else [bijectors.NormalizeImage(num_levels), squeeze]
-        number = count if exponentials is None else exponentials
+        everywhere = exponentials is None or mixing not in SPATIAL_MIXING
+        number = count if everywhere else exponentials
         chosen = {i * count // number for i in range(number)} if number else set()
         for step in range(count):
             name = f"level{level}_step{step}"
@@ -256,6 +250,7 @@ _MIXING_RECIPE = Recipe(
     decay=0.995,
     clip=None,
 )
+_MIXING = {"image_shape": (32, 32, 3), "num_levels": 256, "steps": (10, 10)}
 
 
 @register(
@@ -263,9 +258,7 @@ _MIXING_RECIPE = Recipe(
     recipe=_MIXING_RECIPE,
     summary="The model of the mixing experiment at full size, with variational dequantisation.",
     paper=CONVEXP,
-    image_shape=(32, 32, 3),
-    num_levels=256,
-    steps=(10, 10),
+    **_MIXING,
     growth=63,
     mixing="conv_exponential",
 )
@@ -274,9 +267,7 @@ _MIXING_RECIPE = Recipe(
     recipe=_MIXING_RECIPE,
     summary="The 1x1 baseline of the mixing experiment at full size.",
     paper=CONVEXP,
-    image_shape=(32, 32, 3),
-    num_levels=256,
-    steps=(10, 10),
+    **_MIXING,
     growth=64,
     mixing="conv1x1",
 )
@@ -347,3 +338,39 @@ def _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds, steps=4
     base = distributions.standard_normal(image_shape)
     noise = tfd.TransformedDistribution(base, bijectors.Sequential(parts, name="noise_flow"))
     return distributions.FlowDequantizer(noise, context_network, num_levels)
+
+
+# The mixing layers that paper A compares with, in the same models. The widths of the small ones for
+# CIFAR-10 give the number of parameters of convexp_glow.cifar10_small, to 1 %.
+_BASELINES = (
+    ("emerging", "emerging convolutions", EMERGING, (64, 96, 96)),
+    ("periodic", "periodic convolutions", EMERGING, (64, 96, 96)),
+    ("woodbury", "Woodbury transformations", WOODBURY, (67, 96, 96)),
+)
+for _mixing, _layers, _paper, _widths in _BASELINES:
+    register(
+        f"{_mixing}_glow.digits",
+        recipe=DIGITS_RECIPE,
+        summary=f"Glow with {_layers} for the 8x8 digits; trains in minutes on two cores.",
+        paper=_paper,
+        **_DIGITS,
+        mixing=_mixing,
+    )(glow)
+    register(
+        f"{_mixing}_glow.cifar10_small",
+        recipe=CIFAR10_RECIPE,
+        summary=f"A small Glow with {_layers} for 32x32 colour images, the size of "
+        "convexp_glow.cifar10_small.",
+        paper=_paper,
+        **{**_CIFAR10, "widths": _widths},
+        mixing=_mixing,
+    )(glow)
+    register(
+        f"{_mixing}_glow.cifar10",
+        recipe=_MIXING_RECIPE,
+        summary=f"The model of the mixing experiment at full size with {_layers}.",
+        paper=_paper,
+        **_MIXING,
+        growth=63,
+        mixing=_mixing,
+    )(mixing_experiment)

@@ -195,6 +195,40 @@ ROWS = [
     ),
     *[
         Row(
+            f"emerging_conv_{mask}_{name}",
+            lambda d, mask=mask, size=size: bijectors.EmergingConv.trainable(
+                2, kernel_size=size, mask=mask, seed=1, dtype=d
+            ),
+            IMAGE,
+            1,
+        )
+        for mask in ("square", "raster")
+        for name, size in (("3x3", 3), ("3x5", (3, 5)))
+    ],
+    *[
+        Row(
+            f"periodic_conv_{name}",
+            lambda d, size=size: bijectors.PeriodicConv.trainable(
+                2, kernel_size=size, seed=1, dtype=d
+            ),
+            shape,
+            1,
+        )
+        for name, size, shape in (("3x3", 3, IMAGE), ("5x3_odd_width", (5, 3), (4, 3, 2)))
+    ],
+    *[
+        Row(
+            f"woodbury_conv_{name}",
+            lambda d, channel_rank=channel_rank: bijectors.WoodburyConv.trainable(
+                IMAGE, rank=3, channel_rank=channel_rank, seed=1, dtype=d
+            ),
+            IMAGE,
+            variables,
+        )
+        for name, channel_rank, variables in (("spatial", None, 2), ("both", 1, 4))
+    ],
+    *[
+        Row(
             f"matvec_exponential_{kind}",
             lambda d, kind=kind: bijectors.MatvecExponential(linear_operator(d, kind)),
             (6,) if kind == "kronecker" else (5,),

@@ -9,8 +9,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import zoo
-from tfflows import FlowModel, distributions
+from tfflows import FlowModel, bijectors, distributions
 from zoo import presets, registry
+from zoo.mixing import CHANNEL_MIXING, SPATIAL_MIXING
 
 tfd = tfp.distributions
 
@@ -101,7 +102,7 @@ def test_unknown_override_lists_the_known():
         zoo.create("glow.digits", width=3)
     with pytest.raises(ValueError, match="`overrides` change the architecture"):
         zoo.create("glow.digits", pretrained=True, widths=(3, 3))
-    with pytest.raises(ValueError, match=r"`mixing` must be .*mixing=\'none\'"):
+    with pytest.raises(ValueError, match=r"`mixing` must be .*conv1x1_plu.*mixing=\'none\'"):
         small("glow.digits", mixing="none")
 
 
@@ -120,7 +121,9 @@ def test_names_are_registered_once():
 # Architectures.
 
 
-@pytest.mark.parametrize("name", ["glow.digits", "convexp_glow.digits", "glow.cifar10"])
+@pytest.mark.parametrize(
+    "name", ["glow.digits", "convexp_glow.digits", "glow.cifar10", "emerging_glow.cifar10"]
+)
 def test_every_builder_at_a_small_size(name):
     model = small(name, discrete=True)
     assert model.event_shape == (4, 4, 1)
@@ -152,11 +155,49 @@ def test_seed_decides_the_initial_weights(name):
     )
 
 
+@pytest.mark.parametrize("builder", ["glow.digits", "glow.cifar10"], ids=["glow", "experiment"])
+@pytest.mark.parametrize("mixing", [*CHANNEL_MIXING, *SPATIAL_MIXING])
+def test_every_mixing_in_both_builders(builder, mixing):
+    model = small(builder, mixing=mixing, seed=3)
+    v = tf.cast(images(), tf.float32) + 0.5
+    draws, log_prob = model.experimental_sample_and_log_prob(3, seed=[1, 2])
+    assert np.all(np.isfinite(model.log_prob(v)))
+    np.testing.assert_allclose(model.log_prob(tf.identity(draws)), log_prob, rtol=1e-4)
+
+
+def layers_of(model, kind):
+    return sum(isinstance(module, kind) for module in model.submodules)
+
+
+def test_exponentials_counts_the_layers_of_a_level_that_mix_positions():
+    shape = {**SMALL["glow"], "steps": (3, 3)}
+    for number, expected in ((0, 0), (1, 2), (2, 4), (None, 6)):
+        model = zoo.create("emerging_glow.digits", exponentials=number, **shape)
+        assert layers_of(model, bijectors.EmergingConv) == expected
+        assert layers_of(model, bijectors.InvertibleConv1x1) == 6
+    # The others are in every step.
+    model = zoo.create("glow.digits", exponentials=1, mixing="matrix_exponential", **shape)
+    assert layers_of(model, bijectors.ConvExponential) == 6
+
+
+def count(model):
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
+
+
+def test_small_models_with_other_mixings_are_of_equal_size():
+    names = ["glow.cifar10_small_wide"] + [
+        f"{mixing}_glow.cifar10_small" for mixing in ("convexp", "emerging", "periodic", "woodbury")
+    ]
+    counts = [count(zoo.create(name)) for name in names]
+    assert max(counts) <= 1.01 * min(counts)
+    assert count(zoo.create("glow.cifar10_small")) == 716_628  # Of which there are figures.
+
+
 @pytest.mark.slow
-def test_full_size_model_of_the_mixing_experiment():
-    model = zoo.create("convexp_glow.cifar10")
-    count = sum(math.prod(v.shape) for v in model.trainable_variables)
-    assert abs(count - 46.8e6) < 0.1e6
+@pytest.mark.parametrize("mixing", ["convexp", "emerging", "periodic", "woodbury"])
+def test_full_size_model_of_the_mixing_experiment(mixing):
+    model = zoo.create(f"{mixing}_glow.cifar10")
+    assert abs(count(model) - 46.8e6) < 0.1e6
 
 
 # Presets.

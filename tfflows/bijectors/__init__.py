@@ -6,6 +6,7 @@ from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
+from tfflows.bijectors.emerging_conv import EmergingConv
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import (
     FlowBijector,
@@ -18,6 +19,7 @@ from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.matvec_exponential import MatvecExponential, operator_norm_bound
 from tfflows.bijectors.mexican_hat import MexicanHatScale
 from tfflows.bijectors.multi_scale import MultiScale
+from tfflows.bijectors.periodic_conv import PeriodicConv
 from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.bijectors.rational_quadratic_coupling import RationalQuadraticCoupling
@@ -26,6 +28,7 @@ from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
 from tfflows.bijectors.whitening import Whitening
+from tfflows.bijectors.woodbury_conv import WoodburyConv
 
 __all__ = [
     "ActNorm",
@@ -34,6 +37,7 @@ __all__ = [
     "ConvExponential",
     "Coupling",
     "DualAffineCoupling",
+    "EmergingConv",
     "Flip",
     "FlowBijector",
     "InvertibleConv1x1",
@@ -43,6 +47,7 @@ __all__ = [
     "MultiScale",
     "NormalCDFContraction",
     "NormalizeImage",
+    "PeriodicConv",
     "RationalQuadraticActivation",
     "RationalQuadraticCoupling",
     "Sequential",
@@ -50,6 +55,7 @@ __all__ = [
     "StridedConv",
     "TanhContraction",
     "Whitening",
+    "WoodburyConv",
     "forward_and_log_det",
     "initialize",
     "inverse_and_log_det",

@@ -1,0 +1,150 @@
+"""`PeriodicConv`: an invertible convolution on a torus."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfflows.bijectors import _matrix, exponential
+from tfflows.bijectors._parameters import as_parameter, normal_variable
+from tfflows.bijectors.flow_bijector import FlowBijector
+
+
+class PeriodicConv(FlowBijector):
+    """Invertible convolution with circular padding, Hoogeboom et al. (2019).
+
+    The cross-correlation `M` of an image on a torus with a kernel multiplies each frequency
+    `w = 2 pi (k / H, l / W)` of the image with a complex `C x C` matrix,
+
+        S(w) = sum_ab kernel[a, b] exp(i w . (a - kh // 2, b - kw // 2)),
+
+        forward:  y = M x,  for row vectors yhat(w) = xhat(w) S(w)
+        inverse:  xhat(w) = yhat(w) S(w)^-1
+        log-det:  sum_w log|det S(w)|
+
+    all exact. `forward` is computed as a convolution, the inverse with the FFT, the determinants by
+    QR decompositions. Images and kernels are real, `S(-w)` is the conjugate of `S(w)`, so half of
+    the frequencies do.
+
+    Nothing keeps `S(w)` from becoming singular but the log-det, which is infinite there. At first
+    the kernel is close to the identity and well conditioned.
+
+    Args:
+      kernel: `[kh, kw, C, C]`, `kh` and `kw` odd; as in `tf.nn.conv2d` the last axis is the output.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if the kernel is not square in its channels or has an even size, or an image is
+        smaller than half of it.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    import tfflows
+
+    flow = tfflows.bijectors.PeriodicConv.trainable(num_channels=12, seed=1)
+    x = tf.random.normal([8, 16, 16, 12])
+    shifted = flow.forward(tf.roll(x, 3, axis=1))  # tf.roll(flow.forward(x), 3, axis=1)
+    ```
+
+    #### References
+
+    Hoogeboom, van den Berg, Welling, *Emerging Convolutions for Generative Normalizing Flows*, ICML
+    2019, arXiv:1901.11137. Finzi, Izmailov, Maddox, Kirichenko, Wilson, *Invertible Convolutional
+    Networks*, ICML workshop on invertible neural networks, 2019. Karami, Schuurmans,
+    Sohl-Dickstein, Dinh, Duckworth, *Invertible Convolutional Flow*, NeurIPS 2019.
+    """
+
+    def __init__(self, kernel, validate_args=False, name="periodic_conv"):
+        parameters = dict(locals())
+        self._kernel = as_parameter(kernel)
+        shape = self._kernel.shape
+        if shape.rank != 4 or shape[-1] != shape[-2]:
+            raise ValueError(
+                f"`kernel` must have shape [kh, kw, C, C]. Received: kernel.shape={tuple(shape)}."
+            )
+        if shape[0] % 2 == 0 or shape[1] % 2 == 0:
+            raise ValueError(
+                f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(shape)}."
+            )
+        super().__init__(
+            forward_min_event_ndims=3,
+            event_shape=(None, None, shape[-1]),
+            is_constant_jacobian=True,
+            dtype=self._kernel.dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def trainable(
+        cls, num_channels, *, kernel_size=3, seed=None, dtype=tf.float32, name="periodic_conv"
+    ):
+        """Returns a convolution with a trainable kernel, the identity + `N(0, 1) / (kh kw C)`.
+
+        Args:
+          num_channels: `C`.
+          kernel_size: odd `int`, or a pair.
+          seed: Python `int` or a stateless seed.
+          dtype: dtype of the kernel.
+          name: name of the bijector.
+        """
+        kh, kw = [kernel_size] * 2 if isinstance(kernel_size, int) else kernel_size
+        kernel = normal_variable(
+            [kh, kw, num_channels, num_channels],
+            1 / (kh * kw * num_channels),
+            seed,
+            dtype,
+            f"{name}_kernel",
+        )
+        identity = np.zeros(kernel.shape)
+        identity[kh // 2, kw // 2] = np.eye(num_channels)
+        kernel.assign_add(identity)
+        return cls(kernel, name=name)
+
+    def _transfer(self, height, width):
+        """Returns `S(w)` `[H, W // 2 + 1, C, C]` for the frequencies of `tf.signal.rfft2d`."""
+        kernel = tf.convert_to_tensor(self._kernel)
+        kh, kw, channels, _ = kernel.shape
+        rows = np.outer(np.arange(height) / height, np.arange(kh) - kh // 2)
+        columns = np.outer(np.arange(width // 2 + 1) / width, np.arange(kw) - kw // 2)
+        phase = 2 * np.pi * (rows[:, None, :, None] + columns[:, None, :])
+        phase = phase.reshape([-1, kh * kw])
+        taps = tf.reshape(kernel, [kh * kw, channels**2])
+        real, imaginary = (tf.constant(f(phase), taps.dtype) @ taps for f in (np.cos, np.sin))
+        return tf.reshape(tf.complex(real, imaginary), [height, width // 2 + 1, channels, channels])
+
+    def _log_det(self, transfer, width):
+        # Each frequency but 0 and that of alternating columns stands for its conjugate too.
+        count = np.full(width // 2 + 1, 2.0)
+        count[0] = 1
+        if width % 2 == 0:
+            count[-1] = 1
+        return tf.reduce_sum(count * _matrix.log_abs_det(transfer))
+
+    def _check_size(self, height, width):
+        kh, kw = self._kernel.shape[:2]
+        if kh // 2 > height or kw // 2 > width:
+            raise ValueError(
+                "`PeriodicConv` needs images no smaller than half the kernel. "
+                f"Received: kernel size {(kh, kw)}, image size {(height, width)}."
+            )
+
+    def _forward_and_log_det(self, x):
+        height, width = x.shape[-3:-1]
+        self._check_size(height, width)
+        flat = tf.reshape(x, [-1, *x.shape[-3:]])
+        y = exponential.correlate(flat, tf.convert_to_tensor(self._kernel), "periodic")
+        return tf.reshape(y, tf.shape(x)), self._log_det(self._transfer(height, width), width)
+
+    def _inverse_and_log_det(self, y):
+        height, width = y.shape[-3:-1]
+        self._check_size(height, width)
+        transfer = self._transfer(height, width)
+        flat = tf.reshape(y, [-1, *y.shape[-3:]])
+        spectrum = tf.signal.rfft2d(tf.transpose(flat, [0, 3, 1, 2]))
+        solved = tf.einsum("nchw,hwco->nohw", spectrum, _matrix.inverse(transfer))
+        x = tf.signal.irfft2d(solved, fft_length=[height, width])
+        x = tf.reshape(tf.transpose(x, [0, 2, 3, 1]), tf.shape(y))
+        return tf.ensure_shape(x, y.shape), -self._log_det(transfer, width)
