@@ -56,6 +56,14 @@ def rational_quadratic_coupling(dtype):
     return bijectors.RationalQuadraticCoupling(network, [3, 2, 3], num_bins=4, dtype=dtype)
 
 
+def residual_flow(dtype, shape, **kwargs):
+    network = networks.LipschitzNet(
+        shape[-1], width=4, seed=1, max_lipschitz=0.9, dtype=tf.as_dtype(dtype).name, **kwargs
+    )
+    network = networks.build_network(network, shape)
+    return bijectors.ResidualFlow(network, shape, dtype=dtype)
+
+
 def whitening(dtype):
     rng = np.random.default_rng(5)
     vectors = np.linalg.qr(rng.normal(size=[4, 4]))[0]
@@ -271,6 +279,13 @@ ROWS = [
             ("normal_cdf_contraction", bijectors.NormalCDFContraction),
         )
     ],
+    Row(
+        "residual_flow_dense",
+        lambda d: residual_flow(d, [3], kernel_sizes=(1, 1, 1)),
+        (3,),
+        9,
+    ),
+    Row("residual_flow_conv", lambda d: residual_flow(d, [3, 2, 2]), (3, 2, 2), 9),
     Row("whitening", whitening, (4,), 0),
     Row("squeeze", lambda d: bijectors.Squeeze(), (4, 2, 3), 0),
     Row("squeeze_glow", lambda d: bijectors.Squeeze(order="glow"), (4, 2, 3), 0),

@@ -6,6 +6,7 @@ from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
+from tfflows.bijectors.estimation import estimating
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import (
     FlowBijector,
@@ -22,6 +23,7 @@ from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.bijectors.rational_quadratic_coupling import RationalQuadraticCoupling
 from tfflows.bijectors.recomputation import recomputing
+from tfflows.bijectors.residual_flow import ResidualFlow
 from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
@@ -45,11 +47,13 @@ __all__ = [
     "NormalizeImage",
     "RationalQuadraticActivation",
     "RationalQuadraticCoupling",
+    "ResidualFlow",
     "Sequential",
     "Squeeze",
     "StridedConv",
     "TanhContraction",
     "Whitening",
+    "estimating",
     "forward_and_log_det",
     "initialize",
     "inverse_and_log_det",
