@@ -25,6 +25,7 @@ from tfflows.bijectors.recomputation import recomputing
 from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
+from tfflows.bijectors.sylvester import Sylvester
 from tfflows.bijectors.whitening import Whitening
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Sequential",
     "Squeeze",
     "StridedConv",
+    "Sylvester",
     "TanhContraction",
     "Whitening",
     "forward_and_log_det",
