@@ -27,6 +27,7 @@ from tfflows.bijectors.residual_flow import ResidualFlow
 from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
+from tfflows.bijectors.sylvester import Sylvester
 from tfflows.bijectors.whitening import Whitening
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Sequential",
     "Squeeze",
     "StridedConv",
+    "Sylvester",
     "TanhContraction",
     "Whitening",
     "estimating",

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfflows.bijectors import _private
 
-# A step this small, relative to the largest entry of an element, ends its iteration.
+# A residual this small, relative to the largest entry of an element, ends its iteration.
 TOLERANCE = {tf.float32: 2e-6, tf.float64: 2e-14}
 
 
@@ -41,10 +41,11 @@ def solve(
     The first converges for a contraction; both do if the Jacobian is triangular and, each entry
     alone, the iteration in one variable converges, since one entry after the other is then final.
 
-    Each element of the batch stops by itself, when no entry of a step is larger than `tolerance`
-    times the largest entry of `u` or `v`, or 1. That step is still taken. **An element that has not
-    converged after `max_iterations`, or is no longer finite, comes back as NaN**, and so do its
-    gradients: there is no assertion under XLA, and no other sign that could not be overlooked.
+    Each element of the batch stops by itself, when no entry of `u + f(u) - v` is larger than
+    `tolerance` times the largest entry of `u` or `v`, or 1. That step is still taken. **An element
+    that has not converged after `max_iterations`, or is no longer finite, comes back as NaN**, and
+    so do its gradients: there is no assertion under XLA, and no other sign that could not be
+    overlooked.
 
     **Gradients** are those of the implicit function theorem. For `g` the gradient with respect to
     `u` and `J` the Jacobian of `f` there, `(I + J^T) w = g` is solved by the same iteration, and
@@ -111,14 +112,21 @@ def _iterate(function, v, event_ndims, tolerance, max_iterations, smallest):
 
     def step(i, u, active, converged, counts):
         value, diagonal = _evaluate(function, u)
-        change = v - u - value
-        if diagonal is not None:
-            change /= 1 + diagonal
+        residual = v - u - value
+        # Not the change: divided by a small 1 + d, it may never get below the rounding errors.
+        size = tf.maximum(_largest(u, axes), size_of_v)
+        small = tf.abs(residual) <= tolerance * size
+        done = tf.reduce_all(small, axes, keepdims=True)
         moving = tf.reshape(active, tf.concat([batch, [1] * event_ndims], axis=0))
+        if diagonal is None:
+            change = residual
+        else:
+            change = residual / (1 + diagonal)
+            # An entry that is exact enough stays, so that those that depend on it can settle.
+            moving &= ~small | done
         u = tf.where(moving, u + change, u)
-        small = tf.abs(change) <= tolerance * tf.maximum(_largest(u, axes), size_of_v)
         finite = tf.reduce_all(tf.math.is_finite(u), axes)
-        converged |= active & finite & tf.reduce_all(small, axes)
+        converged |= active & finite & tf.reshape(done, batch)
         counts += tf.cast(active, tf.int32)
         active &= finite & ~converged
         return i + 1, u, active, converged, counts
