@@ -156,6 +156,12 @@ def sylvester_operator(dtype):
     return bijectors.Sylvester(tf.linalg.LinearOperatorFullMatrix(matrix), Previous(dtype))
 
 
+def conv_sylvester(dtype):
+    network = networks.MaskedConvNet(2, width=8, seed=1, dtype=tf.as_dtype(dtype).name)
+    networks.build_network(network, [3, 4, 2])
+    return bijectors.ConvSylvester.trainable([3, 4, 2], network, seed=1, dtype=dtype)
+
+
 def large_kernel(dtype):
     kernel = tf.Variable(np.random.default_rng(4).normal(size=[3, 3, 2, 2]) / 3, dtype=dtype)
     return bijectors.ConvExponential(kernel, max_norm=None)
@@ -256,6 +262,7 @@ ROWS = [
     ],
     Row("sylvester_batch", lambda d: sylvester(d, "dense", (3,)), (4,), 0, batch_shape=(3,)),
     Row("sylvester_operator", sylvester_operator, (4,), 2),
+    Row("conv_sylvester", conv_sylvester, (3, 4, 2), 14),
     *[
         Row(
             f"coupling_{scale}",

@@ -4,6 +4,7 @@ from tfflows.bijectors.act_norm import ActNorm
 from tfflows.bijectors.affine_coupling import AffineCoupling
 from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
+from tfflows.bijectors.conv_sylvester import BoundedTanh, ConvSylvester
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
 from tfflows.bijectors.estimation import estimating
@@ -34,7 +35,9 @@ __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Block",
+    "BoundedTanh",
     "ConvExponential",
+    "ConvSylvester",
     "Coupling",
     "DualAffineCoupling",
     "Flip",

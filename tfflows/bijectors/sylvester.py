@@ -181,7 +181,7 @@ class Sylvester(FlowBijector):
         Args:
           y: `[..., *event]`, as `inverse` takes it.
         """
-        return self._solve(tf.convert_to_tensor(y), self._function())[1].num_iterations
+        return self._solve(tf.convert_to_tensor(y), self._function())[-1].num_iterations
 
     def _function(self):
         prepared = getattr(self._autoregressive, "prepared", None)
@@ -196,20 +196,21 @@ class Sylvester(FlowBijector):
         return self._basis.maps()
 
     def _solve(self, y, function):
-        """Returns `W^-1` and the `Solution` of `u + f(u) = W y`."""
+        """Returns `W^-1`, `v = W y` and the `Solution` of `u + f(u) = v`."""
         to_basis, from_basis = self._maps()
         v, event_ndims = to_basis(y), self.forward_min_event_ndims
         batch, event = v.shape[:-event_ndims], v.shape[-event_ndims:]
         full = tf.broadcast_static_shape(batch, self._static_batch_shape)
         if full != batch:
             v = tf.broadcast_to(v, full + event)
-        return from_basis, fixed_point.solve(
+        solution = fixed_point.solve(
             function,
             v,
             event_ndims=event_ndims,
             tolerance=self._tolerance,
             max_iterations=self._max_iterations,
         )
+        return from_basis, v, solution
 
     def _log_det(self, diagonal):
         return tf.reduce_sum(tf.math.log1p(diagonal), list(range(-self.forward_min_event_ndims, 0)))
@@ -221,9 +222,11 @@ class Sylvester(FlowBijector):
 
     def _inverse_and_log_det(self, y):
         function = self._function()
-        from_basis, solution = self._solve(y, function)
-        value, diagonal = function(solution.value)
-        return y - from_basis(value), -self._log_det(diagonal)
+        from_basis, v, solution = self._solve(y, function)
+        # v - u is f(u): without the log-det, f need not be evaluated once more.
+        x = y - from_basis(v - solution.value)
+        _, diagonal = function(solution.value)
+        return x, -self._log_det(diagonal)
 
 
 def _check_bijector(basis):
