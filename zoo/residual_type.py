@@ -47,7 +47,43 @@ def half_tanh(h):
     return 0.5 * tf.tanh(h)
 
 
-LAYERS = {"coupling": coupling_layers, "residual": residual_layers}
+def sylvester_layers(shape, width, seeds, name, basis=True, generalized=True):
+    """Returns a convolutional Sylvester flow, or what an ablation leaves of it.
+
+    Args:
+      shape: event shape.
+      width: hidden channels of the network, a multiple of the channels.
+      seeds: source of seeds.
+      name: name of the layer.
+      basis: `False` for the identity in place of the basis `W`.
+      generalized: `False` for the classic `R_1 tanh(R_2 u + b)`, which has no network.
+    """
+    channels = shape[-1]
+    if generalized:
+        network = networks.MaskedConvNet(channels, width, seed=seeds())
+        networks.build_network(network, shape)
+        if basis:
+            return [bijectors.ConvSylvester.trainable(shape, network, seed=seeds(), name=name)]
+        function = bijectors.BoundedTanh(network)
+    else:
+        function = bijectors.ConvTriangularTanh.trainable(channels, seed=seeds(), name=name)
+    to_basis = bijectors.Flip(axis=())  # The identity.
+    if basis:
+        rotation = bijectors.InvertibleConv1x1.trainable(
+            channels, parameterization="householder", seed=seeds(), name=f"{name}_rotation"
+        )
+        exponential = bijectors.ConvExponential.trainable(
+            shape, seed=seeds(), name=f"{name}_exponential"
+        )
+        to_basis = bijectors.Sequential([rotation, exponential])
+    return [bijectors.Sylvester(to_basis, function, event_shape=tuple(shape), name=name)]
+
+
+LAYERS = {
+    "coupling": coupling_layers,
+    "residual": residual_layers,
+    "sylvester": sylvester_layers,
+}
 
 # 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.
 _PAPER_RECIPE = Recipe(
@@ -88,12 +124,39 @@ _DIGITS = {
 
 
 @register(
+    "sylvester.digits",
+    recipe=_DIGITS_RECIPE,
+    summary="Convolutional Sylvester flow for the 8x8 digits.",
+    paper=CONVEXP,
+    **_DIGITS,
+    widths=(24, 24),
+    layer="sylvester",
+)
+@register(
+    "sylvester.cifar10_small",
+    recipe=_CIFAR10_RECIPE,
+    summary="A small convolutional Sylvester flow for 32x32 colour images, the size of "
+    "glow.cifar10_small.",
+    paper=CONVEXP,
+    **_CIFAR10,
+    widths=(72, 72, 48),
+    layer="sylvester",
+)
+@register(
+    "sylvester.cifar10",
+    recipe=_PAPER_RECIPE,
+    summary="The model of the Sylvester experiment at full size.",
+    paper=CONVEXP,
+    **_PAPER,
+    layer="sylvester",
+)
+@register(
     "residual.digits",
     recipe=_DIGITS_RECIPE,
     summary="Residual flow for the 8x8 digits, the size of sylvester.digits.",
     paper=RESIDUAL,
     **_DIGITS,
-    widths=(32, 37),
+    widths=(30, 34),
     layer="residual",
 )
 @register(
@@ -102,7 +165,7 @@ _DIGITS = {
     summary="A small residual flow for 32x32 colour images, the size of sylvester.cifar10_small.",
     paper=RESIDUAL,
     **_CIFAR10,
-    widths=(96, 96, 96),
+    widths=(92, 101, 87),
     layer="residual",
 )
 @register(
@@ -119,7 +182,7 @@ _DIGITS = {
     summary="Plain couplings for the 8x8 digits, the size of sylvester.digits.",
     paper=CONVEXP,
     **_DIGITS,
-    widths=(32, 37),
+    widths=(35, 40),
     layer="coupling",
 )
 @register(
@@ -128,7 +191,7 @@ _DIGITS = {
     summary="Plain couplings for 32x32 colour images, the size of sylvester.cifar10_small.",
     paper=CONVEXP,
     **_CIFAR10,
-    widths=(96, 96, 96),
+    widths=(105, 120, 107),
     layer="coupling",
 )
 @register(
@@ -147,6 +210,8 @@ def residual_type(
     prior_network,
     prior_width,
     layer,
+    basis=True,
+    generalized=True,
     seed=0,
 ) -> distributions.Dequantized:
     """Builds the model of the experiment: per level a squeeze and steps of (ActNorm, X, flip).
@@ -163,10 +228,18 @@ def residual_type(
       prior_network: kind of the split priors' networks: a key of `zoo.glow.NETWORKS`.
       prior_width: width of these networks.
       layer: what X is: a key of `LAYERS`.
+      basis: see `sylvester_layers`.
+      generalized: see `sylvester_layers`.
       seed: seed of the initial weights.
     """
     if layer not in LAYERS:
         raise ValueError(f"`layer` must be one of {sorted(LAYERS)}. Received: layer={layer!r}.")
+    options = {"basis": basis, "generalized": generalized} if layer == "sylvester" else {}
+    if not options and not (basis and generalized):
+        raise ValueError(
+            '`basis` and `generalized` are for layer="sylvester". '
+            f"Received: layer={layer!r}, basis={basis}, generalized={generalized}."
+        )
     seeds, shape, levels = Seeds(seed), list(image_shape), []
     for level, (count, width) in enumerate(zip(steps, widths, strict=True)):
         shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]
@@ -175,7 +248,7 @@ def residual_type(
         for step in range(count):
             name = f"level{level}_step{step}"
             parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm"))
-            parts += LAYERS[layer](shape, width, seeds, f"{name}_{layer}")
+            parts += LAYERS[layer](shape, width, seeds, f"{name}_{layer}", **options)
             parts.append(bijectors.Flip((-3, -2), name=f"{name}_flip"))
         if level < len(steps) - 1:
             arguments, prior = {"width": prior_width}, f"level{level}_split_prior"

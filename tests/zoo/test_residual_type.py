@@ -9,6 +9,7 @@ from tfflows import bijectors
 from zoo.residual_type import LAYERS
 
 SMALL = {"image_shape": (4, 4, 1), "num_levels": 16, "steps": (1, 1), "widths": (8, 8)}
+MILLIONS = {"coupling": 27.621, "residual": 30.766, "sylvester": 36.221}
 layers = pytest.mark.parametrize("layer", sorted(LAYERS))
 
 
@@ -54,6 +55,41 @@ def test_small_models_are_of_one_size(data):
     assert max(sizes) / min(sizes) < 1.02
 
 
-def test_unknown_layer_is_refused():
+@pytest.mark.parametrize(
+    ("ablation", "kinds"),
+    [
+        ({"basis": False}, ["Flip", "BoundedTanh"]),
+        ({"generalized": False}, ["Sequential", "ConvTriangularTanh"]),
+        ({"basis": False, "generalized": False}, ["Flip", "ConvTriangularTanh"]),
+    ],
+    ids=str,
+)
+def test_ablations_leave_out_what_they_say(ablation, kinds):
+    model = zoo.create("sylvester.digits", discrete=True, **SMALL, prior_width=4, **ablation)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign_add(0.1 * rng.normal(size=variable.shape))
+    layer = next(m for m in model.submodules if isinstance(m, bijectors.Sylvester))
+    found = [layer.parameters[name] for name in ("basis", "autoregressive")]
+    assert [type(part).__name__ for part in found] == kinds
+    v = tf.cast(images(), tf.float32) + 0.5
+    flow = model.distribution.bijector.bijector
+    y = tf.identity(flow.forward(v))
+    np.testing.assert_allclose(flow.inverse(y), v, atol=1e-3)
+    whole = zoo.create("sylvester.digits", **SMALL, prior_width=4)
+    assert size(model) < size(whole)
+
+
+def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match=r"`layer` must be one of .*layer='none'"):
         zoo.create("residual.digits", layer="none")
+    with pytest.raises(ValueError, match=r"`basis` and .*layer='residual', basis=False"):
+        zoo.create("residual.digits", basis=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_models_of_the_paper(layer):
+    """The paper's sizes are not in what we have of it: these are what its equations give."""
+    model = zoo.create(f"{layer}.cifar10")
+    assert size(model) == pytest.approx(1e6 * MILLIONS[layer], rel=1e-4)

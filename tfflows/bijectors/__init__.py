@@ -5,6 +5,7 @@ from tfflows.bijectors.affine_coupling import AffineCoupling
 from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.conv_sylvester import BoundedTanh, ConvSylvester
+from tfflows.bijectors.conv_triangular_tanh import ConvTriangularTanh
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
 from tfflows.bijectors.estimation import estimating
@@ -38,6 +39,7 @@ __all__ = [
     "BoundedTanh",
     "ConvExponential",
     "ConvSylvester",
+    "ConvTriangularTanh",
     "Coupling",
     "DualAffineCoupling",
     "Flip",
