@@ -129,15 +129,21 @@ def test_noise_follows_from_the_seeds(jit):
     layers = [flow(shape, dtype=tf.float32, seed=seed) for seed in (0, 1)]
 
     @tf.function(jit_compile=jit)
-    def log_det(seed):
-        with estimating(seed):
-            return [forward_and_log_det(layer, x)[1] for layer in layers]
+    def evaluate(seed):
+        kernel = layers[0].trainable_variables[0]
+        with tf.GradientTape() as tape, estimating(seed):
+            first, second = (forward_and_log_det(layer, x)[1] for layer in layers)
+        return first, second, tape.gradient(first, kernel)
 
-    (a, b), (a_again, _), (a_next, _) = (log_det(tf.constant([5, s])) for s in (1, 1, 2))
-    np.testing.assert_array_equal(a, a_again)
+    (a, b, slope), again, (a_next, _, slope_next) = (
+        evaluate(tf.constant([5, s])) for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(a, again[0])
+    np.testing.assert_array_equal(slope, again[2])
     for other in (b, a_next):
         assert np.all(a.numpy() != other.numpy())
     assert np.unique(a).size == 4
+    assert np.any(slope != slope_next)
 
 
 def test_noise_is_fresh_where_no_seed_is_set():
