@@ -28,8 +28,8 @@ class FlowModel(keras.Model):
     any `tf.distribute` strategy (make the distribution and the model inside `strategy.scope()`).
     Under a strategy the batch is the global one, and the loss its mean.
 
-    Dequantisation noise follows from `seed` and the number of the step, so that a resumed run draws
-    the noise of an unbroken one.
+    Noise, of dequantisation and of estimated log-dets, follows from `seed` and the number of the
+    step, so that a resumed run draws the noise of an unbroken one.
 
     Args:
       distribution: a `tfd.Distribution`; or a registered function that makes one, see
@@ -200,7 +200,7 @@ class FlowModel(keras.Model):
     # Likelihood.
 
     def _log_prob(self, x, seed):
-        with bijectors.recomputing(self.recompute):
+        with bijectors.recomputing(self.recompute), bijectors.estimating(seed):
             if isinstance(self.distribution, Dequantized):
                 return self.distribution.log_prob(x, seed=seed)
             return self.distribution.log_prob(x)

@@ -5,17 +5,19 @@ import keras
 
 @keras.saving.register_keras_serializable(package="trainers")
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """Warm-up and floor of a schedule: `max(schedule(t), least) min(1, (t + 1) / steps)`.
+    """Warm-up and floor of a schedule: `max(schedule(t), least) min(1, (t + 1) / steps)^power`.
 
     Args:
       schedule: a `LearningRateSchedule`.
-      steps: length of the linear warm-up.
+      steps: length of the warm-up.
       least: smallest rate after the warm-up.
+      power: 1 for a linear warm-up.
     """
 
-    def __init__(self, schedule, steps, least=0.0):
+    def __init__(self, schedule, steps, least=0.0, power=1.0):
         super().__init__()
         self.least = least
+        self.power = power
         self.schedule = schedule
         self.steps = steps
 
@@ -23,18 +25,23 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         """Returns the learning rate of a step."""
         ramp = (keras.ops.cast(step, "float32") + 1.0) / max(self.steps, 1)
         rate = keras.ops.maximum(self.schedule(step), self.least)
-        return rate * keras.ops.minimum(1.0, ramp)
+        return rate * keras.ops.minimum(1.0, ramp) ** self.power
 
     def get_config(self):
         """Returns the configuration."""
         schedule = keras.optimizers.schedules.serialize(self.schedule)
-        return {"schedule": schedule, "steps": self.steps, "least": self.least}
+        return {
+            "schedule": schedule,
+            "steps": self.steps,
+            "least": self.least,
+            "power": self.power,
+        }
 
     @classmethod
     def from_config(cls, config):
         """Makes a schedule from what `get_config` returned."""
         schedule = keras.optimizers.schedules.deserialize(config["schedule"])
-        return cls(schedule, config["steps"], config["least"])
+        return cls(schedule, config["steps"], config["least"], config["power"])
 
 
 def make_optimizer(recipe, steps_per_pass):
@@ -58,7 +65,7 @@ def make_optimizer(recipe, steps_per_pass):
         )
     kind = {"adam": keras.optimizers.Adam, "adamax": keras.optimizers.Adamax}[recipe.optimizer]
     return kind(
-        Warmup(schedule, recipe.warmup_steps, recipe.final_learning_rate),
+        Warmup(schedule, recipe.warmup_steps, recipe.final_learning_rate, recipe.warmup_power),
         beta_2=recipe.beta_2,
         global_clipnorm=recipe.clip,
         use_ema=recipe.ema > 0,

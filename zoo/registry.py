@@ -21,7 +21,8 @@ class Recipe:
       optimizer: `"adam"` or `"adamax"`.
       learning_rate: peak learning rate.
       beta_2: decay of the second moment.
-      warmup_steps: steps over which the learning rate rises linearly from 0.
+      warmup_steps: steps over which the learning rate rises from 0.
+      warmup_power: 1 if it rises linearly, 2 if as the square of the step.
       decay: `"linear"` to 0 at the last step, or a factor by which the rate falls every
         `decay_steps`.
       decay_steps: see `decay`; `None` for an epoch.
@@ -38,6 +39,7 @@ class Recipe:
     learning_rate: float = 1e-3
     beta_2: float = 0.999
     warmup_steps: int = 100
+    warmup_power: float = 1.0
     decay: str | float = "linear"
     decay_steps: int | None = None
     final_learning_rate: float = 0.0

@@ -151,6 +151,29 @@ def test_evaluate_scores_a_run(finished, capsys):
     assert f"{metrics['bits_per_dim']:.4f}" in capsys.readouterr().out
 
 
+def test_residual_flows_resume_exactly_and_are_scored_as_stated(tmp_path):
+    arguments = {"steps": (1,), "widths": (4,), "prior_width": 4}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    flags = {
+        "model": "residual.digits",
+        "report_every": 2,
+        "set": [f"{name}={json.dumps(value)}" for name, value in arguments.items()],
+        "steps": 4,
+        "batch_size": 16,
+    }
+    run(workdir=str(whole), **flags)
+    with killed_at_epoch(1):
+        run(workdir=str(broken), **flags)
+    run(workdir=str(broken), resume=True, **flags)
+    first, second = trained_weights(whole), trained_weights(broken)
+    for name, value in first.items():
+        np.testing.assert_allclose(second[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    run(evaluate.main, workdir=str(whole), split="test[:50]", log_det_terms=7)
+    metrics = json.loads((whole / "metrics.json").read_text())
+    assert "log-det of residual layers by the unbiased estimator with 7 " in metrics["definition"]
+    assert 0 < metrics["bits_per_dim"] < 20
+
+
 def test_changed_arguments_and_volume(tmp_path):
     path = tmp_path / "run"
     changes = {"set": ["widths=[2,3]"], "recipe": ["optimizer=adamax", "clip=null"]}

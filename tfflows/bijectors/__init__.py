@@ -4,9 +4,12 @@ from tfflows.bijectors.act_norm import ActNorm
 from tfflows.bijectors.affine_coupling import AffineCoupling
 from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
+from tfflows.bijectors.conv_sylvester import BoundedTanh, ConvSylvester
+from tfflows.bijectors.conv_triangular_tanh import ConvTriangularTanh
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
 from tfflows.bijectors.emerging_conv import EmergingConv
+from tfflows.bijectors.estimation import estimating
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import (
     FlowBijector,
@@ -24,9 +27,11 @@ from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.bijectors.rational_quadratic_coupling import RationalQuadraticCoupling
 from tfflows.bijectors.recomputation import recomputing
+from tfflows.bijectors.residual_flow import ResidualFlow
 from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
+from tfflows.bijectors.sylvester import Sylvester
 from tfflows.bijectors.whitening import Whitening
 from tfflows.bijectors.woodbury_conv import WoodburyConv
 
@@ -34,7 +39,10 @@ __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Block",
+    "BoundedTanh",
     "ConvExponential",
+    "ConvSylvester",
+    "ConvTriangularTanh",
     "Coupling",
     "DualAffineCoupling",
     "EmergingConv",
@@ -50,12 +58,15 @@ __all__ = [
     "PeriodicConv",
     "RationalQuadraticActivation",
     "RationalQuadraticCoupling",
+    "ResidualFlow",
     "Sequential",
     "Squeeze",
     "StridedConv",
+    "Sylvester",
     "TanhContraction",
     "Whitening",
     "WoodburyConv",
+    "estimating",
     "forward_and_log_det",
     "initialize",
     "inverse_and_log_det",

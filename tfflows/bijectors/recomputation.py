@@ -8,7 +8,7 @@ import threading
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private
+from tfflows.bijectors import _private, estimation
 
 
 class _State(threading.local):  # The replicas of a strategy are threads.
@@ -73,7 +73,8 @@ def evaluate(bijector, function, x):
     """
     if not (_state.on and bijector.recomputed) or _state.inside:
         return function(x)
-    return _recomputed(function, x, _tensors_of(bijector))
+    # The second time as the first: noise is drawn again from the same seed.
+    return _recomputed(estimation.as_now(function), x, _tensors_of(bijector))
 
 
 def _recomputed(function, x, constants):

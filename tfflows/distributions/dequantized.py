@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.bijectors._parameters import stateless_seed
+from tfflows.bijectors.estimation import estimating
 from tfflows.conditioning import condition
 
 tfd = tfp.distributions
@@ -100,7 +101,8 @@ class Dequantized(tfd.Distribution):
 
     def _log_prob(self, x, seed=None):
         v, log_q = self.dequantize(x, seed)
-        return self._continuous.log_prob(v) - log_q
+        with estimating(seed):
+            return self._continuous.log_prob(v) - log_q
 
     def importance_log_prob(self, x, num_samples, seed=None):
         """Returns the bound with `num_samples` samples of the dequantiser.

@@ -1,0 +1,261 @@
+"""Paper A's experiment with residual layers: `sylvester.*`, `residual.*`, `coupling.*`."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfflows import bijectors, distributions, networks
+from zoo.glow import (
+    CIFAR10_RECIPE,
+    CONVEXP,
+    DIGITS_RECIPE,
+    Seeds,
+    build_conditioner,
+    coupling,
+    image_flow,
+)
+from zoo.registry import Recipe, register
+
+RESIDUAL = (
+    "Chen, Behrmann, Duvenaud, Jacobsen, Residual Flows for Invertible Generative Modeling, "
+    "NeurIPS 2019, arXiv:1906.02735"
+)
+
+
+def residual_layers(shape, width, seeds, name):
+    """Returns the identity plus a contraction: 3x3 - 1x1 - 3x3, LipSwish before each."""
+    network = networks.LipschitzNet(shape[-1], width=width, seed=seeds())
+    networks.build_network(network, shape)
+    return [bijectors.ResidualFlow(network, shape, log_det="unbiased", seed=seeds(), name=name)]
+
+
+def coupling_layers(shape, width, seeds, name):
+    """Returns a 1x1 convolution, without which no channel would change sides, and a coupling."""
+    height, wide, channels = shape
+    kept = channels // 2
+    network = build_conditioner(
+        "conv_net", [height, wide, kept], 2 * (channels - kept), seeds, {"width": width}
+    )
+    return [
+        bijectors.InvertibleConv1x1.trainable(channels, seed=seeds(), name=f"{name}_conv1x1"),
+        bijectors.AffineCoupling(network, shape, scale=half_tanh, name=name),
+    ]
+
+
+def half_tanh(h):
+    """Returns `log s = tanh(h) / 2`, the scale of this experiment's couplings."""
+    return 0.5 * tf.tanh(h)
+
+
+def sylvester_layers(shape, width, seeds, name, basis=True, generalized=True):
+    """Returns a convolutional Sylvester flow, or what an ablation leaves of it.
+
+    Args:
+      shape: event shape.
+      width: hidden channels of the network, a multiple of the channels.
+      seeds: source of seeds.
+      name: name of the layer.
+      basis: `False` for the identity in place of the basis `W`.
+      generalized: `False` for the classic `R_1 tanh(R_2 u + b)`, which has no network.
+    """
+    channels = shape[-1]
+    if generalized:
+        network = networks.MaskedConvNet(channels, width, seed=seeds())
+        networks.build_network(network, shape)
+        if basis:
+            return [bijectors.ConvSylvester.trainable(shape, network, seed=seeds(), name=name)]
+        function = bijectors.BoundedTanh(network)
+    else:
+        function = bijectors.ConvTriangularTanh.trainable(channels, seed=seeds(), name=name)
+    to_basis = bijectors.Flip(axis=())  # The identity.
+    if basis:
+        rotation = bijectors.InvertibleConv1x1.trainable(
+            channels, parameterization="householder", seed=seeds(), name=f"{name}_rotation"
+        )
+        exponential = bijectors.ConvExponential.trainable(
+            shape, seed=seeds(), name=f"{name}_exponential"
+        )
+        to_basis = bijectors.Sequential([rotation, exponential])
+    return [bijectors.Sylvester(to_basis, function, event_shape=tuple(shape), name=name)]
+
+
+LAYERS = {
+    "coupling": coupling_layers,
+    "residual": residual_layers,
+    "sylvester": sylvester_layers,
+}
+
+# 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.
+_PAPER_RECIPE = Recipe(
+    dataset="cifar10",
+    batch_size=256,
+    steps=156_000,
+    learning_rate=1e-3,
+    beta_2=0.99,
+    warmup_steps=1560,
+    warmup_power=2.0,
+    decay=0.995,
+    clip=1.0,
+)
+_PAPER = {
+    "image_shape": (32, 32, 3),
+    "num_levels": 256,
+    "steps": (16, 16, 16),
+    "widths": (528, 528, 528),
+    "prior_network": "dense_net",
+    "prior_width": 64,
+}
+_CIFAR10_RECIPE = dataclasses.replace(CIFAR10_RECIPE, warmup_power=2.0)
+_CIFAR10 = {
+    "image_shape": (32, 32, 3),
+    "num_levels": 256,
+    "steps": (4, 4, 4),
+    "prior_network": "conv_net",
+    "prior_width": 64,
+}
+_DIGITS_RECIPE = dataclasses.replace(DIGITS_RECIPE, warmup_power=2.0)
+_DIGITS = {
+    "image_shape": (8, 8, 1),
+    "num_levels": 17,
+    "steps": (4, 4),
+    "prior_network": "conv_net",
+    "prior_width": 32,
+}
+
+
+@register(
+    "sylvester.digits",
+    recipe=_DIGITS_RECIPE,
+    summary="Convolutional Sylvester flow for the 8x8 digits.",
+    paper=CONVEXP,
+    **_DIGITS,
+    widths=(24, 24),
+    layer="sylvester",
+)
+@register(
+    "sylvester.cifar10_small",
+    recipe=_CIFAR10_RECIPE,
+    summary="A small convolutional Sylvester flow for 32x32 colour images, the size of "
+    "glow.cifar10_small.",
+    paper=CONVEXP,
+    **_CIFAR10,
+    widths=(72, 72, 48),
+    layer="sylvester",
+)
+@register(
+    "sylvester.cifar10",
+    recipe=_PAPER_RECIPE,
+    summary="The model of the Sylvester experiment at full size.",
+    paper=CONVEXP,
+    **_PAPER,
+    layer="sylvester",
+)
+@register(
+    "residual.digits",
+    recipe=_DIGITS_RECIPE,
+    summary="Residual flow for the 8x8 digits, the size of sylvester.digits.",
+    paper=RESIDUAL,
+    **_DIGITS,
+    widths=(30, 34),
+    layer="residual",
+)
+@register(
+    "residual.cifar10_small",
+    recipe=_CIFAR10_RECIPE,
+    summary="A small residual flow for 32x32 colour images, the size of sylvester.cifar10_small.",
+    paper=RESIDUAL,
+    **_CIFAR10,
+    widths=(92, 101, 87),
+    layer="residual",
+)
+@register(
+    "residual.cifar10",
+    recipe=_PAPER_RECIPE,
+    summary="The residual baseline of the Sylvester experiment at full size.",
+    paper=RESIDUAL,
+    **_PAPER,
+    layer="residual",
+)
+@register(
+    "coupling.digits",
+    recipe=_DIGITS_RECIPE,
+    summary="Plain couplings for the 8x8 digits, the size of sylvester.digits.",
+    paper=CONVEXP,
+    **_DIGITS,
+    widths=(35, 40),
+    layer="coupling",
+)
+@register(
+    "coupling.cifar10_small",
+    recipe=_CIFAR10_RECIPE,
+    summary="Plain couplings for 32x32 colour images, the size of sylvester.cifar10_small.",
+    paper=CONVEXP,
+    **_CIFAR10,
+    widths=(105, 120, 107),
+    layer="coupling",
+)
+@register(
+    "coupling.cifar10",
+    recipe=_PAPER_RECIPE,
+    summary="The coupling baseline of the Sylvester experiment at full size.",
+    paper=CONVEXP,
+    **_PAPER,
+    layer="coupling",
+)
+def residual_type(
+    image_shape,
+    num_levels,
+    steps,
+    widths,
+    prior_network,
+    prior_width,
+    layer,
+    basis=True,
+    generalized=True,
+    seed=0,
+) -> distributions.Dequantized:
+    """Builds the model of the experiment: per level a squeeze and steps of (ActNorm, X, flip).
+
+    The flip reverses rows and columns, so that autoregressive layers see all of the image; it
+    changes nothing for the others, whose convolutions see both sides. Between levels half of the
+    channels leave, with a normal prior given the other half.
+
+    Args:
+      image_shape: `(H, W, C)`; height and width divisible by `2**len(steps)`.
+      num_levels: number of values of a pixel.
+      steps: steps of each level.
+      widths: hidden channels of the networks of each level.
+      prior_network: kind of the split priors' networks: a key of `zoo.glow.NETWORKS`.
+      prior_width: width of these networks.
+      layer: what X is: a key of `LAYERS`.
+      basis: see `sylvester_layers`.
+      generalized: see `sylvester_layers`.
+      seed: seed of the initial weights.
+    """
+    if layer not in LAYERS:
+        raise ValueError(f"`layer` must be one of {sorted(LAYERS)}. Received: layer={layer!r}.")
+    options = {"basis": basis, "generalized": generalized} if layer == "sylvester" else {}
+    if not options and not (basis and generalized):
+        raise ValueError(
+            '`basis` and `generalized` are for layer="sylvester". '
+            f"Received: layer={layer!r}, basis={basis}, generalized={generalized}."
+        )
+    seeds, shape, levels = Seeds(seed), list(image_shape), []
+    for level, (count, width) in enumerate(zip(steps, widths, strict=True)):
+        shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]
+        squeeze = bijectors.Squeeze(order="glow", name=f"level{level}_squeeze")
+        parts = [squeeze] if level else [bijectors.NormalizeImage(num_levels), squeeze]
+        for step in range(count):
+            name = f"level{level}_step{step}"
+            parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm"))
+            parts += LAYERS[layer](shape, width, seeds, f"{name}_{layer}", **options)
+            parts.append(bijectors.Flip((-3, -2), name=f"{name}_flip"))
+        if level < len(steps) - 1:
+            arguments, prior = {"width": prior_width}, f"level{level}_split_prior"
+            parts.append(coupling(shape, prior_network, seeds, arguments, prior))
+            shape = [*shape[:2], shape[2] // 2]
+        else:
+            # The learned diagonal Gaussian of the last level, as an affine map to a standard one.
+            parts.append(bijectors.ActNorm.trainable(shape[-1], name="base_affine"))
+        levels.append(bijectors.Sequential(parts, name=f"level{level}"))
+    return image_flow(levels, image_shape, num_levels)
