@@ -179,12 +179,12 @@ def planar(steps=2000):
     ]
 
 
-def _small_cifar10(labels, model, steps, seed, *flags):
-    """Returns a run of a small model on CIFAR-10, scored on 3000 test images."""
+def _cifar10(labels, model, steps, seed, *flags):
+    """Returns a run on CIFAR-10, scored on 3000 test images."""
     return Run(
         {**labels, "seed": seed},
         (
-            f"--model={model}.cifar10_small",
+            f"--model={model}",
             "--dataset=cifar10",
             *flags,
             f"--steps={steps}",
@@ -198,17 +198,23 @@ def _small_cifar10(labels, model, steps, seed, *flags):
 
 def mixing(steps=500, seeds=SEEDS):
     """Five mixing layers in the same Glow: the first experiment of paper A."""
-    layers = ("glow", "emerging_glow", "woodbury_glow", "periodic_glow", "convexp_glow")
+    models = {
+        "1x1": "glow.cifar10_small_wide",
+        "emerging": "emerging_glow.cifar10_small",
+        "Woodbury": "woodbury_glow.cifar10_small",
+        "periodic": "periodic_glow.cifar10_small",
+        "exponential": "convexp_glow.cifar10_small",
+    }
     return [
-        _small_cifar10({"model": model}, model, steps, seed)
-        for seed, model in itertools.product(seeds, layers)
+        _cifar10({"mixing": kind}, model, steps, seed)
+        for seed, (kind, model) in itertools.product(seeds, models.items())
     ]
 
 
 def residual_type(steps=300, seeds=SEEDS):
     """Couplings, residual blocks and convolutional Sylvester layers."""
     return [
-        _small_cifar10({"layer": layer}, layer, steps, seed)
+        _cifar10({"layer": layer}, f"{layer}.cifar10_small", steps, seed)
         for seed, layer in itertools.product(seeds, ("coupling", "residual", "sylvester"))
     ]
 
@@ -217,7 +223,7 @@ def ablations(steps=300, seeds=SEEDS):
     """The Sylvester layer without its basis, and without the generalisation."""
     variants = {"no basis": "--set=basis=false", "not generalised": "--set=generalized=false"}
     return [
-        _small_cifar10({"variant": variant}, "sylvester", steps, seed, flag)
+        _cifar10({"variant": variant}, "sylvester.cifar10_small", steps, seed, flag)
         for seed, (variant, flag) in itertools.product(seeds, variants.items())
     ]
 
