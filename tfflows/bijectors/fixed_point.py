@@ -115,15 +115,14 @@ def _iterate(function, v, event_ndims, tolerance, max_iterations, smallest):
         residual = v - u - value
         # Not the change: divided by a small 1 + d, it may never get below the rounding errors.
         size = tf.maximum(_largest(u, axes), size_of_v)
-        small = tf.abs(residual) <= tolerance * size
-        done = tf.reduce_all(small, axes, keepdims=True)
+        done = tf.reduce_all(tf.abs(residual) <= tolerance * size, axes, keepdims=True)
         moving = tf.reshape(active, tf.concat([batch, [1] * event_ndims], axis=0))
         if diagonal is None:
             change = residual
         else:
             change = residual / (1 + diagonal)
-            # An entry that is exact enough stays, so that those that depend on it can settle.
-            moving &= ~small | done
+            # An entry that is exact to rounding stays, so that those that depend on it can settle.
+            moving &= tf.abs(residual) > tolerance / 8 * size
         u = tf.where(moving, u + change, u)
         finite = tf.reduce_all(tf.math.is_finite(u), axes)
         converged |= active & finite & tf.reshape(done, batch)

@@ -76,9 +76,11 @@ def conv_norm_bound(kernel: tf.Tensor) -> tf.Tensor:
     phases, factor = _frequency_grid(height, width)
     eps = np.finfo(kernel.dtype.as_numpy_dtype).eps
     factor *= 1 + eps * (math.prod(channels) + math.sqrt(least * taps) * (taps + 2) + 8)
-    # The largest frequency is found without a gradient, then computed once more with it.
-    largest = tf.argmax(_gram_bound(tf.stop_gradient(kernel), tf.constant(phases, kernel.dtype)))
-    phase = tf.gather(tf.constant(phases, kernel.dtype), largest[tf.newaxis])
+    phase = tf.constant(phases, kernel.dtype)
+    if len(phases) > 1:
+        # The largest frequency is found without a gradient, then computed once more with it.
+        largest = tf.argmax(_gram_bound(tf.stop_gradient(kernel), phase))
+        phase = tf.gather(phase, largest[tf.newaxis])
     return tf.cast(factor, kernel.dtype) * _gram_bound(kernel, phase)[0]
 
 
@@ -175,7 +177,7 @@ def _gram(g: tf.Tensor) -> tf.Tensor:
     The products are real, `6 C C'^2` flop.
     """
     if g.shape[1] == 1:
-        return tf.matmul(g, g, transpose_a=True)
+        return _real_gram(g)
     real, imaginary = tf.unstack(g, axis=1)
     rows = tf.reshape(g, [-1, 2 * g.shape[-2], g.shape[-1]])
     mixed = tf.matmul(real, imaginary, transpose_a=True)
@@ -183,6 +185,16 @@ def _gram(g: tf.Tensor) -> tf.Tensor:
         [tf.matmul(rows, rows, transpose_a=True), mixed - tf.linalg.matrix_transpose(mixed)],
         axis=1,
     )
+
+
+@tf.custom_gradient
+def _real_gram(g: tf.Tensor) -> tf.Tensor:
+    """Returns `G^T G`, whose gradient takes one product; automatically, it would take two."""
+
+    def gradient(upstream):
+        return tf.matmul(g, upstream + tf.linalg.matrix_transpose(upstream))
+
+    return tf.matmul(g, g, transpose_a=True), gradient
 
 
 def _or_one(x: tf.Tensor) -> tf.Tensor:
