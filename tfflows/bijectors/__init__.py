@@ -1,6 +1,7 @@
 """Normalizing flows as `tfp.bijectors.Bijector`s; `forward` maps data to latents."""
 
 from tfflows.bijectors.act_norm import ActNorm
+from tfflows.bijectors.adjacency import adjacency_norm_bound, normalized_adjacency
 from tfflows.bijectors.affine_coupling import AffineCoupling
 from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
@@ -14,6 +15,7 @@ from tfflows.bijectors.flow_bijector import (
     inverse_and_log_det,
     observe_layers,
 )
+from tfflows.bijectors.graph_conv_exponential import GraphConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.matvec_exponential import MatvecExponential, operator_norm_bound
 from tfflows.bijectors.mexican_hat import MexicanHatScale
@@ -36,6 +38,7 @@ __all__ = [
     "DualAffineCoupling",
     "Flip",
     "FlowBijector",
+    "GraphConvExponential",
     "InvertibleConv1x1",
     "LogitImage",
     "MatvecExponential",
@@ -50,9 +53,11 @@ __all__ = [
     "StridedConv",
     "TanhContraction",
     "Whitening",
+    "adjacency_norm_bound",
     "forward_and_log_det",
     "initialize",
     "inverse_and_log_det",
+    "normalized_adjacency",
     "observe_layers",
     "operator_norm_bound",
     "recomputing",
