@@ -2,13 +2,14 @@
 
 from zoo import balanced as _balanced  # Registers its models.
 from zoo import glow as _glow
+from zoo import graphs as _graphs
 from zoo import planar as _planar
 from zoo import realnvp as _realnvp
 from zoo.models import build, create, create_trained, describe, list_models, load
 from zoo.presets import save
 from zoo.registry import Model, Recipe, find, register
 
-del _balanced, _glow, _planar, _realnvp
+del _balanced, _glow, _graphs, _planar, _realnvp
 
 __all__ = [
     "Model",

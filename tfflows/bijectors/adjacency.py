@@ -68,7 +68,7 @@ def adjacency_norm_bound(adjacency: Adjacency) -> tf.Tensor:
     which converge to the norm of `|A|`, that of `A` for a matrix without negative entries. Any
     smaller number that is returned comes from one of these `p`, so it is no estimate but a bound.
 
-    Rounding: a row sum of N terms that are not negative is wrong by at most `N eps / 2`, relatively,
+    Rounding: a sum of N terms that are not negative has a relative error of at most `N eps / 2`,
     and the ratio has two of them: the bound is multiplied by `1 + eps (N + 4)`. Entries are divided
     by the largest and `p` is kept above `1e-6`, so that nothing underflows.
 

@@ -78,9 +78,11 @@ def conv_norm_bound(kernel: tf.Tensor) -> tf.Tensor:
     phases, factor = _frequency_grid(height, width)
     eps = np.finfo(kernel.dtype.as_numpy_dtype).eps
     factor *= 1 + eps * (channels**2 + math.sqrt(channels * taps) * (taps + 2) + 8)
-    # The largest frequency is found without a gradient, then computed once more with it.
-    largest = tf.argmax(_gram_bound(tf.stop_gradient(kernel), tf.constant(phases, kernel.dtype)))
-    phase = tf.gather(tf.constant(phases, kernel.dtype), largest[tf.newaxis])
+    phase = tf.constant(phases, kernel.dtype)
+    if len(phases) > 1:
+        # The largest frequency is found without a gradient, then computed once more with it.
+        largest = tf.argmax(_gram_bound(tf.stop_gradient(kernel), phase))
+        phase = tf.gather(phase, largest[tf.newaxis])
     return tf.cast(factor, kernel.dtype) * _gram_bound(kernel, phase)[0]
 
 

@@ -10,8 +10,8 @@ from tfflows.networks.building import Conditioner
 class GraphNet(Conditioner):
     """Message passing with attention over the neighbours of each node.
 
-        h = dense(x)                                                       width features a node
-        each layer:  m_i = sum_j softmax_j(q_i . k_j / sqrt(d)) v_j        over the neighbours j of i
+        h = dense(x)                                                     width features a node
+        each layer:  m_i = sum_j softmax_j(q_i . k_j / sqrt(d)) v_j      over the neighbours j of i
                      h = h + dense(silu(dense([h, m])))
         output = dense(h), starting at zero
 
@@ -80,9 +80,7 @@ class GraphNet(Conditioner):
             )
 
         self.first = dense(width)
-        self.layers = [
-            (dense(3 * width), dense(width, "silu"), dense(width)) for _ in range(depth)
-        ]
+        self.layers = [(dense(3 * width), dense(width, "silu"), dense(width)) for _ in range(depth)]
         self.last = keras.layers.Dense(
             num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy
         )
