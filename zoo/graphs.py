@@ -12,7 +12,7 @@ tfd = tfp.distributions
 
 NUM_NODES = {"mog4": 4, "mog9": 9, "mog4_ring": 4, "mog9_ring": 9}
 GNF = "Liu, Kumar, Ba, Kiros, Swersky, Graph Normalizing Flows, NeurIPS 2019, arXiv:1905.13177"
-_RECIPE = {"batch_size": 512, "steps": 5_000, "learning_rate": 2e-3, "clip": None}
+_RECIPE = {"batch_size": 256, "steps": 12_000, "learning_rate": 5e-3}
 
 
 def register_node_sets(architecture, what, paper, **arguments):
@@ -55,12 +55,12 @@ def graph_flow(
     num_features=2,
     adjacency=None,
     conditional=False,
-    num_blocks=12,
+    num_blocks=8,
     width=32,
     depth=1,
-    num_heads=1,
+    num_heads=2,
     max_norm=0.95,
-    num_bins=None,
+    num_bins=8,
     bound=4.0,
     seed=0,
 ):
