@@ -14,14 +14,17 @@ from tfflows.variables import named_variables
 
 tfd = tfp.distributions
 
+UNITS = ("bits_per_dim", "nats", "nats_per_node")
+
 
 @keras.saving.register_keras_serializable(package="tfflows")
 class FlowModel(keras.Model):
     """Maximum likelihood for a distribution, as a `keras.Model`.
 
     The loss is the mean of `-log p(x)` over the batch, in nats; what Keras shows is bits per
-    dimension for images (`units="bits_per_dim"`) or nats per event (`units="nats"`). The variables
-    trained are those of the distribution.
+    dimension for images (`units="bits_per_dim"`), nats per event (`units="nats"`), or nats per node
+    for events `[N, F]` (`units="nats_per_node"`). The variables trained are those of the
+    distribution.
 
     `fit` runs one function, compiled by XLA if `compile(jit_compile=True)`, that returns loss and
     gradients; the gradients are applied outside it, so the same code runs on one device and under
@@ -34,7 +37,7 @@ class FlowModel(keras.Model):
     Args:
       distribution: a `tfd.Distribution`; or a registered function that makes one, see
         `from_builder`.
-      units: `"bits_per_dim"` or `"nats"`.
+      units: `"bits_per_dim"`, `"nats"` or `"nats_per_node"`.
       seed: seed of the noise.
       shards: number of equal parts of a batch that a step evaluates side by side. On a CPU with one
         thread an operation (`tf.config.threading`) and a shard a core, small convolutions keep the
@@ -76,10 +79,8 @@ class FlowModel(keras.Model):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
-        if units not in ("bits_per_dim", "nats"):
-            raise ValueError(
-                f'`units` must be "bits_per_dim" or "nats". Received: units={units!r}.'
-            )
+        if units not in UNITS:
+            raise ValueError(f"`units` must be one of {UNITS}. Received: units={units!r}.")
         if not isinstance(distribution, tfd.Distribution):
             raise ValueError(
                 "`distribution` must be a `tfd.Distribution`. "
@@ -213,6 +214,8 @@ class FlowModel(keras.Model):
         """Converts a loss in nats to what is shown."""
         if self.units == "nats":
             return nats
+        if self.units == "nats_per_node":
+            return nats / self.distribution.event_shape[-2]
         return bits_per_dim(-nats, self.distribution.event_shape.num_elements())
 
     def initialize(self, batch):

@@ -1,8 +1,8 @@
 """Data for the trainers: batches whose order is a function of seed and step alone.
 
 `load` reads one split of the bundled digits, of a prepared TensorFlow Datasets image set, of a
-folder of pictures, of a `.npz` file or of points in the plane. It never downloads: data that is not
-on disk is an error that says how to get it.
+folder of pictures, of a `.npz` file, of points in the plane or of sets of these. It never
+downloads: data that is not on disk is an error that says how to get it.
 
 A split of up to `batching.HELD_BYTES` is decoded once and held in memory. A run that starts at
 step k then continues as an unbroken run would, at no cost: the order of epoch e is a stateless
@@ -25,9 +25,10 @@ class Data:
 
     Attributes:
         dataset: yields `uint8` images `[batch, height, width, channels]`, or `float32` points
-            `[batch, 2]`. The batch size is static unless the last batch is smaller.
+            `[batch, 2]` or sets of them `[batch, k, 2]`. The batch size is static unless the last
+            batch is smaller.
         num_examples: images in the split, whatever part of it `dataset` yields.
-        event_shape: `(height, width, channels)`, or `(2,)`.
+        event_shape: `(height, width, channels)`, `(2,)` or `(k, 2)`.
         num_levels: the values are `0 .. num_levels - 1`: 256 levels for 8 bits, 17 for the digits;
             `None` for points.
     """
@@ -57,8 +58,8 @@ def load(
 
     - `digits`: the 1797 8x8 digits of scikit-learn with their 17 levels, divided once and for all
       into train (1197), validation (200) and test (400) with every digit in proportion.
-    - a name of `planar.NAMES`, such as `checkerboard`: points, in train (100,000), validation
-      (10,000) and test (50,000).
+    - a name of `planar.NAMES`, such as `checkerboard`, or of `node_sets.NAMES`, such as `mog4`:
+      points, or sets of them, in train (100,000), validation (10,000) and test (50,000).
     - an image set of TFDS, prepared on this machine: `cifar10`, `imagenet_resized/32x32`.
     - `folder:/path`, or the path alone: PNG and JPEG files of one size, 8-bit grey or RGB, in the
       order of their paths. Sub-folders train, validation and test are the splits; without them

@@ -1,4 +1,4 @@
-"""Scores a model, in bits per dimension or nats, and checks that it can be inverted.
+"""Scores a model, in bits per dimension, nats or nats per node, and checks that it can be inverted.
 
     python -m trainers.evaluate --workdir=runs/digits
     python -m trainers.evaluate --model=convexp_glow.digits
@@ -19,7 +19,7 @@ from absl import app, flags
 import tfflows
 import zoo
 from tfflows.distributions import Dequantized
-from trainers import batching, data, planar, settings
+from trainers import batching, data, node_sets, planar, settings
 from zoo import presets
 
 FLAGS = flags.FLAGS
@@ -35,7 +35,7 @@ flags.DEFINE_integer(
 
 
 def score(distribution, dataset, num_examples, num_samples, seed):
-    """Returns the score of every event of a data set: bits/dim of images, nats of points.
+    """Returns the score of every event: bits/dim of images, nats of points, nats/node of sets.
 
     Args:
       distribution: a model as it is trained: `Dequantized` for images.
@@ -49,8 +49,9 @@ def score(distribution, dataset, num_examples, num_samples, seed):
     @tf.function(reduce_retracing=True, jit_compile=settings.use_jit(distribution.event_shape))
     def score_batch(x, step):
         if not isinstance(distribution, Dequantized):
+            nodes = distribution.event_shape[-2] if distribution.event_shape.rank == 2 else 1
             with tfflows.bijectors.estimating(tf.stack([seed, step])):
-                return -distribution.log_prob(x)
+                return -distribution.log_prob(x) / nodes
         log_prob = distribution.importance_log_prob(x, num_samples, seed=[seed, step * num_samples])
         return tfflows.analysis.bits_per_dim(log_prob, num_dims)
 
@@ -74,6 +75,8 @@ def round_trip(distribution, x, seed):
 def definition(distribution, num_samples):
     """Returns the units of a score and what it is, in words."""
     if not isinstance(distribution, Dequantized):
+        if distribution.event_shape.rank == 2:
+            return "nats/node", f"-log p(x) / {distribution.event_shape[0]} of sets of nodes"
         return "nats", "-log p(x) of points"
     kind = "uniform" if distribution.dequantizer is None else "variational"
     return "bits/dim", (
@@ -94,6 +97,15 @@ def log_det_definition(distribution, num_samples):
     used = " and ".join(names[kind].format(FLAGS.log_det_terms) for kind in kinds)
     biased = ", too small a score since samples are averaged inside the logarithm"
     return f", log-det of residual layers by {used}{biased if num_samples > 1 else ''}"
+
+
+def floor(dataset):
+    """Returns the entropy of a data set whose density is known, in its units; `None` of others."""
+    if dataset in planar.NAMES:
+        return planar.entropy(dataset)
+    if dataset in node_sets.NAMES:
+        return node_sets.entropy(dataset) / node_sets.num_nodes(dataset)
+    return None
 
 
 def main(argv):
@@ -117,15 +129,15 @@ def main(argv):
             distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed
         )
     error = round_trip(distribution, next(iter(images.dataset)), FLAGS.seed)
-    kind = "images" if images.num_levels else "points"
+    kind = {1: "points", 2: "sets", 3: "images"}[distribution.event_shape.rank]
     units, meaning = definition(distribution, FLAGS.num_samples)
     meaning += log_det_definition(distribution, FLAGS.num_samples)
-    entropy = planar.entropy(dataset) if dataset in planar.NAMES else None
+    entropy = floor(dataset)
     if entropy is not None:
         meaning += f", whose entropy, the least a model can reach, is {entropy:.4f}"
     mean, error_of_mean = float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores)))
     metrics = {
-        "bits_per_dim" if units == "bits/dim" else units: mean,
+        entry.units: mean,
         "standard_error": error_of_mean,
         "definition": meaning,
         "data": f"{dataset}, {FLAGS.split}, {len(scores)} {kind}",

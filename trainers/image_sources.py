@@ -1,24 +1,24 @@
-"""Where the data of the trainers come from: bundled digits, TFDS, folders, files, planar sets."""
+"""Where the data of the trainers come from: bundled digits, TFDS, folders, files, the plane."""
 
 import difflib
 import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image, UnidentifiedImageError
 
-from trainers import planar
+from trainers import node_sets, planar
 from trainers.batching import Source, held, held_or_streamed
 
 _IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 _SPLITS = ("train", "validation", "test")
 _DIGITS_SIZES = (1197, 200, 400)
-_PLANAR_SIZES = (100_000, 10_000, 50_000)
+_DRAWN_SIZES = (100_000, 10_000, 50_000)
 
 
 def check_size(split: str, size: int, least: int = 1) -> None:
@@ -32,8 +32,9 @@ def open_source(name: str, split: str, data_dir: str | None) -> Source:
     path = pathlib.Path(name.removeprefix("folder:")).expanduser()
     if name == "digits":
         return held(_select(split, _digits()), num_levels=17)
-    if name in planar.NAMES:
-        return held(_select(split, _points(name)), num_levels=None)
+    for drawn in (planar, node_sets):
+        if name in drawn.NAMES:
+            return held(_select(split, _drawn(drawn.sample, name)), num_levels=None)
     if path.suffix == ".npz":
         return held(_select(split, _npz_arrays(path)))
     if not name.startswith("folder:") and (builder := _tfds_builder(name, data_dir)):
@@ -46,11 +47,12 @@ def open_source(name: str, split: str, data_dir: str | None) -> Source:
 def _unknown(name: str) -> Exception:
     if name.startswith(("folder:", "/", ".", "~")):
         return FileNotFoundError(f"There must be a folder of images. Received: name={name!r}.")
-    known = ["digits", *planar.NAMES, *tfds.list_builders(with_community_datasets=False)]
+    drawn = [*planar.NAMES, *node_sets.NAMES]
+    known = ["digits", *drawn, *tfds.list_builders(with_community_datasets=False)]
     near = " or ".join(difflib.get_close_matches(name, known, n=3))
     return ValueError(
-        "`name` must be digits, a planar set, an image set of TFDS, a folder or a .npz file. "
-        f"Received: name={name!r}." + (f" Did you mean {near}?" if near else "")
+        "`name` must be digits, a planar set, a set of nodes, an image set of TFDS, a folder or a "
+        f".npz file. Received: name={name!r}." + (f" Did you mean {near}?" if near else "")
     )
 
 
@@ -83,10 +85,10 @@ def _digits() -> dict[str, np.ndarray]:
     return splits
 
 
-def _points(name: str) -> dict[str, np.ndarray]:
-    """The splits of a planar set, each with a seed of its own."""
-    sizes = enumerate(zip(_SPLITS, _PLANAR_SIZES, strict=True))
-    return {split: planar.sample(name, size, seed) for seed, (split, size) in sizes}
+def _drawn(sample: Callable, name: str) -> dict[str, np.ndarray]:
+    """The splits of a set that `sample` draws, each with a seed of its own."""
+    sizes = enumerate(zip(_SPLITS, _DRAWN_SIZES, strict=True))
+    return {split: sample(name, size, seed) for seed, (split, size) in sizes}
 
 
 def _open_folder(root: pathlib.Path, split: str) -> Source:

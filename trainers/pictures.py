@@ -43,18 +43,26 @@ def save_grid(path, images, num_levels, columns=None, least_size=512):
 
 
 def save_points(path, points, half_width=4.0, least_size=512):
-    """Writes a histogram of points `[N, 2]` on `[-half_width, half_width]^2` as a PNG."""
-    points = np.asarray(points)
-    edges = np.linspace(-half_width, half_width, 129)
-    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=(edges, edges))
+    """Writes a histogram of points `[N, 2]` on `[-half_width, half_width]^2` as a PNG.
+
+    The nodes of sets `[N, k, 2]`, all in one, are in a square around all but 1 in 100.
+    """
+    points, center = np.asarray(points), np.zeros(2)
+    if points.ndim == 3:
+        points = points.reshape(-1, 2)
+        low, high = np.quantile(points, [0.005, 0.995], axis=0)
+        center, half_width = (low + high) / 2, 0.6 * (high - low).max()
+    x, y = (c + np.linspace(-half_width, half_width, 129) for c in center)
+    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=(y, x))
     levels = np.sqrt(counts / max(counts.max(), 1))[::-1, :, np.newaxis]
     save_grid(path, np.round(255 * levels)[np.newaxis], 256, 1, least_size)
 
 
 def usual_count(distribution):
     """Returns how many samples a picture shows: 64 images, fewer large ones, or 20,000 points."""
-    count = 64 if isinstance(distribution, Dequantized) else 20_000
-    return most_events(count, distribution.event_shape)
+    if not isinstance(distribution, Dequantized):
+        return 20_000 // math.prod(distribution.event_shape[:-1])
+    return most_events(64, distribution.event_shape)
 
 
 def sampler(distribution, seed, temperature=1.0, count=None):
@@ -95,12 +103,17 @@ def save_curve(path, lines):
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     steps = [line["step"] for line in lines]
-    units = "bits_per_dim" if "bits_per_dim" in lines[0] else "nats"
+    labels = {
+        "bits_per_dim": "bits per dimension",
+        "nats_per_node": "nats per node",
+        "nats": "nats",
+    }
+    units = next(key for key in labels if key in lines[0])
     for key, label in ((units, "training"), (f"val_{units}", "validation")):
         points = [(s, line[key]) for s, line in zip(steps, lines, strict=True) if key in line]
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", label=label)
-    axes.set(xlabel="step", ylabel={"bits_per_dim": "bits per dimension"}.get(units, units))
+    axes.set(xlabel="step", ylabel=labels[units])
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -123,12 +123,13 @@ def summary(run, workdir):
     row["steps"] = lines[-1]["step"] if lines else 0
     if (folder / FAILURE).exists():
         row["stopped_in_step"] = json.loads((folder / FAILURE).read_text())["step"]
-    for key in ("bits_per_dim", "val_bits_per_dim", "nats", "val_nats", "seconds"):
+    units = ("bits_per_dim", "nats", "nats_per_node")
+    for key in (*units, *(f"val_{unit}" for unit in units), "seconds"):
         if lines and key in lines[-1]:
             row[key] = lines[-1][key]
     if (folder / "metrics.json").exists():
         scores = json.loads((folder / "metrics.json").read_text())
-        for key in ("bits_per_dim", "nats", "entropy"):
+        for key in (*units, "entropy"):
             if key in scores:
                 row[f"test_{key}"] = scores[key]
     if (folder / "preset").exists():

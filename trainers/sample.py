@@ -25,8 +25,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer(
     "count",
     None,
-    "Number of samples, by default 64 images (fewer if larger than 128x128) or 20,000 points; of "
-    "test images with --keep_levels.",
+    "Number of samples, by default 64 images (fewer if larger than 128x128), 20,000 points or sets "
+    "with as many nodes; of test images with --keep_levels.",
 )
 flags.DEFINE_float("temperature", 1.0, "Factor on the standard deviation of the latents.")
 flags.DEFINE_list(

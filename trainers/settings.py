@@ -28,8 +28,9 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "dataset",
     None,
-    "digits (ships with scikit-learn), a planar set such as checkerboard, the name of any image "
-    "data set of TFDS, folder:/path, or the path of a .npz file. Default: that of the model.",
+    "digits (ships with scikit-learn), a planar set such as checkerboard, a set of nodes such as "
+    "mog4, the name of any image data set of TFDS, folder:/path, or the path of a .npz file. "
+    "Default: that of the model.",
 )
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: TFDS's own.")
 flags.DEFINE_string(
@@ -57,7 +58,7 @@ flags.DEFINE_enum(
     "auto",
     ["auto", "on", "off"],
     "Whether XLA compiles the step. auto: on with an accelerator; on CPU, where XLA is slower for "
-    "convolutions and faster for dense layers, on for points and off for images.",
+    "convolutions and faster for dense layers, on for points and sets and off for images.",
 )
 flags.DEFINE_enum(
     "precision",
@@ -106,7 +107,7 @@ def use_jit(event_shape):
     """Returns whether XLA compiles the step for such events."""
     if FLAGS.jit == "auto":
         accelerators = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-        return bool(accelerators) or len(event_shape) == 1
+        return bool(accelerators) or len(event_shape) < 3
     return FLAGS.jit == "on"
 
 

@@ -32,7 +32,12 @@ from trainers import (
 )
 
 FLAGS = flags.FLAGS
-UNITS = {"bits_per_dim": "bits/dim", "nats": "nats"}
+UNITS = {"bits_per_dim": "bits/dim", "nats": "nats", "nats_per_node": "nats/node"}
+DEFINITIONS = {
+    "bits_per_dim": "-log2 P(x) / D",
+    "nats": "-log p(x)",
+    "nats_per_node": "-log p(x) / k of k nodes",
+}
 flags.DEFINE_integer("steps", None, "Number of optimiser steps. Default: the model's.")
 flags.DEFINE_float("epochs", None, "Passes over the data, in place of --steps.")
 flags.DEFINE_float("learning_rate", None, "Peak learning rate. Default: the model's.")
@@ -209,7 +214,8 @@ def open_data(model, recipe):
 def describe(data):
     """Returns what the data are like, for messages; takes a `zoo.Model` or `data.Data`."""
     if data.num_levels is None:
-        return f"points {list(data.event_shape)}"
+        what = "points" if len(data.event_shape) == 1 else "sets of nodes"
+        return f"{what} {list(data.event_shape)}"
     return f"images {list(data.event_shape)} with {data.num_levels} values"
 
 
@@ -255,7 +261,7 @@ def build_model(entry, recipe, steps_per_pass, shards):
     model = tfflows.FlowModel.from_builder(
         zoo.build,
         builder_kwargs,
-        units="nats" if entry.num_levels is None else "bits_per_dim",
+        units=entry.units,
         seed=FLAGS.seed,
         shards=shards,
         regularizers=make_regularizers(),
@@ -346,11 +352,10 @@ def finish(workdir, entry, model, recipe):
     pictures.save_curve(workdir / "training_curve.png", lines)
     if (workdir / volume.LINES).is_file():
         volume.save_figure(workdir / "volume.png", callbacks.read_lines(workdir / volume.LINES))
-    definition = "-log2 P(x) / D" if model.units == "bits_per_dim" else "-log p(x)"
     metric = {
         "name": f"training {UNITS[model.units]}",
         "value": lines[-1][model.units],
-        "definition": f"{definition}, mean over the steps since the last report",
+        "definition": f"{DEFINITIONS[model.units]}, mean over the steps since the last report",
         "data": f"{recipe.dataset}, train",
         "command": "trainers.train",
     }

@@ -71,13 +71,22 @@ class Model:
 
     @property
     def event_shape(self):
-        """`(H, W, C)` for images, `(2,)` for points."""
+        """`(H, W, C)` for images, `(2,)` for points, `(k, F)` for the nodes of graphs or sets."""
+        if "num_nodes" in self.arguments:
+            return (self.arguments["num_nodes"], self.arguments["num_features"])
         return tuple(self.arguments.get("image_shape", (2,)))
 
     @property
     def num_levels(self):
         """Number of values of a pixel; `None` for points."""
         return self.arguments.get("num_levels")
+
+    @property
+    def units(self):
+        """Units of its score, as `tfflows.FlowModel` names them."""
+        if self.num_levels is not None:
+            return "bits_per_dim"
+        return "nats_per_node" if "num_nodes" in self.arguments else "nats"
 
     def build(self, seed=0, **overrides):
         """Returns a new distribution with random weights, as it is trained."""

@@ -167,6 +167,31 @@ def large_kernel(dtype):
     return bijectors.ConvExponential(kernel, max_norm=None)
 
 
+def graph(dtype, kind):
+    """A graph of 4 nodes, directed, weighted, with self loops."""
+    rng = np.random.default_rng(6)
+    matrix = rng.normal(size=[3, 4, 4]) * (rng.uniform(size=[3, 4, 4]) < 0.6)
+    options = {}
+    if kind == "masked":
+        options["mask"] = tf.constant([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
+    if kind not in ("batch", "masked"):
+        matrix = matrix[0]
+    matrix = tf.constant(matrix, dtype)
+    if kind == "sparse":
+        matrix = tf.sparse.from_dense(matrix)
+    if kind == "norm_above_1":
+        options["max_norm"] = 2.5
+    flow = bijectors.GraphConvExponential.trainable(
+        None if kind == "conditional" else matrix,
+        3,
+        conditional=kind == "conditional",
+        seed=1,
+        dtype=dtype,
+        **options,
+    )
+    return condition(flow, matrix) if kind == "conditional" else flow
+
+
 def multi_scale(dtype):
     def level(shape, *first):
         return bijectors.Sequential(
@@ -297,6 +322,16 @@ ROWS = [
     Row("sylvester_batch", lambda d: sylvester(d, "dense", (3,)), (4,), 0, batch_shape=(3,)),
     Row("sylvester_operator", sylvester_operator, (4,), 2),
     Row("conv_sylvester", conv_sylvester, (3, 4, 2), 14),
+    *[
+        Row(
+            f"graph_conv_exponential_{kind}",
+            lambda d, kind=kind: graph(d, kind),
+            (4, 3),
+            2,
+            batch_shape=(3,) if kind in ("batch", "masked") else (),
+        )
+        for kind in ("dense", "sparse", "batch", "masked", "conditional", "norm_above_1")
+    ],
     *[
         Row(
             f"coupling_{scale}",

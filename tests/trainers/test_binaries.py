@@ -386,6 +386,34 @@ def test_pictures_of_points(points):
     assert (points / "samples.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_sets_are_scored_in_nats_a_node_beside_their_entropy(tmp_path, capsys):
+    workdir = tmp_path / "mog4"
+    run(
+        model="gnf_convexp.mog4",
+        workdir=str(workdir),
+        steps=4,
+        batch_size=64,
+        report_every=4,
+        num_validation=64,
+        set=["num_blocks=1", "width=8"],
+        jit="off",
+    )
+    (line,) = callbacks.read_lines(workdir / "metrics.jsonl")
+    assert 3.6324 < line["val_nats_per_node"] < 10
+    card = (workdir / "preset" / "README.md").read_text()
+    assert "| training nats/node |" in card
+    for path in ("samples/step_0000004.png", "preset/samples.png", "training_curve.png"):
+        assert (workdir / path).read_bytes().startswith(b"\x89PNG")
+    run(evaluate.main, workdir=str(workdir), split="test[:500]", jit="off")
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    assert 3.6324 < metrics["nats_per_node"] < 10
+    assert metrics["entropy"] == pytest.approx(3.6324, abs=1e-4)
+    assert metrics["data"] == "mog4, test[:500], 500 sets"
+    assert "entropy, the least a model can reach, is 3.6324" in capsys.readouterr().out
+    run(sample.main, workdir=str(workdir), count=300)
+    assert (workdir / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_points_and_images_do_not_mix(tmp_path):
     match = (
         r"takes points \[2\]\. Received: --dataset=digits with images \[8, 8, 1\] with 17 values"

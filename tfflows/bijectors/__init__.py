@@ -1,6 +1,7 @@
 """Normalizing flows as `tfp.bijectors.Bijector`s; `forward` maps data to latents."""
 
 from tfflows.bijectors.act_norm import ActNorm
+from tfflows.bijectors.adjacency import adjacency_norm_bound, normalized_adjacency
 from tfflows.bijectors.affine_coupling import AffineCoupling
 from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
@@ -18,6 +19,7 @@ from tfflows.bijectors.flow_bijector import (
     inverse_and_log_det,
     observe_layers,
 )
+from tfflows.bijectors.graph_conv_exponential import GraphConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.matvec_exponential import MatvecExponential, operator_norm_bound
 from tfflows.bijectors.mexican_hat import MexicanHatScale
@@ -48,6 +50,7 @@ __all__ = [
     "EmergingConv",
     "Flip",
     "FlowBijector",
+    "GraphConvExponential",
     "InvertibleConv1x1",
     "LogitImage",
     "MatvecExponential",
@@ -66,10 +69,12 @@ __all__ = [
     "TanhContraction",
     "Whitening",
     "WoodburyConv",
+    "adjacency_norm_bound",
     "estimating",
     "forward_and_log_det",
     "initialize",
     "inverse_and_log_det",
+    "normalized_adjacency",
     "observe_layers",
     "operator_norm_bound",
     "recomputing",

@@ -62,6 +62,54 @@ def exponential_action(
     return y
 
 
+def parametric_action(
+    matvec: Callable[..., tf.Tensor],
+    transposed: Callable[..., tf.Tensor],
+    x: tf.Tensor,
+    parameters: Series,
+    terms: int,
+) -> tf.Tensor:
+    """Returns `sum_{i<=terms} M^i x / i!` for a map whose parameters have gradients.
+
+    As in `conv_exponential`, a few combinations of the `M^i x` are kept for the backward pass, not
+    all, and the gradient with respect to the parameters is that of one `matvec` of these.
+
+    Args:
+      matvec: `(x, *parameters) -> M x`, linear in `x` and, for a given `x`, differentiable with
+        respect to `parameters`. It takes an `x` with more leading dimensions, too.
+      transposed: `(g, *parameters) -> M^T g`.
+      x: `Tensor`, of the full shape of `M x`.
+      parameters: `Tensor`s.
+      terms: number of applications of `matvec`, from `num_terms`; the norm has to be at most 1.
+    """
+
+    @tf.custom_gradient
+    def action(x, *parameters):
+        series = _powers(lambda u: matvec(u, *parameters), x, terms)
+        left, right = (tf.constant(w, x.dtype) for w in _gradient_weights(terms, x.dtype))
+        nodes = tf.tensordot(left, tf.stack(series[:-1]), 1)
+
+        def gradient(g):
+            series = _powers(lambda u: transposed(u, *parameters), g, terms)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(parameters)
+                images = matvec(nodes, *parameters)
+            weights = tf.tensordot(right, tf.stack(series[:-1]), 1)
+            return tf.add_n(series), *tape.gradient(images, parameters, weights)
+
+        return tf.add_n(series), gradient
+
+    return action(x, *parameters)
+
+
+def _powers(matvec: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, terms: int) -> Series:
+    """Returns `M^i x / i!` for `i` from 0 to `terms`."""
+    series = [x]
+    for i in range(1, terms + 1):
+        series.append(matvec(series[-1]) / i)
+    return series
+
+
 def conv_exponential(
     x: tf.Tensor,
     kernel: tf.Tensor,

@@ -1,9 +1,10 @@
 """Keras layers that condition couplings: `[N, H, W, C]` to `[N, H, W, num_outputs]`.
 
 All end in a layer that starts at zero, so that a coupling starts as the identity, and take an
-optional context. `MLP` takes events of any rank; `MaskedMLP`, of vectors, and the autoregressive
-`MaskedConvNet` take no context, nor does `LipschitzNet`, which is for residual flows. Build a
-network before a bijector takes it: `build_network(network, shape)`.
+optional context. `MLP` takes events of any rank, `GraphNet` the nodes of a graph `[N, P, F]`, with
+the graph as context; `MaskedMLP`, of vectors, and the autoregressive `MaskedConvNet` take no
+context, nor does `LipschitzNet`, which is for residual flows. Build a network before a bijector
+takes it: `build_network(network, shape)`.
 """
 
 from tfflows.networks.attention_net import AttentionNet
@@ -11,6 +12,7 @@ from tfflows.networks.building import as_module, build_network
 from tfflows.networks.conv_net import ConvNet
 from tfflows.networks.dense_net import DenseNet
 from tfflows.networks.gated_res_net import GatedResNet
+from tfflows.networks.graph_net import GraphNet
 from tfflows.networks.lipschitz import CappedConv2D, LipschitzNet, LipSwish
 from tfflows.networks.masked_conv_net import MaskedConvNet
 from tfflows.networks.mlp import MLP, MaskedMLP
@@ -22,6 +24,7 @@ __all__ = [
     "ConvNet",
     "DenseNet",
     "GatedResNet",
+    "GraphNet",
     "LipSwish",
     "LipschitzNet",
     "MaskedConvNet",

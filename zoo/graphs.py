@@ -1,0 +1,149 @@
+"""Flows of the nodes of a graph: `graph_coupling.mog4`, `gnf.mog9`, `gnf_convexp.mog4_ring`."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfflows import bijectors, distributions, networks
+from zoo.glow import CONVEXP, Seeds
+from zoo.registry import Recipe, register
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+NUM_NODES = {"mog4": 4, "mog9": 9, "mog4_ring": 4, "mog9_ring": 9}
+GNF = "Liu, Kumar, Ba, Kiros, Swersky, Graph Normalizing Flows, NeurIPS 2019, arXiv:1905.13177"
+_RECIPE = {"batch_size": 256, "steps": 12_000, "learning_rate": 5e-3}
+
+
+def register_node_sets(architecture, what, paper, **arguments):
+    """Decorates a builder: registers `architecture.dataset` for every data set of nodes."""
+
+    def decorate(builder):
+        for dataset, num_nodes in NUM_NODES.items():
+            register(
+                f"{architecture}.{dataset}",
+                recipe=Recipe(dataset=dataset, **_RECIPE),
+                summary=f"{what} for sets of {num_nodes} points in the plane: {dataset}.",
+                paper=paper,
+                num_nodes=num_nodes,
+                **arguments,
+            )(builder)
+        return builder
+
+    return decorate
+
+
+@register_node_sets(
+    "graph_coupling",
+    "Flow of couplings that see one node at a time,",
+    "Dinh, Sohl-Dickstein, Bengio, Real NVP, ICLR 2017, arXiv:1605.08803",
+    network="mlp",
+    exponential=False,
+)
+@register_node_sets("gnf", "Graph normalizing flow", GNF, network="graph_net", exponential=False)
+@register_node_sets(
+    "gnf_convexp",
+    "Graph normalizing flow with graph convolution exponentials",
+    CONVEXP,
+    network="graph_net",
+    exponential=True,
+)
+def graph_flow(
+    num_nodes,
+    network,
+    exponential,
+    num_features=2,
+    adjacency=None,
+    conditional=False,
+    num_blocks=8,
+    width=32,
+    depth=1,
+    num_heads=2,
+    max_norm=0.95,
+    num_bins=8,
+    bound=4.0,
+    seed=0,
+):
+    """Builds a flow of the features of nodes, from blocks of three layers.
+
+    A block is an `ActNorm` with one scale and shift a feature; if `exponential`, a
+    `GraphConvExponential`; and a coupling that moves one half of the features of every node by the
+    other half of those of all nodes. The halves take turns. Nodes in another order have the same
+    density, if the graph is in that order, too.
+
+    Args:
+      num_nodes: number of nodes.
+      network: `"graph_net"`, or `"mlp"`, which sees one node at a time.
+      exponential: whether there are graph convolution exponentials.
+      num_features: features of a node.
+      adjacency: the graph as nested lists `[N, N]`, symmetric and not negative; by default every
+        node is connected with every other.
+      conditional: whether the graph is a context instead, which `tfflows.condition` binds. The
+        exponentials use its entries as they are: give one from `normalized_adjacency`.
+      num_blocks: number of blocks.
+      width: width of the networks.
+      depth: layers of the networks.
+      num_heads: heads of `"graph_net"`.
+      max_norm: see `GraphConvExponential`.
+      num_bins: bins of rational-quadratic splines; `None` for affine couplings.
+      bound: half the side of the box of the splines.
+      seed: seed of the initial weights.
+
+    Raises:
+      ValueError: if `network` is not one of the above.
+    """
+    if network not in ("graph_net", "mlp"):
+        raise ValueError(f'`network` must be "graph_net" or "mlp". Received: network={network!r}.')
+    seeds, kept = Seeds(seed), num_features // 2
+    complete = bijectors.normalized_adjacency(tf.ones([num_nodes] * 2) - tf.eye(num_nodes))
+    graph = complete
+    if conditional:
+        graph = None
+    elif adjacency is not None:
+        graph = bijectors.normalized_adjacency(tf.constant(adjacency, tf.float32))
+    context_shape = [num_nodes, num_nodes] if conditional else None
+
+    def make_network():
+        parameters = 2 if num_bins is None else 3 * num_bins - 1
+        outputs = parameters * (num_features - kept)
+        if network == "mlp":
+            made = networks.MLP(outputs, width, depth, seed=seeds())
+            return networks.build_network(made, [num_nodes, kept])
+        made = networks.GraphNet(outputs, width, depth, num_heads, adjacency, seed=seeds())
+        return networks.build_network(made, [num_nodes, kept], context_shape)
+
+    def block(index):
+        name = f"block{index}"
+        layers = [bijectors.ActNorm.trainable(num_features, event_ndims=2, name=f"{name}_act_norm")]
+        if exponential:
+            layers.append(
+                bijectors.GraphConvExponential.trainable(
+                    graph,
+                    num_features,
+                    max_norm=max_norm,
+                    adjacency_norm=1.0 if graph is complete else None,
+                    conditional=conditional,
+                    seed=seeds(),
+                    name=f"{name}_exponential",
+                )
+            )
+        shape, options = (
+            [num_nodes, num_features],
+            {
+                "split_size": kept,
+                "reverse": index % 2 == 1,
+                "conditional": conditional and network == "graph_net",
+                "name": f"{name}_coupling",
+            },
+        )
+        if num_bins is None:
+            coupling = bijectors.AffineCoupling(make_network(), shape, **options)
+        else:
+            coupling = bijectors.RationalQuadraticCoupling(
+                make_network(), shape, num_bins, bound, **options
+            )
+        return bijectors.Block([*layers, coupling], name=name)
+
+    flow = bijectors.Sequential([block(index) for index in range(num_blocks)])
+    base = distributions.standard_normal([num_nodes, num_features])
+    return tfd.TransformedDistribution(base, tfb.Invert(flow))
