@@ -56,10 +56,10 @@ def rational_quadratic_coupling(dtype):
     return bijectors.RationalQuadraticCoupling(network, [3, 2, 3], num_bins=4, dtype=dtype)
 
 
-def whitening(dtype):
+def whitening(dtype, batch=()):
     rng = np.random.default_rng(5)
-    vectors = np.linalg.qr(rng.normal(size=[4, 4]))[0]
-    arrays = (rng.normal(size=4), vectors, [3.0, 1.0, 0.5, 0.2])
+    vectors = np.linalg.qr(rng.normal(size=[*batch, 4, 4]))[0]
+    arrays = (rng.normal(size=[*batch, 4]), vectors, [3.0, 1.0, 0.5, 0.2])
     return bijectors.Whitening(*(tf.constant(a, dtype) for a in arrays))
 
 
@@ -202,6 +202,15 @@ ROWS = [
         )
         for kind in ("dense", "toeplitz", "kronecker")
     ],
+    Row(
+        "matvec_exponential_batch",
+        lambda d: bijectors.MatvecExponential(
+            tf.linalg.LinearOperatorFullMatrix(tf.constant([[[0.3, 0.1], [-0.2, 0.0]]] * 3, d))
+        ),
+        (2,),
+        0,
+        batch_shape=(3,),
+    ),
     *[
         Row(
             f"coupling_{scale}",
@@ -272,6 +281,7 @@ ROWS = [
         )
     ],
     Row("whitening", whitening, (4,), 0),
+    Row("whitening_batch", lambda d: whitening(d, [2, 1]), (4,), 0, batch_shape=(2, 1)),
     Row("squeeze", lambda d: bijectors.Squeeze(), (4, 2, 3), 0),
     Row("squeeze_glow", lambda d: bijectors.Squeeze(order="glow"), (4, 2, 3), 0),
     Row("flip", lambda d: bijectors.Flip(axis=(-3, -1)), (2, 3, 2), 0, any_input=True),
