@@ -113,6 +113,47 @@ def linear_operator(dtype, kind):
     )
 
 
+def sylvester(dtype, kind, batch=()):
+    rng = np.random.default_rng(6)
+
+    def make(*shape, scale=1.0):
+        value = tf.constant(scale * rng.normal(size=[*batch, *shape]), dtype)
+        return value if batch else tf.Variable(value)
+
+    size = 2 if kind == "dense" else 4
+    parts = make(size, size), make(size, size), make(size)
+    if kind == "triangular":
+        return bijectors.Sylvester.triangular(*parts, reverse=True)
+    build = getattr(bijectors.Sylvester, kind)
+    return build(make(4, 2) if kind == "dense" else make(3, 4), *parts)
+
+
+class Previous(tf.Module):
+    """An autoregressive function: of the entry before and, less, of the entry itself."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.scale = tf.Variable(tf.ones([4], dtype))
+
+    def __call__(self, u):
+        before = tf.concat([tf.zeros_like(u[..., :1]), u[..., :-1]], axis=-1)
+        h = tf.tanh(self.scale * before + u / 2)
+        return h, (1 - h**2) / 2
+
+
+def sylvester_operator(dtype):
+    matrix = tf.Variable(
+        np.eye(4) + 0.2 * np.random.default_rng(8).normal(size=[4, 4]), dtype=dtype
+    )
+    return bijectors.Sylvester(tf.linalg.LinearOperatorFullMatrix(matrix), Previous(dtype))
+
+
+def conv_sylvester(dtype):
+    network = networks.MaskedConvNet(2, width=8, seed=1, dtype=tf.as_dtype(dtype).name)
+    networks.build_network(network, [3, 4, 2])
+    return bijectors.ConvSylvester.trainable([3, 4, 2], network, seed=1, dtype=dtype)
+
+
 def large_kernel(dtype):
     kernel = tf.Variable(np.random.default_rng(4).normal(size=[3, 3, 2, 2]) / 3, dtype=dtype)
     return bijectors.ConvExponential(kernel, max_norm=None)
@@ -211,6 +252,18 @@ ROWS = [
         0,
         batch_shape=(3,),
     ),
+    *[
+        Row(
+            f"sylvester_{kind}",
+            lambda d, kind=kind: sylvester(d, kind),
+            (4,),
+            3 if kind == "triangular" else 4,
+        )
+        for kind in ("dense", "householder", "triangular")
+    ],
+    Row("sylvester_batch", lambda d: sylvester(d, "dense", (3,)), (4,), 0, batch_shape=(3,)),
+    Row("sylvester_operator", sylvester_operator, (4,), 2),
+    Row("conv_sylvester", conv_sylvester, (3, 4, 2), 14),
     *[
         Row(
             f"coupling_{scale}",

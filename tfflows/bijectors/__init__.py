@@ -4,6 +4,7 @@ from tfflows.bijectors.act_norm import ActNorm
 from tfflows.bijectors.affine_coupling import AffineCoupling
 from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
+from tfflows.bijectors.conv_sylvester import BoundedTanh, ConvSylvester
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
 from tfflows.bijectors.flip import Flip
@@ -25,13 +26,16 @@ from tfflows.bijectors.recomputation import recomputing
 from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
+from tfflows.bijectors.sylvester import Sylvester
 from tfflows.bijectors.whitening import Whitening
 
 __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Block",
+    "BoundedTanh",
     "ConvExponential",
+    "ConvSylvester",
     "Coupling",
     "DualAffineCoupling",
     "Flip",
@@ -48,6 +52,7 @@ __all__ = [
     "Sequential",
     "Squeeze",
     "StridedConv",
+    "Sylvester",
     "TanhContraction",
     "Whitening",
     "forward_and_log_det",

@@ -189,7 +189,8 @@ class ConvExponential(FlowBijector):
         kernel = tf.convert_to_tensor(self._kernel)
         if self._max_norm is None:
             return kernel
-        return kernel / tf.maximum(1.0, self.norm_bound() / self._max_norm)
+        one = tf.ones([], kernel.dtype)  # A graph would take `1.0` for float32.
+        return kernel / tf.maximum(one, self.norm_bound() / self._max_norm)
 
     def _evaluate(self, x, inverse):
         height, width = x.shape[-3:-1]

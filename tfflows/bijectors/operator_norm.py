@@ -16,8 +16,8 @@ def conv_norm_bound(kernel: tf.Tensor) -> tf.Tensor:
     """Returns a certified upper bound on the operator norm of a convolution.
 
     `M` is the cross-correlation with stride 1 of images `[H, W, C]` of any size, zero-padded or
-    periodic. With `d` the half width of the kernel along an axis and
-    `S(w) = sum_ab kernel[a, b] exp(i (a w_1 + b w_2))`, `|a| <= d_1`, `|b| <= d_2`,
+    periodic, and has values of `C'` channels. With `d` the half width of the kernel along an axis
+    and `S(w) = sum_ab kernel[a, b] exp(i (a w_1 + b w_2))`, `|a| <= d_1`, `|b| <= d_2`,
 
         |M|_2 <= sup_w |S(w)|_2
               <= max_{w in grid} gram(S(w)) / (cos(pi d_1 / N_1) cos(pi d_2 / N_2))
@@ -35,25 +35,26 @@ def conv_norm_bound(kernel: tf.Tensor) -> tf.Tensor:
     Zeller, 1964.)
 
     **Gram iteration**, Delattre et al. (2023). With `G_1 = S^* S`, `G_{k+1} = G_k^* G_k`,
-    `gram(S) = |G_5|_F^(1/32)`, at most `C^(1/64)` above `|S|_2`. `G_1`, `G_3` and `G_5` are divided
-    by their Frobenius norms, so that nothing over- or underflows.
+    `gram(S) = |G_5|_F^(1/32)`, at most `n^(1/64)` above `|S|_2` for `n = min(C, C')`, since the
+    smaller of `S^* S` and `S S^*` is taken. `G_1`, `G_3` and `G_5` are divided by their Frobenius
+    norms, so that nothing over- or underflows.
 
     **Rounding.** With `T = kh kw` taps and unit roundoff `eps / 2`, the sum over taps is wrong by
     at most `(T + 2) sqrt(T) eps / 2` of `|kernel|_F`, which by Parseval is no more than the largest
-    `|S(w)|_F <= sqrt(C) |S(w)|_2`. A product `G^* G` is wrong by at most
-    `C eps |G|_F^2 <= C^2 eps |G^* G|_2`, and an error in `G_k` counts `2^-k` times.
-    The bound is multiplied by `1 + eps (C^2 + sqrt(C T) (T + 2) + 8)`.
+    `|S(w)|_F <= sqrt(n) |S(w)|_2`. With `m = max(C, C')`, a product `G^* G` is wrong by at most
+    `m eps |G|_F^2 <= m n eps |G^* G|_2`, and an error in `G_k` counts `2^-k` times.
+    The bound is multiplied by `1 + eps (m n + sqrt(n T) (T + 2) + 8)`.
 
     The gradient is that of the bound with the largest frequency held constant.
 
     Args:
-      kernel: `[kh, kw, C, C]` with odd `kh` and `kw`.
+      kernel: `[kh, kw, C, C']` with odd `kh` and `kw`.
 
     Returns:
       A scalar of the dtype of `kernel`; 0, with gradient 0, for a kernel of zeros.
 
     Raises:
-      ValueError: if the kernel has an even size or is not square in its channels.
+      ValueError: if the kernel has an even size.
 
     #### References
 
@@ -64,23 +65,22 @@ def conv_norm_bound(kernel: tf.Tensor) -> tf.Tensor:
     1964.
     """
     kernel = tf.convert_to_tensor(kernel)
-    height, width, channels, outputs = kernel.shape
+    height, width, *channels = kernel.shape
     if height % 2 == 0 or width % 2 == 0:
         raise ValueError(
             f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(kernel.shape)}."
         )
-    if channels != outputs:
-        raise ValueError(
-            "`kernel` must have shape [kh, kw, C, C]. "
-            f"Received: kernel.shape={tuple(kernel.shape)}."
-        )
-    taps = height * width
+    if channels[0] < channels[1]:
+        kernel = tf.transpose(kernel, [0, 1, 3, 2])  # S^T, of the same norm.
+    taps, least = height * width, min(channels)
     phases, factor = _frequency_grid(height, width)
     eps = np.finfo(kernel.dtype.as_numpy_dtype).eps
-    factor *= 1 + eps * (channels**2 + math.sqrt(channels * taps) * (taps + 2) + 8)
-    # The largest frequency is found without a gradient, then computed once more with it.
-    largest = tf.argmax(_gram_bound(tf.stop_gradient(kernel), tf.constant(phases, kernel.dtype)))
-    phase = tf.gather(tf.constant(phases, kernel.dtype), largest[tf.newaxis])
+    factor *= 1 + eps * (math.prod(channels) + math.sqrt(least * taps) * (taps + 2) + 8)
+    phase = tf.constant(phases, kernel.dtype)
+    if len(phases) > 1:
+        # The largest frequency is found without a gradient, then computed once more with it.
+        largest = tf.argmax(_gram_bound(tf.stop_gradient(kernel), phase))
+        phase = tf.gather(phase, largest[tf.newaxis])
     return tf.cast(factor, kernel.dtype) * _gram_bound(kernel, phase)[0]
 
 
@@ -101,7 +101,7 @@ def spectral_norm_power_iteration(
     vectors as constants.
 
     Args:
-      kernel: `[kh, kw, C, C]` with odd `kh` and `kw`.
+      kernel: `[kh, kw, C, C']` with odd `kh` and `kw`.
       u: `[1, H, W, C]`, not zero; kept by the caller from call to call.
       num_iterations: Python `int`; 0 evaluates `|M u| / |u|`.
       padding: `"zero"` or `"periodic"`.
@@ -137,7 +137,7 @@ def _frequency_grid(height: int, width: int) -> tuple[np.ndarray, float]:
 
     Returns:
       `[F, 2, kh kw]`, cosine and sine of `a w_1 + b w_2`, for one of `w` and `-w`, which have the
-      same norm; and the factor.
+      same norm; `[1, 1, 1]`, without the sine, for a kernel of one tap; and the factor.
     """
     degrees = height // 2, width // 2
     sizes = [max(1, _GRID * d) for d in degrees]
@@ -146,17 +146,17 @@ def _frequency_grid(height: int, width: int) -> tuple[np.ndarray, float]:
     offsets = np.indices((height, width)).reshape(2, -1) - np.array(degrees)[:, np.newaxis]
     angles = frequencies @ offsets
     factor = math.prod(1 / math.cos(math.pi * d / n) for d, n in zip(degrees, sizes, strict=True))
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1), factor
+    parts = [np.cos(angles)] if height * width == 1 else [np.cos(angles), np.sin(angles)]
+    return np.stack(parts, axis=1), factor
 
 
 def _gram_bound(kernel: tf.Tensor, phases: tf.Tensor) -> tf.Tensor:
-    """Returns `gram(S(w))`, `[F]`, for `phases` `[F, 2, kh kw]`."""
-    channels = kernel.shape[-1]
+    """Returns `gram(S(w))`, `[F]`, for `phases` as `_frequency_grid` returns them."""
     # Constant scales change neither the value nor the gradient, but keep all numbers near 1.
     scale = tf.stop_gradient(_or_one(tf.reduce_max(tf.abs(kernel))))
-    taps = tf.reshape(kernel / scale, [-1, channels**2])
-    # Real and imaginary part of a complex matrix, [F, 2, C, C].
-    g = tf.reshape(tf.tensordot(phases, taps, axes=1), [-1, 2, channels, channels])
+    # Real and, but for one tap, imaginary part of a complex matrix, [F, 2, C, C'].
+    taps = tf.reshape(kernel / scale, [phases.shape[-1], -1])
+    g = tf.reshape(tf.tensordot(phases, taps, axes=1), [-1, phases.shape[1], *kernel.shape[2:]])
     bound = scale
     for k in range(1, _PRODUCTS + 1):
         g = _gram(g)
@@ -172,14 +172,29 @@ def _gram_bound(kernel: tf.Tensor, phases: tf.Tensor) -> tf.Tensor:
 
 
 def _gram(g: tf.Tensor) -> tf.Tensor:
-    """Returns `G^* G` for complex matrices `[F, 2, C, C]`; the products are real, 6 C^3 flop."""
+    """Returns `G^* G` for complex matrices `[F, 2, C, C']`, or real ones `[F, 1, C, C']`.
+
+    The products are real, `6 C C'^2` flop.
+    """
+    if g.shape[1] == 1:
+        return _real_gram(g)
     real, imaginary = tf.unstack(g, axis=1)
-    rows = tf.reshape(g, [-1, 2 * real.shape[-1], real.shape[-1]])
+    rows = tf.reshape(g, [-1, 2 * g.shape[-2], g.shape[-1]])
     mixed = tf.matmul(real, imaginary, transpose_a=True)
     return tf.stack(
         [tf.matmul(rows, rows, transpose_a=True), mixed - tf.linalg.matrix_transpose(mixed)],
         axis=1,
     )
+
+
+@tf.custom_gradient
+def _real_gram(g: tf.Tensor) -> tf.Tensor:
+    """Returns `G^T G`, whose gradient takes one product; automatically, it would take two."""
+
+    def gradient(upstream):
+        return tf.matmul(g, upstream + tf.linalg.matrix_transpose(upstream))
+
+    return tf.matmul(g, g, transpose_a=True), gradient
 
 
 def _or_one(x: tf.Tensor) -> tf.Tensor:

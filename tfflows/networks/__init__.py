@@ -1,8 +1,9 @@
 """Keras layers that condition couplings: `[N, H, W, C]` to `[N, H, W, num_outputs]`.
 
 All end in a layer that starts at zero, so that a coupling starts as the identity, and take an
-optional context. `MLP` takes events of any rank, `MaskedMLP` vectors without a context. Build a
-network before a bijector takes it: `build_network(network, shape)`.
+optional context. `MLP` takes events of any rank, `MaskedMLP` vectors without a context, nor
+does the autoregressive `MaskedConvNet`. Build a network before a bijector takes it:
+`build_network(network, shape)`.
 """
 
 from tfflows.networks.attention_net import AttentionNet
@@ -10,6 +11,7 @@ from tfflows.networks.building import as_module, build_network
 from tfflows.networks.conv_net import ConvNet
 from tfflows.networks.dense_net import DenseNet
 from tfflows.networks.gated_res_net import GatedResNet
+from tfflows.networks.masked_conv_net import MaskedConvNet
 from tfflows.networks.mlp import MLP, MaskedMLP
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "ConvNet",
     "DenseNet",
     "GatedResNet",
+    "MaskedConvNet",
     "MaskedMLP",
     "as_module",
     "build_network",

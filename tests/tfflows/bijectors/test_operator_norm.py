@@ -9,7 +9,7 @@ SIZES = [(1, 1), (3, 3), (3, 5), (5, 5)]
 
 
 def dense_norm(kernel, size=8, padding="zero"):
-    channels = kernel.shape[-1]
+    channels = kernel.shape[-2]
     basis = np.eye(size * size * channels).reshape(-1, size, size, channels)
     return np.linalg.norm(correlate(basis, kernel, padding).numpy().reshape(len(basis), -1), 2)
 
@@ -112,7 +112,17 @@ def test_power_iteration_of_a_zero_kernel_is_zero():
     assert np.all(np.isfinite(u))
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (3, 3, 2, 3)])
-def test_refuses(shape):
-    with pytest.raises(ValueError, match="Received"):
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [(1, 4), (2, 5), (5, 2)])
+def test_bound_of_kernels_that_change_the_number_of_channels(size, channels):
+    kernel = np.random.default_rng(5).standard_normal((*size, *channels))
+    for dtype in ("float32", "float64"):
+        bound = float(operator_norm.conv_norm_bound(kernel.astype(dtype)))
+        norm = dense_norm(kernel)
+        assert norm <= bound <= 1.5 * norm
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (3, 2, 2, 3)])
+def test_refuses_even_sizes(shape):
+    with pytest.raises(ValueError, match="odd spatial sizes"):
         operator_norm.conv_norm_bound(tf.zeros(shape))

@@ -1,0 +1,122 @@
+"""`ConvSylvester`: the convolutional Sylvester flow (paper A, section 4.2)."""
+
+import copy
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfflows.bijectors._conditioner import call_network
+from tfflows.bijectors._parameters import normal_variable, stateless_seed
+from tfflows.bijectors.conv_exponential import ConvExponential
+from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
+from tfflows.bijectors.sequential import Sequential
+from tfflows.bijectors.sylvester import Sylvester
+
+
+class ConvSylvester(Sylvester):
+    """Convolutional Sylvester flow, Hoogeboom et al. (2020), section 4.2.
+
+        y = x + W^-1 f(W x),   W = exp(M) Q
+
+    with `M` a 3x3 convolution, `Q` an orthogonal 1x1 convolution of `C` Householder reflections and
+    `f` a `BoundedTanh` of an autoregressive network. See `Sylvester` for the inverse, the log-det
+    and the arguments; `trainable` makes the flow of the paper.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors, networks
+
+    network = networks.MaskedConvNet(num_channels=3, width=12, seed=1)
+    networks.build_network(network, [8, 8, 3])
+    flow = bijectors.ConvSylvester.trainable([8, 8, 3], network, seed=1)
+    y = flow.forward(tf.ones([2, 8, 8, 3]))
+    flow.inverse_iterations(y)  # [2]
+    ```
+
+    #### References
+
+    Hoogeboom, Garcia Satorras, Tomczak, Welling, *The Convolution Exponential and Generalized
+    Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
+    """
+
+    @classmethod
+    def trainable(
+        cls, event_shape, network, *, seed=None, dtype=tf.float32, name="conv_sylvester", **kwargs
+    ):
+        """Returns a `ConvSylvester` with trainable variables.
+
+        At first the kernel of the exponential is `N(0, 1) / (9 C^2)` and `Q` is random.
+
+        Args:
+          event_shape: `[H, W, C]`.
+          network: see `BoundedTanh`; `networks.MaskedConvNet` is that of the paper.
+          seed: Python `int` or a stateless seed.
+          dtype: dtype of the variables.
+          name: name of the bijector.
+          **kwargs: other arguments of `Sylvester`.
+        """
+        channels = event_shape[-1]
+        seeds = tfp.random.split_seed(stateless_seed(seed), 2)
+        rotation = InvertibleConv1x1.trainable(
+            channels,
+            parameterization="householder",
+            seed=seeds[0],
+            dtype=dtype,
+            name=f"{name}_rotation",
+        )
+        kernel = normal_variable(
+            [3, 3, channels, channels], 1 / (9 * channels**2), seeds[1], dtype, f"{name}_kernel"
+        )
+        basis = Sequential([rotation, ConvExponential(kernel)])
+        return cls(basis, BoundedTanh(network), event_shape=tuple(event_shape), name=name, **kwargs)
+
+
+class BoundedTanh(tf.Module):
+    """The autoregressive function of `ConvSylvester`, of a slope `d` in (-1/2, 1/2).
+
+        f(u) = s2 tanh(s1 u + t1) + t2,   s1 = tanh(h_s1),  s2 = tanh(h_s2) / 2
+        d(u) = s1 s2 (1 - tanh(s1 u + t1)^2)
+
+    Args:
+      network: a callable that maps `[N, H, W, C]` to the four heads `t1`, `h_s1`, `t2`, `h_s2`, one
+        after the other in `[N, H, W, 4 C]`. They must not depend on the entry itself, nor on those
+        after it in some order, which is not checked. It may have a method `prepared`, see
+        `Sylvester`.
+    """
+
+    def __init__(self, network):
+        super().__init__()
+        if isinstance(network, keras.layers.Layer):
+            if not network.built:
+                raise ValueError(
+                    "`network` must be built, so that its variables are known. "
+                    f"Received: network={network!r}, network.built=False."
+                )
+            # Keras variables are invisible to `tf.Module`; the `tf.Variable`s inside are not.
+            self._network_variables = [variable.value for variable in network.variables]
+
+        self._network = network
+
+    def __deepcopy__(self, memo):
+        return type(self)(copy.deepcopy(self._network, memo))
+
+    def prepared(self):
+        """Returns the function `u -> (f(u), d(u))`."""
+        prepared = getattr(self._network, "prepared", None)
+        network = self._network if prepared is None else prepared()
+
+        def function(u):
+            heads = tf.cast(call_network(network, u, 3), u.dtype)
+            t1, s1, t2, s2 = tf.split(heads, 4, axis=-1)
+            s1, s2 = tf.tanh(s1), tf.tanh(s2) / 2
+            h = tf.tanh(s1 * u + t1)
+            return s2 * h + t2, s1 * s2 * (1 - h**2)
+
+        return function
+
+    def __call__(self, u):
+        """Returns `f(u)` and `d(u)`."""
+        return self.prepared()(u)

@@ -1,0 +1,193 @@
+"""`MaskedConvNet`: the autoregressive network of the convolutional Sylvester flow (paper A)."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfflows.bijectors.operator_norm import conv_norm_bound
+from tfflows.networks.building import Conditioner
+
+# Row and column of the taps of a 3x3 kernel that come before a pixel, and of the pixel itself.
+_TAPS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
+_BLOCKS = 4  # A block triangular product of so many blocks takes 5/8 of the operations.
+
+
+@keras.saving.register_keras_serializable(package="tfflows")
+class MaskedConvNet(Conditioner):
+    """Masked 3x3 - ReLU - masked 1x1 - ReLU - masked 3x3, Hoogeboom et al. (2020), section 4.2.
+
+    Maps `[N, H, W, C]` to `[N, H, W, num_heads C]`. In the order of pixels row by row, and of the
+    channels in a pixel, what a head returns for an entry depends on the entries before it alone.
+
+    **Masks.** The channels of each layer are `C` groups of the same size. At the pixel itself,
+    group `i` sees the groups `<= i`, and those `< i` in the last layer.
+
+    **Norm.** Every convolution, one a head, has an operator norm of at most `max_norm`:
+    `kernel / max(1, bound / max_norm)`, where `bound` is certified for images of any size
+    (`bijectors.operator_norm.conv_norm_bound`).
+
+    The 3x3 kernels have the five taps that are not masked. The layer computes in the precision of
+    its policy, the bounds in that of its variables.
+
+    Args:
+      num_channels: `C`.
+      width: channels of the hidden layers, a multiple of `C`.
+      num_heads: number of outputs for each entry.
+      zero_heads: those that start at zero.
+      max_norm: largest operator norm of each convolution.
+      seed: seed of the initial values.
+      **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+
+    Raises:
+      ValueError: if `width` is no multiple of `C`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    network = networks.MaskedConvNet(num_channels=3, width=12, seed=1)
+    networks.build_network(network, [8, 8, 3])
+    network(tf.ones([2, 8, 8, 3])).shape  # [2, 8, 8, 12]
+    ```
+
+    #### References
+
+    Hoogeboom, Garcia Satorras, Tomczak, Welling, *The Convolution Exponential and Generalized
+    Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
+    """
+
+    def __init__(
+        self,
+        num_channels,
+        width=528,
+        num_heads=4,
+        zero_heads=(0, 1),
+        max_norm=1.5,
+        seed=None,
+        **kwargs,
+    ):
+        arguments = {"num_channels": num_channels, "width": width, "num_heads": num_heads}
+        arguments |= {"zero_heads": tuple(zero_heads), "max_norm": max_norm, "seed": seed}
+        super().__init__(arguments, **kwargs)
+        if width % num_channels or width < 1:
+            raise ValueError(
+                "`width` must be a multiple of the number of channels, which are as many groups. "
+                f"Received: width={width}, num_channels={num_channels}."
+            )
+        self._channels, self._width, self._heads = num_channels, width, num_heads
+        self._zero_heads, self._max_norm, self._seed = zero_heads, max_norm, seed
+        group = np.repeat(np.arange(num_channels), width // num_channels)
+        own = np.arange(num_channels)
+        self._masks = [
+            _tap_mask(own[:, np.newaxis] <= group),
+            (group[:, np.newaxis] <= group)[np.newaxis],
+            _tap_mask(group[:, np.newaxis] < own),
+        ]
+
+    def build(self, input_shape):
+        """Makes the variables."""
+        if input_shape[-1] != self._channels:
+            raise ValueError(
+                f"`MaskedConvNet` expected {self._channels} channels. "
+                f"Received: input_shape={tuple(input_shape)}."
+            )
+        seeds = np.random.default_rng(self._seed).integers(2**31, size=2 + self._heads)
+        names = ["first", "second", *[f"head_{i}" for i in range(self._heads)]]
+        self.kernels, self.biases = [], []
+        for i, name in enumerate(names):
+            # The default of PyTorch, whose variance the paper has: 1 / (3 fan_in).
+            initializer = keras.initializers.VarianceScaling(
+                1 / 3, "fan_in", "untruncated_normal", int(seeds[i])
+            )
+            if i - 2 in self._zero_heads:
+                initializer = "zeros"
+            shape = self._masks[min(i, 2)].shape
+            # Autocast would hand out variables in low precision, to the bounds too.
+            self.kernels.append(
+                self.add_weight(shape, initializer, name=f"{name}_kernel", autocast=False)
+            )
+            self.biases.append(
+                self.add_weight(shape[-1:], "zeros", name=f"{name}_bias", autocast=False)
+            )
+
+    def call(self, x):
+        """Maps `[N, H, W, C]` to `[N, H, W, num_heads C]`, one head after the other."""
+        return self.prepared()(x)
+
+    def prepared(self):
+        """Returns the layer as a function whose kernels are already capped.
+
+        The caps cost as much as a small batch: what calls the network many times with the same
+        variables, such as the inverse of a flow, should compute them once.
+        """
+        kernels = [tf.cast(kernel, self.compute_dtype) for kernel in self.capped_kernels()]
+        biases = [tf.cast(bias, self.compute_dtype) for bias in self.biases]
+        first = tf.reshape(kernels[0], [-1, self._width])
+        second = self._blocks(kernels[1][0])
+        heads = tf.reshape(
+            tf.transpose(tf.stack(kernels[2:]), [2, 1, 0, 3]), [self._width, -1]
+        )  # [n, taps heads C]
+        head_bias = tf.concat(biases[2:], axis=0)
+
+        def network(x):
+            x = tf.cast(x, self.compute_dtype)
+            height, width = x.shape[1:3]
+            # Products of matrices: they leave out the masked taps, and are faster than small
+            # convolutions.
+            h = tf.nn.relu(tf.matmul(_neighbours(x), first) + biases[0])
+            parts = [tf.matmul(h[:, : k.shape[0]], k) for k in second]
+            h = tf.nn.relu(tf.concat(parts, axis=-1) + biases[1])
+            taps = tf.reshape(tf.matmul(h, heads), [-1, height, width, heads.shape[-1]])
+            return _sum_of_neighbours(taps) + head_bias
+
+        return network
+
+    def capped_kernels(self):
+        """Returns the masked and scaled kernels, `[taps, inputs, outputs]`, one a convolution."""
+        capped = []
+        for i, variable in enumerate(self.kernels):
+            kernel = tf.convert_to_tensor(variable)
+            kernel *= tf.constant(self._masks[min(i, 2)], kernel.dtype)
+            bound = conv_norm_bound(full_kernel(kernel))
+            capped.append(kernel / tf.maximum(tf.ones([], kernel.dtype), bound / self._max_norm))
+        return capped
+
+    def _blocks(self, kernel):
+        """Returns the columns of a triangular matrix in blocks, without the zeros under them."""
+        ends = [self._channels * (i + 1) // _BLOCKS for i in range(_BLOCKS)]
+        ends = [end * (self._width // self._channels) for end in sorted(set(ends) - {0})]
+        return [kernel[:end, start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def full_kernel(taps):
+    """Returns a kernel `[kh, kw, inputs, outputs]`, given its first taps `[T, inputs, outputs]`."""
+    if taps.shape[0] == 1:
+        return taps[tf.newaxis]
+    padded = tf.pad(taps, [[0, 9 - taps.shape[0]], [0, 0], [0, 0]])
+    return tf.reshape(padded, [3, 3, *taps.shape[1:]])
+
+
+def _tap_mask(center):
+    """Returns the mask of all taps, given that of the last."""
+    return np.concatenate([np.ones([len(_TAPS) - 1, *center.shape], bool), center[np.newaxis]])
+
+
+def _windows(x):
+    """Returns the images shifted so that each tap comes to lie on its pixel; 0 from outside."""
+    height, width = x.shape[1:3]
+    padded = tf.pad(x, [[0, 0], [1, 0], [1, 1], [0, 0]])
+    return [padded[:, row : row + height, column : column + width] for row, column in _TAPS]
+
+
+def _neighbours(x):
+    """Returns what the taps see, `[N H W, taps C]`."""
+    return tf.reshape(tf.concat(_windows(x), axis=-1), [-1, len(_TAPS) * x.shape[-1]])
+
+
+def _sum_of_neighbours(x):
+    """Returns the sum over taps, given what each makes of its pixel, `[N, H, W, taps C']`."""
+    size = x.shape[-1] // len(_TAPS)
+    parts = [window[..., i * size : (i + 1) * size] for i, window in enumerate(_windows(x))]
+    return tf.add_n(parts)
