@@ -27,6 +27,7 @@ class Row:
       batch_shape: batch shape of its parameters.
       onto: whether it reaches every value, so that a normal can be its base.
       any_input: whether it takes any shape and dtype.
+      sliceable: whether a batch of it can be sliced, rather than raise an error.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row:
     batch_shape: tuple[int, ...] = ()
     onto: bool = True
     any_input: bool = False
+    sliceable: bool = True
 
 
 def conv_net(dtype, inputs, outputs, context=None):
@@ -64,10 +66,10 @@ def residual_flow(dtype, shape, **kwargs):
     return bijectors.ResidualFlow(network, shape, dtype=dtype)
 
 
-def whitening(dtype):
+def whitening(dtype, batch=()):
     rng = np.random.default_rng(5)
-    vectors = np.linalg.qr(rng.normal(size=[4, 4]))[0]
-    arrays = (rng.normal(size=4), vectors, [3.0, 1.0, 0.5, 0.2])
+    vectors = np.linalg.qr(rng.normal(size=[*batch, 4, 4]))[0]
+    arrays = (rng.normal(size=[*batch, 4]), vectors, [3.0, 1.0, 0.5, 0.2])
     return bijectors.Whitening(*(tf.constant(a, dtype) for a in arrays))
 
 
@@ -310,6 +312,15 @@ ROWS = [
         )
         for kind in ("dense", "toeplitz", "kronecker")
     ],
+    Row(
+        "matvec_exponential_batch",
+        lambda d: bijectors.MatvecExponential(
+            tf.linalg.LinearOperatorFullMatrix(tf.constant([[[0.3, 0.1], [-0.2, 0.0]]] * 3, d))
+        ),
+        (2,),
+        0,
+        batch_shape=(3,),
+    ),
     *[
         Row(
             f"sylvester_{kind}",
@@ -319,7 +330,14 @@ ROWS = [
         )
         for kind in ("dense", "householder", "triangular")
     ],
-    Row("sylvester_batch", lambda d: sylvester(d, "dense", (3,)), (4,), 0, batch_shape=(3,)),
+    Row(
+        "sylvester_batch",
+        lambda d: sylvester(d, "dense", (3,)),
+        (4,),
+        0,
+        batch_shape=(3,),
+        sliceable=False,
+    ),
     Row("sylvester_operator", sylvester_operator, (4,), 2),
     Row("conv_sylvester", conv_sylvester, (3, 4, 2), 14),
     *[
@@ -329,6 +347,7 @@ ROWS = [
             (4, 3),
             2,
             batch_shape=(3,) if kind in ("batch", "masked") else (),
+            sliceable=False,
         )
         for kind in ("dense", "sparse", "batch", "masked", "conditional", "norm_above_1")
     ],
@@ -409,6 +428,7 @@ ROWS = [
     ),
     Row("residual_flow_conv", lambda d: residual_flow(d, [3, 2, 2]), (3, 2, 2), 9),
     Row("whitening", whitening, (4,), 0),
+    Row("whitening_batch", lambda d: whitening(d, [2, 1]), (4,), 0, batch_shape=(2, 1)),
     Row("squeeze", lambda d: bijectors.Squeeze(), (4, 2, 3), 0),
     Row("squeeze_glow", lambda d: bijectors.Squeeze(order="glow"), (4, 2, 3), 0),
     Row("flip", lambda d: bijectors.Flip(axis=(-3, -1)), (2, 3, 2), 0, any_input=True),

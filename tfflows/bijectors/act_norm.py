@@ -1,6 +1,7 @@
 """`ActNorm`: an affine map per channel, initialised from data."""
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows.bijectors._parameters import as_parameter
 from tfflows.bijectors.flow_bijector import FlowBijector
@@ -51,7 +52,6 @@ class ActNorm(FlowBijector):
         super().__init__(
             forward_min_event_ndims=event_ndims,
             event_shape=(None,) * (event_ndims - 1) + (channels,),
-            batch_shape=tf.broadcast_static_shape(self._shift.shape, self._log_scale.shape)[:-1],
             is_constant_jacobian=True,
             dtype=self._shift.dtype,
             validate_args=validate_args,
@@ -68,6 +68,11 @@ class ActNorm(FlowBijector):
             event_ndims=event_ndims,
             name=name,
         )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        vector = tfp.util.ParameterProperties(event_ndims=1)
+        return {"shift": vector, "log_scale": vector}
 
     def initialize(self, x, epsilon=1e-6):
         """Sets the variables so that `forward(x)` has mean 0 and variance 1 in every channel.
@@ -90,9 +95,8 @@ class ActNorm(FlowBijector):
 
     def _over_event(self, parameter):
         """Reshapes `[..., C]` to `[..., 1, 1, C]`, so that batch meets batch dimensions."""
-        parameter = tf.convert_to_tensor(parameter)
-        ones = [1] * (self.forward_min_event_ndims - 1)
-        return tf.reshape(parameter, [*parameter.shape[:-1], *ones, parameter.shape[-1]])
+        ones = [tf.newaxis] * (self.forward_min_event_ndims - 1)
+        return tf.convert_to_tensor(parameter)[..., *ones, :]
 
     def _log_det(self, x):
         shape = tf.shape(x)[-self.forward_min_event_ndims : -1]

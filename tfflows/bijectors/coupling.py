@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows.bijectors._conditioner import call_network
 from tfflows.bijectors.flow_bijector import FlowBijector
@@ -73,7 +74,6 @@ class Coupling(FlowBijector):
         super().__init__(
             forward_min_event_ndims=len(self._shape),
             event_shape=tuple(self._shape),
-            batch_shape=() if context is None else context.shape[: -self._context_ndims],
             **kwargs,
         )
 
@@ -87,6 +87,13 @@ class Coupling(FlowBijector):
                 "`split_size` must leave a channel on both sides. "
                 f"Received: split_size={self._split_size}, event_shape={self._shape}."
             )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        def event_ndims(self, x_event_ndims):
+            return self._context_ndims + x_event_ndims - self.forward_min_event_ndims
+
+        return {"context": tfp.util.ParameterProperties(event_ndims=event_ndims)}
 
     @property
     def network(self):
@@ -144,12 +151,17 @@ class Coupling(FlowBijector):
         """Gives `x` the batch dimensions of the context, where it has fewer."""
         if self._context is None:
             return x
-        batch = tf.broadcast_static_shape(
-            x.shape[: -len(self._shape)], self._context.shape[: -self._context_ndims]
-        )
-        if batch == x.shape[: -len(self._shape)]:
+        have, given = x.shape[: -len(self._shape)], self._context.shape[: -self._context_ndims]
+        batch = tf.broadcast_static_shape(have, given)
+        if batch == have and given.is_fully_defined():
             return x
-        return tf.broadcast_to(x, batch + self._shape)
+        if batch.is_fully_defined():
+            return tf.broadcast_to(x, batch + self._shape)
+        dynamic = tf.broadcast_dynamic_shape(
+            tf.shape(x)[: -len(self._shape)], tf.shape(self._context)[: -self._context_ndims]
+        )
+        x = tf.broadcast_to(x, tf.concat([dynamic, self._shape], axis=0))
+        return tf.ensure_shape(x, batch + self._shape)
 
 
 def _checkerboard(shape, reverse):

@@ -73,15 +73,19 @@ class DualAffineCoupling(FlowBijector):
                 zip(networks, (channels - first, first), (True, False), strict=True), start=1
             )
         ]
+        self._context_ndims = self._couplings[0]._context_ndims
         super().__init__(
             forward_min_event_ndims=self._couplings[0].forward_min_event_ndims,
             event_shape=tuple(tf.TensorShape(event_shape).as_list()),
-            batch_shape=self._couplings[0].experimental_batch_shape(),
             dtype=dtype,
             validate_args=validate_args,
             parameters=parameters,
             name=name,
         )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return AffineCoupling.parameter_properties(dtype)
 
     @property
     def couplings(self):

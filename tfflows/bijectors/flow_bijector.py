@@ -43,7 +43,9 @@ class FlowBijector(tfb.Bijector):
         same.
       event_shape: expected shape of an event of `forward`, `None` where any size will do.
       inverse_event_shape: the same for `inverse`; by default `event_shape`.
-      batch_shape: static batch shape of the parameters.
+      batch_shape: static batch shape, of a class whose parameters are not those of
+        `_parameter_properties`; its batches can't be sliced, and if their size may be unknown it
+        overrides `_batch_shape_tensor`. By default what follows from these.
       dtype: dtype of the parameters, or `None` for a bijector that has none.
       parameters: `dict(locals())` of the subclass's constructor.
       **kwargs: other arguments of `tfb.Bijector`.
@@ -59,7 +61,7 @@ class FlowBijector(tfb.Bijector):
         inverse_min_event_ndims=None,
         event_shape=None,
         inverse_event_shape=None,
-        batch_shape=(),
+        batch_shape=None,
         dtype=None,
         parameters,
         **kwargs,
@@ -78,7 +80,7 @@ class FlowBijector(tfb.Bijector):
         self._inverse_event_shape_expected = (
             event_shape if inverse_event_shape is None else inverse_event_shape
         )
-        self._static_batch_shape = tf.TensorShape(batch_shape)
+        self._static_batch_shape = None if batch_shape is None else tf.TensorShape(batch_shape)
 
     def _forward_and_log_det(self, x):
         """Returns `f(x)` and `log|det f'(x)|`; the subclass's part."""
@@ -147,15 +149,42 @@ class FlowBijector(tfb.Bijector):
             )
 
     def _batch_shape(self, x_event_ndims):
+        if self._static_batch_shape is None:
+            return super()._batch_shape(x_event_ndims)
         extra = x_event_ndims - self.forward_min_event_ndims
         return self._static_batch_shape[: max(self._static_batch_shape.rank - extra, 0)]
 
     def _batch_shape_tensor(self, x_event_ndims):
-        return tf.constant(self._batch_shape(x_event_ndims).as_list(), tf.int32)
+        if self._static_batch_shape is None:
+            return super()._batch_shape_tensor(x_event_ndims)
+        raise NotImplementedError(
+            f"`{type(self).__name__}` needs a batch of known size. "
+            f"Received: batch_shape={self._static_batch_shape}."
+        )
+
+    # TFP slices a bijector by itself, and one inside of a distribution after having broadcast it.
+
+    def __getitem__(self, slices):
+        self._check_can_be_sliced()
+        return super().__getitem__(slices)
+
+    def _broadcast_parameters_with_batch_shape(self, batch_shape, x_event_ndims):
+        if self.experimental_batch_shape(x_event_ndims=x_event_ndims).rank == 0:
+            return self  # Fits every batch; broadcast, its variables would become tensors.
+        self._check_can_be_sliced()
+        return super()._broadcast_parameters_with_batch_shape(batch_shape, x_event_ndims)
+
+    def _check_can_be_sliced(self):
+        if self._static_batch_shape is not None and self._static_batch_shape.rank != 0:
+            raise NotImplementedError(
+                f"A batch of `{type(self).__name__}` can't be sliced: slice what it is made of. "
+                f"Received: batch_shape={self._static_batch_shape}."
+            )
 
     @classmethod
     def _parameter_properties(cls, dtype):
-        return {}  # Batch shapes are known to the instance, see `_batch_shape`.
+        """Returns the parameters that may have batch dimensions, as TFP describes them."""
+        return {}
 
 
 _observers = []
@@ -195,6 +224,7 @@ def initialize(bijector, x):
       bijector: any `tfb.Bijector`.
       x: a batch of data, in eager mode.
     """
+    x = tf.convert_to_tensor(x, dtype_hint=bijector.dtype)
 
     def initialize_part(part, value):
         if hasattr(part, "initialize"):
@@ -228,7 +258,7 @@ def forward_and_log_det(bijector, x, event_ndims=None):
     elif isinstance(bijector, _private.ChainBase):
         return forward_through(reversed(bijector.bijectors), x, event_ndims)
     else:
-        x = tf.identity(x)  # A new tensor, which TFP's cache can't know.
+        x = tf.nest.map_structure(tf.identity, x)  # New tensors, which TFP's cache can't know.
         y, log_det = bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
     for _, after in _watching():
         after(bijector, x, y, log_det)
@@ -259,7 +289,7 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
     elif isinstance(bijector, _private.ChainBase):
         return inverse_through(bijector.bijectors, y, event_ndims)
     else:
-        y = tf.identity(y)
+        y = tf.nest.map_structure(tf.identity, y)
         x, log_det = bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims)
     for _, after in _watching():
         after(bijector, y, x, log_det)
@@ -268,7 +298,7 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
 
 def forward_through(bijectors, x, event_ndims):
     """Applies `forward` of each bijector in turn; returns the output and the summed log-det."""
-    total = tf.zeros([], x.dtype)
+    total = tf.zeros([], tf.nest.flatten(x)[0].dtype)
     for bijector in bijectors:
         next_ndims = bijector.forward_event_ndims(event_ndims)
         x, log_det = forward_and_log_det(bijector, x, event_ndims)
@@ -278,7 +308,7 @@ def forward_through(bijectors, x, event_ndims):
 
 def inverse_through(bijectors, y, event_ndims):
     """Applies `inverse` of each bijector in turn; returns the result and the summed log-det."""
-    total = tf.zeros([], y.dtype)
+    total = tf.zeros([], tf.nest.flatten(y)[0].dtype)
     for bijector in bijectors:
         next_ndims = bijector.inverse_event_ndims(event_ndims)
         y, log_det = inverse_and_log_det(bijector, y, event_ndims)

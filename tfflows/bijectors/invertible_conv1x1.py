@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows.bijectors._parameters import as_parameter, normal_variable
 from tfflows.bijectors.flow_bijector import FlowBijector
@@ -86,7 +87,6 @@ class InvertibleConv1x1(FlowBijector):
         super().__init__(
             forward_min_event_ndims=event_ndims,
             event_shape=(None,) * (event_ndims - 1) + (self._channels,),
-            batch_shape=main.shape[:-2],
             is_constant_jacobian=True,
             dtype=main.dtype,
             validate_args=validate_args,
@@ -144,6 +144,11 @@ class InvertibleConv1x1(FlowBijector):
         return cls(
             parameterization=parameterization, event_ndims=event_ndims, name=name, **arguments
         )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        matrix = tfp.util.ParameterProperties(event_ndims=2)
+        return {"weight": matrix, "reflections": matrix}
 
     def _orthogonal(self):
         """Returns `H_1 ... H_n = I - V^T T^-1 V` with `T = triu(V V^T, 1) + diag(V V^T) / 2`.

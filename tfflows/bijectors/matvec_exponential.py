@@ -4,6 +4,7 @@ import functools
 import math
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows.bijectors import exponential
 from tfflows.bijectors.flow_bijector import FlowBijector
@@ -81,13 +82,16 @@ class MatvecExponential(FlowBijector):
         super().__init__(
             forward_min_event_ndims=1,
             event_shape=(operator.domain_dimension,),
-            batch_shape=operator.batch_shape,
             is_constant_jacobian=True,
             dtype=operator.dtype,
             validate_args=validate_args,
             parameters=parameters,
             name=name,
         )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {"operator": tfp.util.BatchedComponentProperties()}
 
     @property
     def operator(self):

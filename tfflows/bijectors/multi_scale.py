@@ -1,6 +1,7 @@
 """`MultiScale`: a flow that lets go of part of the dimensions after every level."""
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows.bijectors.flow_bijector import FlowBijector, forward_and_log_det, inverse_and_log_det
 
@@ -110,12 +111,12 @@ class MultiScale(FlowBijector):
             total += log_det
         return y, total
 
-    def _batch_shape(self, x_event_ndims):
-        shape = tf.TensorShape([])
-        for level in self._levels:
-            part = level.experimental_batch_shape(x_event_ndims=x_event_ndims)
-            shape = tf.broadcast_static_shape(shape, part)
-        return shape
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        def event_ndims(self, x_event_ndims):
+            return [x_event_ndims] * len(self._levels)
+
+        return {"levels": tfp.util.BatchedComponentProperties(event_ndims=event_ndims)}
 
     def _forward_event_shape(self, shape):
         return tf.TensorShape([self._sizes_sum])

@@ -1,5 +1,6 @@
 """`Sequential`: bijectors one after the other, in the order in which data passes them."""
 
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.bijectors.flow_bijector import FlowBijector, forward_through, inverse_through
@@ -14,7 +15,8 @@ class Sequential(FlowBijector):
     and log-det together, in graphs and in eager mode, and never from a stale cache.
 
     Args:
-      bijectors: a non-empty list of `tfb.Bijector`s, of tfflows or not.
+      bijectors: a non-empty list of `tfb.Bijector`s, of tfflows or not. Between them there may be
+        several tensors (`tfb.Split`, `tfb.JointMap`), at the ends one.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
 
@@ -40,6 +42,12 @@ class Sequential(FlowBijector):
                 f"Received: bijectors={bijectors}."
             )
         shape_rules = tfb.Chain(bijectors[::-1], name="shape_rules")
+        ends = [shape_rules.forward_min_event_ndims, shape_rules.inverse_min_event_ndims]
+        if any(map(tf.nest.is_nested, ends)):
+            raise ValueError(
+                "`bijectors` must map one `Tensor` to one: put a `tfb.Split` or `tfb.JointMap` at "
+                f"an end around it, in a `tfb.Chain`. Received: bijectors={bijectors}."
+            )
         self._bijectors = bijectors
         super().__init__(
             forward_min_event_ndims=shape_rules.forward_min_event_ndims,
@@ -82,10 +90,15 @@ class Sequential(FlowBijector):
             shape = bijector.inverse_event_shape_tensor(shape)
         return shape
 
-    def _batch_shape(self, x_event_ndims):
-        return tfb.Chain(self._bijectors[::-1], name="shape_rules").experimental_batch_shape(
-            x_event_ndims=x_event_ndims
-        )
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        def event_ndims(self, x_event_ndims):
+            ndims = [x_event_ndims]
+            for bijector in self._bijectors[:-1]:
+                ndims.append(bijector.forward_event_ndims(ndims[-1]))
+            return ndims
+
+        return {"bijectors": tfp.util.BatchedComponentProperties(event_ndims=event_ndims)}
 
 
 class Block(Sequential):

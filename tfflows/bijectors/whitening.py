@@ -1,6 +1,7 @@
 """`Whitening`: a linear map given by eigenvectors and eigenvalues of a covariance."""
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows.bijectors._parameters import as_parameter
 from tfflows.bijectors.flow_bijector import FlowBijector
@@ -41,19 +42,20 @@ class Whitening(FlowBijector):
                 f"eigenvectors.shape={tuple(self._vectors.shape)}, "
                 f"eigenvalues.shape={tuple(self._values.shape)}."
             )
-        batch_shape = self._vectors.shape[:-2]
-        for vector in (self._mean, self._values):
-            batch_shape = tf.broadcast_static_shape(batch_shape, vector.shape[:-1])
         super().__init__(
             forward_min_event_ndims=1,
             event_shape=(size,),
-            batch_shape=batch_shape,
             is_constant_jacobian=True,
             dtype=self._mean.dtype,
             validate_args=validate_args,
             parameters=parameters,
             name=name,
         )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        vector, matrix = (tfp.util.ParameterProperties(event_ndims=n) for n in (1, 2))
+        return {"mean": vector, "eigenvectors": matrix, "eigenvalues": vector}
 
     @property
     def eigenvalues(self):
