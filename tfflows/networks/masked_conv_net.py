@@ -14,7 +14,7 @@ _BLOCKS = 4  # A block triangular product of so many blocks takes 5/8 of the ope
 
 @keras.saving.register_keras_serializable(package="tfflows")
 class MaskedConvNet(Conditioner):
-    """Masked 3x3 - ReLU - masked 1x1 - ReLU - masked 3x3, Hoogeboom et al. (2020), section 4.2.
+    """Masked 3x3 - ReLU - masked 1x1 - ReLU - masked 3x3, Hoogeboom et al. (2020), section 4.
 
     Maps `[N, H, W, C]` to `[N, H, W, num_heads C]`. In the order of pixels row by row, and of the
     channels in a pixel, what a head returns for an entry depends on the entries before it alone.
