@@ -27,6 +27,7 @@ class Row:
       batch_shape: batch shape of its parameters.
       onto: whether it reaches every value, so that a normal can be its base.
       any_input: whether it takes any shape and dtype.
+      sliceable: whether a batch of it can be sliced, rather than raise an error.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row:
     batch_shape: tuple[int, ...] = ()
     onto: bool = True
     any_input: bool = False
+    sliceable: bool = True
 
 
 def conv_net(dtype, inputs, outputs, context=None):
@@ -261,7 +263,14 @@ ROWS = [
         )
         for kind in ("dense", "householder", "triangular")
     ],
-    Row("sylvester_batch", lambda d: sylvester(d, "dense", (3,)), (4,), 0, batch_shape=(3,)),
+    Row(
+        "sylvester_batch",
+        lambda d: sylvester(d, "dense", (3,)),
+        (4,),
+        0,
+        batch_shape=(3,),
+        sliceable=False,
+    ),
     Row("sylvester_operator", sylvester_operator, (4,), 2),
     Row("conv_sylvester", conv_sylvester, (3, 4, 2), 14),
     *[

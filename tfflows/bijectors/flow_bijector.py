@@ -43,8 +43,9 @@ class FlowBijector(tfb.Bijector):
         same.
       event_shape: expected shape of an event of `forward`, `None` where any size will do.
       inverse_event_shape: the same for `inverse`; by default `event_shape`.
-      batch_shape: static batch shape of the parameters; by default that of the parameters named in
-        `_parameter_properties`, which slices of a batch need in any case.
+      batch_shape: static batch shape, of a class whose parameters are not those of
+        `_parameter_properties`; its batches can't be sliced, and if their size may be unknown it
+        overrides `_batch_shape_tensor`. By default what follows from these.
       dtype: dtype of the parameters, or `None` for a bijector that has none.
       parameters: `dict(locals())` of the subclass's constructor.
       **kwargs: other arguments of `tfb.Bijector`.
@@ -153,10 +154,32 @@ class FlowBijector(tfb.Bijector):
         extra = x_event_ndims - self.forward_min_event_ndims
         return self._static_batch_shape[: max(self._static_batch_shape.rank - extra, 0)]
 
+    def _batch_shape_tensor(self, x_event_ndims):
+        if self._static_batch_shape is None:
+            return super()._batch_shape_tensor(x_event_ndims)
+        raise NotImplementedError(
+            f"`{type(self).__name__}` needs a batch of known size. "
+            f"Received: batch_shape={self._static_batch_shape}."
+        )
+
+    # TFP slices a bijector by itself, and one inside of a distribution after having broadcast it.
+
+    def __getitem__(self, slices):
+        self._check_can_be_sliced()
+        return super().__getitem__(slices)
+
     def _broadcast_parameters_with_batch_shape(self, batch_shape, x_event_ndims):
         if self.experimental_batch_shape(x_event_ndims=x_event_ndims).rank == 0:
             return self  # Fits every batch; broadcast, its variables would become tensors.
+        self._check_can_be_sliced()
         return super()._broadcast_parameters_with_batch_shape(batch_shape, x_event_ndims)
+
+    def _check_can_be_sliced(self):
+        if self._static_batch_shape is not None and self._static_batch_shape.rank != 0:
+            raise NotImplementedError(
+                f"A batch of `{type(self).__name__}` can't be sliced: slice what it is made of. "
+                f"Received: batch_shape={self._static_batch_shape}."
+            )
 
     @classmethod
     def _parameter_properties(cls, dtype):

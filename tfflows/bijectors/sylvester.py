@@ -183,6 +183,20 @@ class Sylvester(FlowBijector):
         """
         return self._solve(tf.convert_to_tensor(y), self._function())[-1].num_iterations
 
+    def _batch_shape_tensor(self, x_event_ndims):
+        shape = tf.zeros([0], tf.int32)
+        for part in (self._operator, self._basis, self._autoregressive):
+            if isinstance(part, tfb.Bijector):
+                ndims = self.forward_min_event_ndims
+                of_part = part.experimental_batch_shape_tensor(x_event_ndims=ndims)
+            elif hasattr(part, "batch_shape_tensor"):
+                of_part = part.batch_shape_tensor()
+            else:
+                of_part = []
+            shape = tf.broadcast_dynamic_shape(shape, tf.cast(of_part, tf.int32))
+        extra = x_event_ndims - self.forward_min_event_ndims
+        return shape[: tf.maximum(tf.size(shape) - extra, 0)]
+
     def _function(self):
         prepared = getattr(self._autoregressive, "prepared", None)
         return self._autoregressive if prepared is None else prepared()
@@ -201,8 +215,12 @@ class Sylvester(FlowBijector):
         v, event_ndims = to_basis(y), self.forward_min_event_ndims
         batch, event = v.shape[:-event_ndims], v.shape[-event_ndims:]
         full = tf.broadcast_static_shape(batch, self._static_batch_shape)
-        if full != batch:
-            v = tf.broadcast_to(v, full + event)
+        if full != batch or not self._static_batch_shape.is_fully_defined():
+            shape = tf.broadcast_dynamic_shape(
+                tf.shape(v)[:-event_ndims], self.experimental_batch_shape_tensor()
+            )
+            v = tf.broadcast_to(v, tf.concat([shape, tf.shape(v)[-event_ndims:]], axis=0))
+            v = tf.ensure_shape(v, full + event)
         solution = fixed_point.solve(
             function,
             v,

@@ -1,5 +1,7 @@
 """The parts of the dense Sylvester flows: `R_1 tanh(R_2 u + b)`, and orthonormal columns."""
 
+import functools
+
 import tensorflow as tf
 
 from tfflows.bijectors._parameters import as_parameter
@@ -42,6 +44,12 @@ class TriangularTanh(tf.Module):
             self._bias.shape[:-1],
         )
 
+    def batch_shape_tensor(self):
+        """Returns the batch shape of the parameters."""
+        ranks = ((self._r1, 2), (self._r2, 2), (self._bias, 1))
+        shapes = [tf.shape(parameter)[:-rank] for parameter, rank in ranks]
+        return functools.reduce(tf.broadcast_dynamic_shape, shapes)
+
     def prepared(self):
         """Returns the function `u -> (f(u), d(u))`."""
         r1, r2 = _triangular(self._r1), _triangular(self._r2)
@@ -64,6 +72,7 @@ class _Columns(tf.Module):
 
     def __init__(self, parameter, num_dims, num_columns):
         super().__init__()
+        self._parameter = parameter
         self.num_dims, self.num_columns = num_dims, num_columns
         self.dtype, self.batch_shape = parameter.dtype, parameter.shape[:-2]
         if num_columns > num_dims:
@@ -71,6 +80,10 @@ class _Columns(tf.Module):
                 "There can be no more orthonormal columns than dimensions. "
                 f"Received: {num_columns} columns of {num_dims} dimensions."
             )
+
+    def batch_shape_tensor(self):
+        """Returns the batch shape of the parameter."""
+        return tf.shape(self._parameter)[:-2]
 
     def maps(self):
         """Returns `x -> Q^T x` and `u -> Q u`."""
