@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfflows import bijectors, networks
 from tfflows.bijectors import exponential, fixed_point
+from tfflows.bijectors.operator_norm import conv_norm_bound
 from tfflows.networks.masked_conv_net import full_kernel
 
 OPERATIONS = ("forward + backward", "inverse")
@@ -19,17 +20,22 @@ TOLERANCE = fixed_point.TOLERANCE[tf.float32]
 Contestants = dict[tuple[str, str], Callable[[], list]]
 
 
-def make_flow(channels: int, size: int, width: int, dtype: str = "float32"):
+def make_flow(channels: int, size: int, width: int, at_cap: bool = False, dtype="float32"):
     """Returns a `ConvSylvester` whose norms are all below their caps, and its network.
 
-    PyTorch estimates norms from below and TensorFlow bounds them from above: only where neither
-    scales a kernel are the two the same function.
+    The kernels are those at initialisation, with the heads that start at zero drawn as the others,
+    or, `at_cap`, those times what makes their bounds 0.99 times the cap. PyTorch estimates norms
+    from below and TensorFlow bounds them from above: only where neither scales a kernel are the
+    two the same function.
     """
     network = networks.MaskedConvNet(channels, width, zero_heads=(), seed=1, dtype=dtype)
     shape = [size, size, channels]
     networks.build_network(network, shape)
     for variable, capped in zip(network.kernels, network.capped_kernels(), strict=True):
-        variable.assign(0.99 * capped)
+        scale = 0.99
+        if at_cap:
+            scale *= 1.5 / conv_norm_bound(full_kernel(capped))
+        variable.assign(scale * capped)
     rng = np.random.default_rng(2)
     for bias in network.biases:
         bias.assign(0.1 * rng.normal(size=bias.shape))
@@ -37,9 +43,11 @@ def make_flow(channels: int, size: int, width: int, dtype: str = "float32"):
     return flow, network
 
 
-def make_arrays(channels: int, size: int, batch: int, width: int) -> dict[str, np.ndarray]:
+def make_arrays(
+    channels: int, size: int, batch: int, width: int, at_cap: bool = False
+) -> dict[str, np.ndarray]:
     """Returns random images `x` and all parameters, the kernels `[kh, kw, inputs, outputs]`."""
-    flow, network = make_flow(channels, size, width)
+    flow, network = make_flow(channels, size, width, at_cap)
     rotation, exponential_layer = flow.parameters["basis"].bijectors
     arrays = {
         "x": np.random.default_rng(0).standard_normal([batch, size, size, channels], np.float32),
@@ -75,8 +83,17 @@ def contestants(arrays: dict[str, np.ndarray]) -> Contestants:
 
 
 def _flow_of(arrays, dtype):
+    """Returns a flow with given parameters, and its network."""
     _, size, _, channels = arrays["x"].shape
-    return make_flow(channels, size, arrays["kernel_0"].shape[-1], dtype)
+    flow, network = make_flow(channels, size, arrays["kernel_0"].shape[-1], dtype=dtype)
+    for i, (variable, bias) in enumerate(zip(network.kernels, network.biases, strict=True)):
+        taps = arrays[f"kernel_{i}"].reshape(-1, *variable.shape[1:])
+        variable.assign(taps[: variable.shape[0]])
+        bias.assign(arrays[f"bias_{i}"])
+    rotation, exponential_layer = flow.parameters["basis"].bijectors
+    rotation.parameters["reflections"].assign(arrays["reflections"])
+    exponential_layer.parameters["kernel"].assign(arrays["exponential"])
+    return flow, network
 
 
 def _both(flow, network, x):
@@ -100,13 +117,6 @@ def _inverse(flow, y, newton):
 def reference(arrays: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Returns what each operation should compute, in float64."""
     flow, network = _flow_of(arrays, "float64")
-    for variable, i in zip(network.kernels, range(6), strict=True):
-        taps = arrays[f"kernel_{i}"].reshape(-1, *variable.shape[1:])[: variable.shape[0]]
-        variable.assign(taps)
-        network.biases[i].assign(arrays[f"bias_{i}"])
-    rotation, exponential_layer = flow.parameters["basis"].bijectors
-    rotation.parameters["reflections"].assign(arrays["reflections"])
-    exponential_layer.parameters["kernel"].assign(arrays["exponential"])
     x = tf.constant(arrays["x"], tf.float64)
     both = tf.function(lambda: _both(flow, network, x)[:4])()
     return {"forward + backward": [v.numpy() for v in both], "inverse": [arrays["x"]]}

@@ -1,4 +1,4 @@
-"""`ConvSylvester`: the convolutional Sylvester flow (paper A, section 4.2)."""
+"""`ConvSylvester`: the convolutional Sylvester flow (paper A, section 4)."""
 
 import copy
 
@@ -15,7 +15,7 @@ from tfflows.bijectors.sylvester import Sylvester
 
 
 class ConvSylvester(Sylvester):
-    """Convolutional Sylvester flow, Hoogeboom et al. (2020), section 4.2.
+    """Convolutional Sylvester flow, Hoogeboom et al. (2020), section 4.
 
         y = x + W^-1 f(W x),   W = exp(M) Q
 

@@ -121,8 +121,9 @@ def _iterate(function, v, event_ndims, tolerance, max_iterations, smallest):
             change = residual
         else:
             change = residual / (1 + diagonal)
-            # An entry that is exact to rounding stays, so that those that depend on it can settle.
-            moving &= tf.abs(residual) > tolerance / 8 * size
+            # An entry that is exact to rounding stays until the last step, so that those that
+            # depend on it can settle.
+            moving &= done | (tf.abs(residual) > tolerance / 8 * size)
         u = tf.where(moving, u + change, u)
         finite = tf.reduce_all(tf.math.is_finite(u), axes)
         converged |= active & finite & tf.reshape(done, batch)

@@ -120,7 +120,7 @@ class Sylvester(FlowBijector):
 
     @classmethod
     def dense(cls, columns, r1, r2, bias, name="sylvester", **kwargs):
-        """Returns the flow of van den Berg et al. (2018), equation 10.
+        """Returns the flow of van den Berg et al. (2018).
 
             y = x + Q R_1 tanh(R_2 Q^T x + b)
 

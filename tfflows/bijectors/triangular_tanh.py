@@ -15,7 +15,7 @@ class TriangularTanh(tf.Module):
 
         f(u) = R_1 tanh(R_2 u + b),   d_i(u) = (R_1)_ii (R_2)_ii tanh'((R_2 u + b)_i)
 
-    with `R = triu(r, 1) + 0.999 diag(tanh(diag r))`, van den Berg et al. (2018), section 3.
+    with `R = triu(r, 1) + 0.999 diag(tanh(diag r))`, van den Berg et al. (2018).
 
     Args:
       r1: `[..., M, M]`.

@@ -14,7 +14,7 @@ _BLOCKS = 4  # A block triangular product of so many blocks takes 5/8 of the ope
 
 @keras.saving.register_keras_serializable(package="tfflows")
 class MaskedConvNet(Conditioner):
-    """Masked 3x3 - ReLU - masked 1x1 - ReLU - masked 3x3, Hoogeboom et al. (2020), section 4.2.
+    """Masked 3x3 - ReLU - masked 1x1 - ReLU - masked 3x3, Hoogeboom et al. (2020), section 4.
 
     Maps `[N, H, W, C]` to `[N, H, W, num_heads C]`. In the order of pixels row by row, and of the
     channels in a pixel, what a head returns for an entry depends on the entries before it alone.
@@ -125,7 +125,7 @@ class MaskedConvNet(Conditioner):
         kernels = [tf.cast(kernel, self.compute_dtype) for kernel in self.capped_kernels()]
         biases = [tf.cast(bias, self.compute_dtype) for bias in self.biases]
         first = tf.reshape(kernels[0], [-1, self._width])
-        second = self._blocks(kernels[1][0])
+        second = self._blocks(kernels[1][0], biases[1])
         heads = tf.reshape(
             tf.transpose(tf.stack(kernels[2:]), [2, 1, 0, 3]), [self._width, -1]
         )  # [n, taps heads C]
@@ -135,10 +135,13 @@ class MaskedConvNet(Conditioner):
             x = tf.cast(x, self.compute_dtype)
             height, width = x.shape[1:3]
             # Products of matrices: they leave out the masked taps, and are faster than small
-            # convolutions.
-            h = tf.nn.relu(tf.matmul(_neighbours(x), first) + biases[0])
-            parts = [tf.matmul(h[:, : k.shape[0]], k) for k in second]
-            h = tf.nn.relu(tf.concat(parts, axis=-1) + biases[1])
+            # convolutions. TensorFlow makes product, bias and ReLU one operation.
+            h = tf.nn.relu(tf.nn.bias_add(tf.matmul(_neighbours(x), first), biases[0]))
+            parts = [
+                tf.nn.relu(tf.nn.bias_add(tf.matmul(h[:, : k.shape[0]], k), bias))
+                for k, bias in second
+            ]
+            h = tf.concat(parts, axis=-1)
             taps = tf.reshape(tf.matmul(h, heads), [-1, height, width, heads.shape[-1]])
             return _sum_of_neighbours(taps) + head_bias
 
@@ -154,11 +157,15 @@ class MaskedConvNet(Conditioner):
             capped.append(kernel / tf.maximum(tf.ones([], kernel.dtype), bound / self._max_norm))
         return capped
 
-    def _blocks(self, kernel):
+    def _blocks(self, kernel, bias):
         """Returns the columns of a triangular matrix in blocks, without the zeros under them."""
         ends = [self._channels * (i + 1) // _BLOCKS for i in range(_BLOCKS)]
         ends = [end * (self._width // self._channels) for end in sorted(set(ends) - {0})]
-        return [kernel[:end, start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        starts = [0, *ends[:-1]]
+        return [
+            (kernel[:end, start:end], bias[start:end])
+            for start, end in zip(starts, ends, strict=True)
+        ]
 
 
 def full_kernel(taps):

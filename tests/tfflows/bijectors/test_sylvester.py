@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors
+from tfflows import bijectors, networks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -160,6 +160,85 @@ def test_no_convergence_is_nan_in_value_log_det_and_density():
     assert np.all(np.isnan(tfd.TransformedDistribution(base, flow).log_prob(y)))
 
 
+def conv_sylvester(dtype, scale=0.3):
+    network = networks.MaskedConvNet(3, width=12, seed=1, dtype=dtype)
+    networks.build_network(network, [4, 5, 3])
+    flow = bijectors.ConvSylvester.trainable([4, 5, 3], network, seed=1, dtype=tf.as_dtype(dtype))
+    rng = np.random.default_rng(4)
+    for variable in flow.trainable_variables:
+        variable.assign_add(tf.cast(scale * rng.normal(size=variable.shape), variable.dtype))
+    return flow
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize("scale", [0.3, 10.0])
+def test_round_trip_of_conv_sylvester_in_a_compiled_graph(dtype, tolerance, scale):
+    flow = conv_sylvester(dtype, scale)
+    x = tf.constant(np.random.default_rng(5).normal(size=[6, 4, 5, 3]), dtype)
+    for jit in (False, True):
+        y, log_det = tf.function(lambda x: bijectors.forward_and_log_det(flow, x), jit_compile=jit)(
+            x
+        )
+        again, minus = tf.function(
+            lambda y: bijectors.inverse_and_log_det(flow, y), jit_compile=jit
+        )(y)
+        np.testing.assert_allclose(again, x, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(minus, -log_det, rtol=0, atol=10 * tolerance)
+
+
+def test_slope_of_bounded_tanh_is_below_one_half():
+    heads = 50 * np.random.default_rng(6).normal(size=[3, 2, 2, 8])
+    u = tf.constant(np.random.default_rng(7).normal(size=[3, 2, 2, 2]))
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        value, diagonal = bijectors.BoundedTanh(lambda u: tf.constant(heads))(u)
+    assert np.max(np.abs(diagonal)) <= 0.5
+    np.testing.assert_allclose(tape.gradient(value, u), diagonal, rtol=1e-12)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_gradients_of_the_inverse_of_conv_sylvester(jit):
+    rng = np.random.default_rng(8)
+    flow = conv_sylvester("float64")
+    variables = flow.trainable_variables
+    y = tf.Variable(rng.normal(size=[2, 4, 5, 3]))
+    weights = rng.normal(size=[2, 4, 5, 3])
+
+    @tf.function(jit_compile=jit)
+    def loss_and_gradients():
+        with tf.GradientTape() as tape:
+            x, log_det = bijectors.inverse_and_log_det(flow, tf.identity(y))
+            loss = tf.reduce_sum(weights * x) + tf.reduce_sum(log_det**2)
+        return loss, tape.gradient(loss, [y, *variables])
+
+    places = [y, *variables]
+    directions = [rng.normal(size=place.shape) for place in places]
+    gradients = loss_and_gradients()[1]
+    slope = sum(np.sum(g * d) for g, d in zip(gradients, directions, strict=True))
+    start, losses = [place.numpy() for place in places], []
+    for step in (1e-6, -1e-6):  # Small, so as not to cross the kink of a ReLU.
+        for place, value, direction in zip(places, start, directions, strict=True):
+            place.assign(value + step * direction)
+        losses.append(float(loss_and_gradients()[0]))
+    np.testing.assert_allclose(slope, (losses[0] - losses[1]) / 2e-6, rtol=1e-6)
+
+
+def test_conv_sylvester_inside_a_block_that_is_recomputed():
+    flow = conv_sylvester("float64")
+    block = bijectors.Block([flow])
+    x = tf.constant(np.random.default_rng(5).normal(size=[2, 4, 5, 3]))
+
+    def gradients(method, on):
+        with tf.GradientTape() as tape, bijectors.recomputing(on):
+            out, log_det = method(block, x)
+            loss = tf.reduce_sum(out**2) + tf.reduce_sum(log_det)
+        return tape.gradient(loss, flow.trainable_variables)
+
+    for method in (bijectors.forward_and_log_det, bijectors.inverse_and_log_det):
+        for plain, again in zip(gradients(method, False), gradients(method, True), strict=True):
+            np.testing.assert_allclose(again, plain, rtol=1e-8, atol=1e-12)
+
+
 def test_basis_is_a_bijector_or_an_operator():
     def function(u):
         return tf.tanh(u) / 2, (1 - tf.tanh(u) ** 2) / 2
@@ -196,6 +275,10 @@ def test_basis_is_a_bijector_or_an_operator():
         (
             lambda: bijectors.Sylvester.dense(*map(tf.ones, ([4, 3], [3, 3], [2, 3], [3]))),
             r"`r2` must have shape \[..., 3, 3\]. Received: r2.shape=\(2, 3\)",
+        ),
+        (
+            lambda: bijectors.ConvSylvester.trainable([4, 4, 2], networks.MaskedConvNet(2, 8)),
+            "`network` must be built",
         ),
     ],
 )
