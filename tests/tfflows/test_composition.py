@@ -157,6 +157,28 @@ def test_act_norm_of_a_batch_of_unknown_size():
     np.testing.assert_allclose(forward(shift, x), x + shift[:, tf.newaxis, tf.newaxis], rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["dense", "householder", "triangular"])
+def test_a_sylvester_posterior_of_a_batch_of_unknown_size(kind):
+    build = getattr(bijectors.Sylvester, kind)
+
+    def draw(h):
+        r1, r2, columns, bias = tf.unstack(tf.reshape(h, [-1, 4, 4, 4]), axis=1)
+        first = () if kind == "triangular" else (columns,)
+        layer = build(*first, r1, r2, bias[:, 0])
+        posterior = tfd.TransformedDistribution(distributions.standard_normal([4]), layer)
+        z, log_q = posterior.experimental_sample_and_log_prob(2, seed=[1, 2])
+        return z, log_q, posterior.log_prob(tf.identity(z))
+
+    h = events([3], [64])
+    expected = draw(h)
+    actual = tf.function(draw, input_signature=[tf.TensorSpec([None, 64])])(h)
+    assert actual[0].shape == [2, 3, 4]
+    assert np.all(np.diff(actual[0], axis=1) != 0)  # Noise of its own for each of the batch.
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual[1], actual[2], rtol=1e-4, atol=1e-4)
+
+
 # In distributions of TFP.
 
 
