@@ -128,15 +128,13 @@ def graph_flow(
                     name=f"{name}_exponential",
                 )
             )
-        shape, options = (
-            [num_nodes, num_features],
-            {
-                "split_size": kept,
-                "reverse": index % 2 == 1,
-                "conditional": conditional and network == "graph_net",
-                "name": f"{name}_coupling",
-            },
-        )
+        shape = [num_nodes, num_features]
+        options = {
+            "split_size": kept,
+            "reverse": index % 2 == 1,
+            "conditional": conditional and network == "graph_net",
+            "name": f"{name}_coupling",
+        }
         if num_bins is None:
             coupling = bijectors.AffineCoupling(make_network(), shape, **options)
         else:

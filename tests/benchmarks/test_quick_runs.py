@@ -1,4 +1,4 @@
-"""The benchmarks of mixing layers run, and their contestants agree (they check it themselves)."""
+"""Benchmarks run, and those of mixing layers check themselves that their contestants agree."""
 
 import json
 import pathlib
@@ -8,13 +8,14 @@ import sys
 import pytest
 
 import benchmarks.mixing
+import benchmarks.starting
 import benchmarks.substitution  # noqa: F401  Run as programs; named here, dependencies in BUILD.
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "rows"), [("mixing", 10), ("substitution", 12)])
+@pytest.mark.parametrize(("name", "rows"), [("mixing", 10), ("substitution", 12), ("starting", 4)])
 def test_quick_run(tmp_path, name, rows):
     path = tmp_path / "results.json"
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", f"--output={path}"]
