@@ -12,7 +12,7 @@ _GRID = 12  # Points of the frequency grid per unit of degree.
 _PRODUCTS = 5  # Gram iterations.
 
 
-def conv_norm_bound(kernel: tf.Tensor) -> tf.Tensor:
+def conv_norm_bound(kernel: tf.Tensor, support: np.ndarray | None = None) -> tf.Tensor:
     """Returns a certified upper bound on the operator norm of a convolution.
 
     `M` is the cross-correlation with stride 1 of images `[H, W, C]` of any size, zero-padded or
@@ -39,16 +39,21 @@ def conv_norm_bound(kernel: tf.Tensor) -> tf.Tensor:
     smaller of `S^* S` and `S S^*` is taken. `G_1`, `G_3` and `G_5` are divided by their Frobenius
     norms, so that nothing over- or underflows.
 
-    **Rounding.** With `T = kh kw` taps and unit roundoff `eps / 2`, the sum over taps is wrong by
-    at most `(T + 2) sqrt(T) eps / 2` of `|kernel|_F`, which by Parseval is no more than the largest
-    `|S(w)|_F <= sqrt(n) |S(w)|_2`. With `m = max(C, C')`, a product `G^* G` is wrong by at most
-    `m eps |G|_F^2 <= m n eps |G^* G|_2`, and an error in `G_k` counts `2^-k` times.
-    The bound is multiplied by `1 + eps (m n + sqrt(n T) (T + 2) + 8)`.
+    **First product.** `G_1 = sum_ab kernel[a]^* kernel[b] exp(i (b - a) w)`: the products of all
+    pairs of taps, in one product of matrices, serve all frequencies.
+
+    **Rounding.** With `T` taps, unit roundoff `eps / 2` and `m = max(C, C')`, the product of a pair
+    is wrong by at most `(m + 2) eps / 2` of `|kernel[a]|_F |kernel[b]|_F`; with the sum over pairs,
+    `(m + T^2 + 4) eps / 2`. All those together are at most `T |kernel|_F^2`, and `|kernel|_F^2` is by
+    Parseval no more than the largest `|S(w)|_F^2 <= n |S(w)|_2^2`. A further product `G^* G` is wrong
+    by at most `1.2 n eps |G|_F^2 <= 1.2 n^2 eps |G^* G|_2`, and an error in `G_k` counts `2^-k` times.
+    The bound is multiplied by `1 + eps (n T (m + T^2 + 4) / 4 + 0.6 n^2 + 8)`.
 
     The gradient is that of the bound with the largest frequency held constant.
 
     Args:
       kernel: `[kh, kw, C, C']` with odd `kh` and `kw`.
+      support: `[kh, kw]`, `False` for taps that are known to be zero, which then cost nothing.
 
     Returns:
       A scalar of the dtype of `kernel`; 0, with gradient 0, for a kernel of zeros.
@@ -65,23 +70,14 @@ def conv_norm_bound(kernel: tf.Tensor) -> tf.Tensor:
     1964.
     """
     kernel = tf.convert_to_tensor(kernel)
-    height, width, *channels = kernel.shape
+    height, width = kernel.shape[:2]
     if height % 2 == 0 or width % 2 == 0:
         raise ValueError(
             f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(kernel.shape)}."
         )
-    if channels[0] < channels[1]:
-        kernel = tf.transpose(kernel, [0, 1, 3, 2])  # S^T, of the same norm.
-    taps, least = height * width, min(channels)
-    phases, factor = _frequency_grid(height, width)
-    eps = np.finfo(kernel.dtype.as_numpy_dtype).eps
-    factor *= 1 + eps * (math.prod(channels) + math.sqrt(least * taps) * (taps + 2) + 8)
-    phase = tf.constant(phases, kernel.dtype)
-    if len(phases) > 1:
-        # The largest frequency is found without a gradient, then computed once more with it.
-        largest = tf.argmax(_gram_bound(tf.stop_gradient(kernel), phase))
-        phase = tf.gather(phase, largest[tf.newaxis])
-    return tf.cast(factor, kernel.dtype) * _gram_bound(kernel, phase)[0]
+    offsets = np.argwhere(np.ones([height, width], bool) if support is None else support)
+    # A call, which the caller's graph would otherwise write out at each of its many uses.
+    return _NORM_BOUND(kernel, tuple(map(tuple, offsets.tolist())))
 
 
 def spectral_norm_power_iteration(
@@ -131,35 +127,76 @@ def _normalize(x: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(x, tf.norm(x))
 
 
+def _norm_bound(kernel, offsets):
+    """Returns `conv_norm_bound`, with the support given as the offsets of its taps."""
+    height, width, *channels = kernel.shape
+    count, least, larger = len(offsets), *sorted(channels)
+    taps = tf.reshape(kernel, [-1, *channels])
+    if count < height * width:
+        taps = tf.gather(taps, [row * width + column for row, column in offsets])
+    if channels[0] < channels[1]:
+        taps = tf.transpose(taps, [0, 2, 1])  # S^T, of the same norm.
+    phases, factor = _frequency_grid(offsets, (height // 2, width // 2))
+    eps = np.finfo(taps.dtype.as_numpy_dtype).eps
+    factor *= 1 + eps * (least * count * (larger + count**2 + 4) / 4 + 0.6 * least**2 + 8)
+    # Constant scales change neither the value nor the gradient, but keep all numbers near 1.
+    scale = tf.stop_gradient(_or_one(tf.reduce_max(tf.abs(taps))))
+    rows = tf.reshape(tf.transpose(taps / scale, [1, 0, 2]), [larger, -1])
+    pairs = tf.reshape(_real_gram(rows), [count, least, count, least])
+    pairs = tf.reshape(tf.transpose(pairs, [0, 2, 1, 3]), [count**2, -1])
+
+    def bound(pairs, phase):
+        first = tf.reshape(tf.tensordot(phase, pairs, 1), [-1, phase.shape[1], least, least])
+        return _gram_bound(first)
+
+    phase = tf.constant(phases, taps.dtype)
+    if len(phases) > 1:
+        # The largest frequency is found without a gradient, then computed once more with it.
+        largest = tf.argmax(bound(tf.stop_gradient(pairs), phase))
+        phase = tf.gather(phase, largest[tf.newaxis])
+    return tf.cast(factor, taps.dtype) * scale * bound(pairs, phase)[0]
+
+
+def _not_inlined(function):
+    """Makes a function a call in the graphs that use it, of which each shape has one copy.
+
+    A graph with hundreds of kernels is several times as large, and as slow to start, without.
+    """
+    function = tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+    # Called through the concrete function, it does not warn that it is traced for many shapes.
+    return lambda *arguments: function.get_concrete_function(*arguments)(arguments[0])
+
+
+_NORM_BOUND = _not_inlined(_norm_bound)
+
+
 @functools.cache
-def _frequency_grid(height: int, width: int) -> tuple[np.ndarray, float]:
+def _frequency_grid(
+    offsets: tuple[tuple[int, int], ...], degrees: tuple[int, int]
+) -> tuple[np.ndarray, float]:
     """Returns the phases of a grid and the factor by which its maximum bounds the supremum.
 
     Returns:
-      `[F, 2, kh kw]`, cosine and sine of `a w_1 + b w_2`, for one of `w` and `-w`, which have the
-      same norm; `[1, 1, 1]`, without the sine, for a kernel of one tap; and the factor.
+      `[F, 2, T^2]`, cosine and sine of `(b - a) w` for the pairs of offsets, for one of `w` and
+      `-w`, which have the same norm; `[1, 1, 1]`, without the sine, for a kernel of one tap; and
+      the factor.
     """
-    degrees = height // 2, width // 2
     sizes = [max(1, _GRID * d) for d in degrees]
     indices = {min((i, j), (-i % sizes[0], -j % sizes[1])) for i, j in np.ndindex(*sizes)}
     frequencies = 2 * np.pi * np.array(sorted(indices)) / sizes
-    offsets = np.indices((height, width)).reshape(2, -1) - np.array(degrees)[:, np.newaxis]
-    angles = frequencies @ offsets
+    at = np.array(offsets)
+    angles = frequencies @ (at[np.newaxis] - at[:, np.newaxis]).reshape(-1, 2).T
     factor = math.prod(1 / math.cos(math.pi * d / n) for d, n in zip(degrees, sizes, strict=True))
-    parts = [np.cos(angles)] if height * width == 1 else [np.cos(angles), np.sin(angles)]
+    parts = [np.cos(angles)] if len(offsets) == 1 else [np.cos(angles), np.sin(angles)]
     return np.stack(parts, axis=1), factor
 
 
-def _gram_bound(kernel: tf.Tensor, phases: tf.Tensor) -> tf.Tensor:
-    """Returns `gram(S(w))`, `[F]`, for `phases` as `_frequency_grid` returns them."""
-    # Constant scales change neither the value nor the gradient, but keep all numbers near 1.
-    scale = tf.stop_gradient(_or_one(tf.reduce_max(tf.abs(kernel))))
-    # Real and, but for one tap, imaginary part of a complex matrix, [F, 2, C, C'].
-    taps = tf.reshape(kernel / scale, [phases.shape[-1], -1])
-    g = tf.reshape(tf.tensordot(phases, taps, axes=1), [-1, phases.shape[1], *kernel.shape[2:]])
-    bound = scale
+def _gram_bound(g: tf.Tensor) -> tf.Tensor:
+    """Returns `|G_5|_F^(1/32)`, `[F]`, given `G_1`, the real and imaginary parts `[F, 2, n, n]`."""
+    bound = 1.0
     for k in range(1, _PRODUCTS + 1):
-        g = _gram(g)
+        if k > 1:
+            g = _gram(g)
         if k % 2:
             squared = tf.reduce_sum(g**2, axis=[1, 2, 3])
             scale = tf.stop_gradient(_or_one(tf.sqrt(squared)))
@@ -174,7 +211,7 @@ def _gram_bound(kernel: tf.Tensor, phases: tf.Tensor) -> tf.Tensor:
 def _gram(g: tf.Tensor) -> tf.Tensor:
     """Returns `G^* G` for complex matrices `[F, 2, C, C']`, or real ones `[F, 1, C, C']`.
 
-    The products are real, `6 C C'^2` flop.
+    The products are real, `6 n^3` flop.
     """
     if g.shape[1] == 1:
         return _real_gram(g)

@@ -9,6 +9,7 @@ from tfflows.networks.building import Conditioner
 
 # Row and column of the taps of a 3x3 kernel that come before a pixel, and of the pixel itself.
 _TAPS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
+_SUPPORT = np.arange(9).reshape(3, 3) < len(_TAPS)
 _BLOCKS = 4  # A block triangular product of so many blocks takes 5/8 of the operations.
 
 
@@ -153,7 +154,8 @@ class MaskedConvNet(Conditioner):
         for i, variable in enumerate(self.kernels):
             kernel = tf.convert_to_tensor(variable)
             kernel *= tf.constant(self._masks[min(i, 2)], kernel.dtype)
-            bound = conv_norm_bound(full_kernel(kernel))
+            support = np.ones([1, 1], bool) if i == 1 else _SUPPORT
+            bound = conv_norm_bound(full_kernel(kernel), support)
             capped.append(kernel / tf.maximum(tf.ones([], kernel.dtype), bound / self._max_norm))
         return capped
 

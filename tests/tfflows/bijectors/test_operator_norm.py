@@ -122,6 +122,21 @@ def test_bound_of_kernels_that_change_the_number_of_channels(size, channels):
         assert norm <= bound <= 1.5 * norm
 
 
+def test_bound_of_taps_that_are_not_zero_is_that_of_all():
+    support = np.arange(15).reshape(3, 5) % 4 == 1
+    kernel = np.random.default_rng(6).standard_normal((3, 5, 3, 4)) * support[:, :, None, None]
+    bound = operator_norm.conv_norm_bound(kernel, support)
+    np.testing.assert_allclose(bound, operator_norm.conv_norm_bound(kernel), rtol=1e-12)
+
+
+def test_adds_a_handful_of_operations_to_a_graph():
+    def gradient(kernel):
+        return tf.gradients(operator_norm.conv_norm_bound(kernel), kernel)
+
+    traced = tf.function(gradient).get_concrete_function(tf.TensorSpec([3, 3, 4, 4]))
+    assert len(traced.graph.get_operations()) < 30
+
+
 @pytest.mark.parametrize("shape", [(4, 3, 2, 2), (3, 2, 2, 3)])
 def test_refuses_even_sizes(shape):
     with pytest.raises(ValueError, match="odd spatial sizes"):
