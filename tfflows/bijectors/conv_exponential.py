@@ -189,6 +189,8 @@ class ConvExponential(FlowBijector):
         kernel = tf.convert_to_tensor(self._kernel)
         if self._max_norm is None:
             return kernel
+        if self._norm == "certified":
+            return operator_norm.capped_kernel(kernel, self._max_norm)
         one = tf.ones([], kernel.dtype)  # A graph would take `1.0` for float32.
         return kernel / tf.maximum(one, self.norm_bound() / self._max_norm)
 

@@ -10,6 +10,7 @@ from tfflows.bijectors.exponential import correlate, transpose
 
 _GRID = 12  # Points of the frequency grid per unit of degree.
 _PRODUCTS = 5  # Gram iterations.
+_EARLY = 2  # Those after which a norm far below its cap is left alone.
 
 
 def conv_norm_bound(kernel: tf.Tensor, support: np.ndarray | None = None) -> tf.Tensor:
@@ -44,10 +45,10 @@ def conv_norm_bound(kernel: tf.Tensor, support: np.ndarray | None = None) -> tf.
 
     **Rounding.** With `T` taps, unit roundoff `eps / 2` and `m = max(C, C')`, the product of a pair
     is wrong by at most `(m + 2) eps / 2` of `|kernel[a]|_F |kernel[b]|_F`; with the sum over pairs,
-    `(m + T^2 + 4) eps / 2`. All those together are at most `T |kernel|_F^2`, and `|kernel|_F^2` is by
-    Parseval no more than the largest `|S(w)|_F^2 <= n |S(w)|_2^2`. A further product `G^* G` is wrong
-    by at most `1.2 n eps |G|_F^2 <= 1.2 n^2 eps |G^* G|_2`, and an error in `G_k` counts `2^-k` times.
-    The bound is multiplied by `1 + eps (n T (m + T^2 + 4) / 4 + 0.6 n^2 + 8)`.
+    `(m + T^2 + 4) eps / 2`. All those together are at most `T |kernel|_F^2`, and `|kernel|_F^2` is,
+    by Parseval, no more than the largest `|S(w)|_F^2 <= n |S(w)|_2^2`. A further product `G^* G` is
+    wrong by at most `1.2 n eps |G|_F^2 <= 1.2 n^2 eps |G^* G|_2`, and an error in `G_k` counts
+    `2^-k` times. The bound is multiplied by `1 + eps (n T (m + T^2 + 4) / 4 + 0.6 n^2 + 8)`.
 
     The gradient is that of the bound with the largest frequency held constant.
 
@@ -69,15 +70,27 @@ def conv_norm_bound(kernel: tf.Tensor, support: np.ndarray | None = None) -> tf.
     Ehlich, Zeller, *Schwankung von Polynomen zwischen Gitterpunkten*, Mathematische Zeitschrift 86,
     1964.
     """
+    return _norm_bound(tf.convert_to_tensor(kernel), support, None)
+
+
+def capped_kernel(
+    kernel: tf.Tensor, max_norm: float, support: np.ndarray | None = None
+) -> tf.Tensor:
+    """Returns `kernel / max(1, conv_norm_bound(kernel) / max_norm)`.
+
+    Takes about half of the time of the bound where the norm is well below `max_norm`: the bound
+    falls with each Gram iteration, and the first ones may tell that there is nothing to do.
+
+    Args:
+      kernel: see `conv_norm_bound`.
+      max_norm: the largest operator norm, a positive Python `float`.
+      support: see `conv_norm_bound`.
+
+    Raises:
+      ValueError: see `conv_norm_bound`.
+    """
     kernel = tf.convert_to_tensor(kernel)
-    height, width = kernel.shape[:2]
-    if height % 2 == 0 or width % 2 == 0:
-        raise ValueError(
-            f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(kernel.shape)}."
-        )
-    offsets = np.argwhere(np.ones([height, width], bool) if support is None else support)
-    # A call, which the caller's graph would otherwise write out at each of its many uses.
-    return _NORM_BOUND(kernel, tuple(map(tuple, offsets.tolist())))
+    return kernel / _norm_bound(kernel, support, max_norm)
 
 
 def spectral_norm_power_iteration(
@@ -127,8 +140,88 @@ def _normalize(x: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(x, tf.norm(x))
 
 
-def _norm_bound(kernel, offsets):
-    """Returns `conv_norm_bound`, with the support given as the offsets of its taps."""
+def _norm_bound(kernel, support, max_norm):
+    """Returns `b = conv_norm_bound(kernel)`, or `max(1, b / max_norm)`."""
+    height, width = kernel.shape[:2]
+    if height % 2 == 0 or width % 2 == 0:
+        raise ValueError(
+            f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(kernel.shape)}."
+        )
+    support = np.ones([height, width], bool) if support is None else support
+    options = tuple(map(tuple, np.argwhere(support).tolist())), max_norm
+
+    @tf.custom_gradient
+    def bound(kernel):
+        value, largest = _call(_evaluate, [tf.stop_gradient(kernel)], options)
+
+        def gradient(upstream):
+            return _call(_pull_back, [kernel, value, largest, upstream], options)
+
+        return value, gradient
+
+    return bound(kernel)
+
+
+@functools.cache
+def _not_inlined(function):
+    """Makes a function a call in the graphs that use it, of which each shape has one copy.
+
+    A graph with hundreds of kernels is several times as large, and as slow to start, without.
+    """
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+
+
+def _call(function, tensors, options):
+    """Calls a function as a concrete one, which does not warn of being traced for many shapes."""
+    return _not_inlined(function).get_concrete_function(*tensors, *options)(*tensors)
+
+
+def _evaluate(kernel, offsets, max_norm):
+    """Returns what `_norm_bound` does, and the index of the largest frequency."""
+    phases, factor = _frequency_grid(offsets, tuple(size // 2 for size in kernel.shape[:2]))
+    pairs, scale, rounding = _products_of_taps(kernel, offsets)
+    factor = tf.cast(factor * rounding, kernel.dtype) * scale
+    first = _first_product(pairs, tf.constant(phases, kernel.dtype))
+    early = _iterate(first, 1.0, range(1, _EARLY + 1))
+
+    def finish():
+        norms = factor * _norm(_iterate(*early, range(_EARLY + 1, _PRODUCTS + 1)), _PRODUCTS)
+        return tf.reduce_max(norms), tf.argmax(norms)
+
+    if max_norm is None:
+        return finish()
+    one = tf.ones([], kernel.dtype), tf.constant(0, tf.int64)
+    value, largest = tf.cond(
+        factor * tf.reduce_max(_norm(early, _EARLY)) <= max_norm, lambda: one, finish
+    )
+    return tf.maximum(one[0], value / max_norm), largest
+
+
+def _pull_back(kernel, value, largest, upstream, offsets, max_norm):
+    """Returns the gradient of `_norm_bound`, with the largest frequency held constant."""
+    phases, factor = _frequency_grid(offsets, tuple(size // 2 for size in kernel.shape[:2]))
+    phase = tf.gather(tf.constant(phases, kernel.dtype), largest[tf.newaxis])
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            pairs, scale, rounding = _products_of_taps(kernel, offsets)
+            iterated = _iterate(_first_product(pairs, phase), 1.0, range(1, _PRODUCTS + 1))
+            bound = factor * rounding / (max_norm or 1.0) * scale * _norm(iterated, _PRODUCTS)[0]
+        return tape.gradient(bound, kernel, upstream)
+
+    if max_norm is None:
+        return gradient()
+    return tf.cond(value > 1, gradient, lambda: tf.zeros_like(kernel))
+
+
+def _products_of_taps(kernel, offsets):
+    """Returns the products of all pairs of taps, `[T, T, n, n]`.
+
+    Returns:
+      The products for the kernel divided by a constant, that constant, and the factor by which
+      rounding errors of all that follows may make the bound too small.
+    """
     height, width, *channels = kernel.shape
     count, least, larger = len(offsets), *sorted(channels)
     taps = tf.reshape(kernel, [-1, *channels])
@@ -136,38 +229,19 @@ def _norm_bound(kernel, offsets):
         taps = tf.gather(taps, [row * width + column for row, column in offsets])
     if channels[0] < channels[1]:
         taps = tf.transpose(taps, [0, 2, 1])  # S^T, of the same norm.
-    phases, factor = _frequency_grid(offsets, (height // 2, width // 2))
-    eps = np.finfo(taps.dtype.as_numpy_dtype).eps
-    factor *= 1 + eps * (least * count * (larger + count**2 + 4) / 4 + 0.6 * least**2 + 8)
     # Constant scales change neither the value nor the gradient, but keep all numbers near 1.
     scale = tf.stop_gradient(_or_one(tf.reduce_max(tf.abs(taps))))
     rows = tf.reshape(tf.transpose(taps / scale, [1, 0, 2]), [larger, -1])
     pairs = tf.reshape(_real_gram(rows), [count, least, count, least])
-    pairs = tf.reshape(tf.transpose(pairs, [0, 2, 1, 3]), [count**2, -1])
-
-    def bound(pairs, phase):
-        first = tf.reshape(tf.tensordot(phase, pairs, 1), [-1, phase.shape[1], least, least])
-        return _gram_bound(first)
-
-    phase = tf.constant(phases, taps.dtype)
-    if len(phases) > 1:
-        # The largest frequency is found without a gradient, then computed once more with it.
-        largest = tf.argmax(bound(tf.stop_gradient(pairs), phase))
-        phase = tf.gather(phase, largest[tf.newaxis])
-    return tf.cast(factor, taps.dtype) * scale * bound(pairs, phase)[0]
+    eps = np.finfo(kernel.dtype.as_numpy_dtype).eps
+    rounding = 1 + eps * (least * count * (larger + count**2 + 4) / 4 + 0.6 * least**2 + 8)
+    return tf.transpose(pairs, [0, 2, 1, 3]), scale, rounding
 
 
-def _not_inlined(function):
-    """Makes a function a call in the graphs that use it, of which each shape has one copy.
-
-    A graph with hundreds of kernels is several times as large, and as slow to start, without.
-    """
-    function = tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
-    # Called through the concrete function, it does not warn that it is traced for many shapes.
-    return lambda *arguments: function.get_concrete_function(*arguments)(arguments[0])
-
-
-_NORM_BOUND = _not_inlined(_norm_bound)
+def _first_product(pairs, phases):
+    """Returns `G_1 = S^* S`, `[F, 2, n, n]`, or `[F, 1, n, n]` for a single tap."""
+    flat = tf.reshape(pairs, [phases.shape[-1], -1])
+    return tf.reshape(tf.tensordot(phases, flat, 1), [-1, phases.shape[1], *pairs.shape[2:]])
 
 
 @functools.cache
@@ -191,21 +265,31 @@ def _frequency_grid(
     return np.stack(parts, axis=1), factor
 
 
-def _gram_bound(g: tf.Tensor) -> tf.Tensor:
-    """Returns `|G_5|_F^(1/32)`, `[F]`, given `G_1`, the real and imaginary parts `[F, 2, n, n]`."""
-    bound = 1.0
-    for k in range(1, _PRODUCTS + 1):
+def _iterate(g, divisor, iterations):
+    """Goes on with Gram iterations, whose first product is given.
+
+    Returns:
+      `G_k` of the last iteration and the number, `[F]`, by which its root is to be multiplied,
+      since `G_k` is divided by its norm now and then.
+    """
+    for k in iterations:
         if k > 1:
             g = _gram(g)
         if k % 2:
             squared = tf.reduce_sum(g**2, axis=[1, 2, 3])
             scale = tf.stop_gradient(_or_one(tf.sqrt(squared)))
-            bound *= scale ** (0.5**k)
+            divisor *= scale ** (0.5**k)
             g /= scale[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    return g, divisor
+
+
+def _norm(iterated, k):
+    """Returns `|G_k|_F^(2^-k)`, `[F]`, given what `_iterate` returned."""
+    g, divisor = iterated
     squared = tf.reduce_sum(g**2, axis=[1, 2, 3])
     # The root has no finite gradient at 0.
-    root = _or_one(squared) ** (0.5 ** (_PRODUCTS + 1))
-    return bound * tf.where(squared > 0, root, tf.zeros_like(root))
+    root = _or_one(squared) ** (0.5 ** (k + 1))
+    return divisor * tf.where(squared > 0, root, tf.zeros_like(root))
 
 
 def _gram(g: tf.Tensor) -> tf.Tensor:

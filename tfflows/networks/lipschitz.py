@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors.operator_norm import conv_norm_bound
+from tfflows.bijectors.operator_norm import capped_kernel
 from tfflows.networks.building import Conditioner
 
 
@@ -66,10 +66,7 @@ class CappedConv2D(keras.layers.Conv2D):
 
     def capped_kernel(self):
         """Returns the kernel that the layer convolves with."""
-        kernel = tf.convert_to_tensor(self.kernel)
-        return kernel / tf.maximum(
-            tf.ones([], kernel.dtype), conv_norm_bound(kernel) / self._max_norm
-        )
+        return capped_kernel(self.kernel, self._max_norm)
 
     def convolve(self, x, kernel):
         """Convolves `x` with a kernel that `capped_kernel` returned."""

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors.operator_norm import conv_norm_bound
+from tfflows.bijectors.operator_norm import capped_kernel
 from tfflows.networks.building import Conditioner
 
 # Row and column of the taps of a 3x3 kernel that come before a pixel, and of the pixel itself.
@@ -155,8 +155,8 @@ class MaskedConvNet(Conditioner):
             kernel = tf.convert_to_tensor(variable)
             kernel *= tf.constant(self._masks[min(i, 2)], kernel.dtype)
             support = np.ones([1, 1], bool) if i == 1 else _SUPPORT
-            bound = conv_norm_bound(full_kernel(kernel), support)
-            capped.append(kernel / tf.maximum(tf.ones([], kernel.dtype), bound / self._max_norm))
+            whole = capped_kernel(full_kernel(kernel), self._max_norm, support)
+            capped.append(tf.reshape(whole, [-1, *kernel.shape[1:]])[: kernel.shape[0]])
         return capped
 
     def _blocks(self, kernel, bias):
@@ -183,20 +183,23 @@ def _tap_mask(center):
     return np.concatenate([np.ones([len(_TAPS) - 1, *center.shape], bool), center[np.newaxis]])
 
 
-def _windows(x):
-    """Returns the images shifted so that each tap comes to lie on its pixel; 0 from outside."""
+def _shifted(x, row, column):
+    """Returns images moved so that a tap comes to lie on its pixel; 0 from outside."""
+    if (row, column) == _TAPS[-1]:
+        return x
     height, width = x.shape[1:3]
-    padded = tf.pad(x, [[0, 0], [1, 0], [1, 1], [0, 0]])
-    return [padded[:, row : row + height, column : column + width] for row, column in _TAPS]
+    padded = tf.pad(x, [[0, 0], [1 - row, 0], [max(1 - column, 0), max(column - 1, 0)], [0, 0]])
+    return padded[:, :height, max(column - 1, 0) :][:, :, :width]
 
 
 def _neighbours(x):
     """Returns what the taps see, `[N H W, taps C]`."""
-    return tf.reshape(tf.concat(_windows(x), axis=-1), [-1, len(_TAPS) * x.shape[-1]])
+    windows = tf.concat([_shifted(x, *tap) for tap in _TAPS], axis=-1)
+    return tf.reshape(windows, [-1, windows.shape[-1]])
 
 
 def _sum_of_neighbours(x):
     """Returns the sum over taps, given what each makes of its pixel, `[N, H, W, taps C']`."""
-    size = x.shape[-1] // len(_TAPS)
-    parts = [window[..., i * size : (i + 1) * size] for i, window in enumerate(_windows(x))]
-    return tf.add_n(parts)
+    # Split first: the gradient of a slice is as large as what it was cut from.
+    parts = tf.split(x, len(_TAPS), axis=-1)
+    return tf.add_n([_shifted(part, *tap) for part, tap in zip(parts, _TAPS, strict=True)])
