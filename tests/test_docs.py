@@ -12,9 +12,9 @@ from unittest import mock
 
 import pytest
 
-# The pages import them: named here, they are dependencies of this test in BUILD.
+# The pages import it: named here, it is a dependency of this test in BUILD.
 import tfflows  # noqa: F401
-import zoo  # noqa: F401
+import zoo
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("tfflows", "trainers", "zoo")
@@ -73,6 +73,20 @@ def test_block_runs(path, line, code, tmp_path, monkeypatch):
 def test_readme_and_docstrings_have_examples():
     assert list(blocks_of(ROOT / "README.md"))
     assert any(blocks_of(path) for path in modules())
+
+
+def test_the_page_of_models_names_every_model():
+    page = (ROOT / "docs" / "models.md").read_text()
+    named = set(re.findall(r"`([a-z0-9_]+\.[a-z0-9_*]+)`", page))
+    for name in zoo.list_models():
+        model, (architecture, data) = zoo.find(name), name.split(".")
+        if not model.builder.__module__.startswith("zoo."):
+            continue  # Registered by an example.
+        if model.num_levels is None:  # A row for all data sets of a kind.
+            assert f"{architecture}.*" in named
+            assert f"`{data}`" in page
+        else:
+            assert name in named
 
 
 def test_blocks_are_found():

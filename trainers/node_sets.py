@@ -21,6 +21,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trainers.random_numbers import generator
+
 _AXES = {"mog4": (-5, 5), "mog9": (-5, 5, 15)}
 _ANGLES = {4: 96, 9: 384}  # Nodes of the quadrature; with twice as many nothing changes by 1e-12.
 NAMES = ("mog4", "mog9", "mog4_ring", "mog9_ring")
@@ -51,9 +53,7 @@ def sample(name: str, num: int, seed: int | Sequence[int]) -> np.ndarray:
         (1000, 9, 2)
     """
     means = _means(name)
-    # A spawn key, since seeds ending in zeros would otherwise be one: [1], [1, 0].
-    sequence = np.random.SeedSequence(NAMES.index(name), spawn_key=np.ravel(seed).tolist())
-    rng = np.random.Generator(np.random.PCG64(sequence))
+    rng = generator(NAMES.index(name), seed)
     nodes = means + rng.standard_normal([num, len(means), 2]) @ [1, 1j]
     if name.endswith("_ring"):
         nodes *= np.exp(1j * rng.uniform(0, math.pi, [num, 1]))

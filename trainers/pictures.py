@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from PIL import Image
 
 from tfflows.distributions import Dequantized, with_temperature
@@ -68,6 +69,9 @@ def usual_count(distribution):
 def sampler(distribution, seed, temperature=1.0, count=None):
     """Returns a function `draw(path)` that writes a picture of samples, always of the same latents.
 
+    Samples that are NaN, since an inverse did not converge, are left out, with a warning; if all
+    are, there is no picture. `draw` returns the number of samples in it.
+
     Args:
       distribution: a model as it is trained: `Dequantized` for images.
       seed: Python `int`.
@@ -80,11 +84,23 @@ def sampler(distribution, seed, temperature=1.0, count=None):
     sample = tf.function(lambda: model.sample(count, seed=[seed, 1]))
 
     def draw(path, least_size=512):
-        if is_image:
-            images = distribution.to_integers(sample())
+        samples = sample()
+        failed = tf.reduce_any(tf.math.is_nan(samples), axis=list(range(1, samples.shape.rank)))
+        samples = tf.boolean_mask(samples, ~failed)
+        drawn = len(samples)
+        if drawn < count:
+            logging.warning(
+                "%d of %d samples are NaN: an inverse did not converge. They are not in %s.",
+                count - drawn,
+                count,
+                path,
+            )
+        if drawn and is_image:
+            images = distribution.to_integers(samples)
             save_grid(path, images, distribution.num_levels, least_size=least_size)
-        else:
-            save_points(path, sample(), least_size=least_size)
+        elif drawn:
+            save_points(path, samples, least_size=least_size)
+        return drawn
 
     return draw
 

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trainers.random_numbers import generator
+
 _CHUNK = 2048  # Points whose distances to all nodes are in memory together: 30 MB.
 
 # In this file a point is a complex number, x + iy: a rotation is then a product.
@@ -148,9 +150,7 @@ def sample(name: str, num: int, seed: int | Sequence[int]) -> np.ndarray:
         (1000, 2)
     """
     distribution = _find(name)
-    # A spawn key, since seeds ending in zeros would otherwise be one: [1], [1, 0].
-    sequence = np.random.SeedSequence(NAMES.index(name), spawn_key=np.ravel(seed).tolist())
-    points = distribution.sample(np.random.Generator(np.random.PCG64(sequence)), num)
+    points = distribution.sample(generator(NAMES.index(name), seed), num)
     return np.stack([points.real, points.imag], axis=-1).astype(np.float32)
 
 

@@ -101,8 +101,10 @@ def main(argv):
         what = "Test images with latents drawn anew"
         pictures.save_grid(output, images, distribution.num_levels, columns)
     else:
-        pictures.sampler(distribution, FLAGS.seed, FLAGS.temperature, count)(output)
-        what = f"{count} samples"
+        drawn = pictures.sampler(distribution, FLAGS.seed, FLAGS.temperature, count)(output)
+        if not drawn:
+            raise ArithmeticError(f"All {count} samples are NaN: an inverse did not converge.")
+        what = f"{count} samples" if drawn == count else f"{drawn} of {count} samples"
     print(f"{what} at temperature {FLAGS.temperature}: {output}")
 
 

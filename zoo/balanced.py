@@ -4,7 +4,8 @@ import dataclasses
 import math
 
 from tfflows import bijectors, distributions
-from zoo.glow import CIFAR10_RECIPE, DIGITS_RECIPE, Seeds, build_conditioner, image_flow
+from zoo.building import Seeds, build_conditioner, image_flow
+from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import Recipe, register
 
 PAPER = "Liao, He, Jacobian Determinant of Normalizing Flows, 2021, arXiv:2102.06539"
@@ -36,7 +37,7 @@ def balanced_block(
 
     Args:
       shape: event shape `[H, W, C]` of the input.
-      network: kind of network, see `zoo.glow.NETWORKS`.
+      network: kind of network, see `zoo.building.NETWORKS`.
       seeds: source of seeds.
       arguments: arguments of the networks.
       stride: size and stride of the convolution.
@@ -89,8 +90,7 @@ _PAPER_RECIPE = Recipe(
     clip=None,
 )
 _DEEP = {
-    "image_shape": (32, 32, 3),
-    "num_levels": 256,
+    **CIFAR10,
     "steps": (16, 16, 16),
     "split_fraction": 0.5,
     "network": "attention_net",
@@ -105,8 +105,7 @@ _DEEP = {
     ),
     summary="Volume-balanced flow for the 8x8 digits that scikit-learn ships.",
     paper=PAPER,
-    image_shape=(8, 8, 1),
-    num_levels=17,
+    **DIGITS,
     steps=(2, 2),
     split_fraction=0.5,
     network="conv_net",
@@ -117,8 +116,7 @@ _DEEP = {
     recipe=dataclasses.replace(CIFAR10_RECIPE, optimizer="adamax", learning_rate=2e-2),
     summary="A small volume-balanced flow for 32x32 colour images, the size of glow.cifar10_small.",
     paper=PAPER,
-    image_shape=(32, 32, 3),
-    num_levels=256,
+    **CIFAR10,
     steps=(6, 4, 1),
     split_fraction=0.5,
     network="conv_net",
@@ -178,7 +176,7 @@ def balanced(
       num_levels: number of values of a pixel.
       steps: blocks of each level.
       split_fraction: fraction of the dimensions that leaves after each level but the last.
-      network: kind of network: a key of `zoo.glow.NETWORKS`.
+      network: kind of network: a key of `zoo.building.NETWORKS`.
       width: hidden channels of the networks.
       slope: see `balanced_block`.
       num_hats: see `balanced_block`.

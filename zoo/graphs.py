@@ -4,7 +4,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
-from zoo.glow import CONVEXP, Seeds
+from zoo.building import Seeds, affine_or_spline, num_parameters
+from zoo.papers import CONVEXP
 from zoo.registry import Recipe, register
 
 tfb = tfp.bijectors
@@ -96,53 +97,46 @@ def graph_flow(
     if network not in ("graph_net", "mlp"):
         raise ValueError(f'`network` must be "graph_net" or "mlp". Received: network={network!r}.')
     seeds, kept = Seeds(seed), num_features // 2
-    complete = bijectors.normalized_adjacency(tf.ones([num_nodes] * 2) - tf.eye(num_nodes))
-    graph = complete
-    if conditional:
-        graph = None
-    elif adjacency is not None:
-        graph = bijectors.normalized_adjacency(tf.constant(adjacency, tf.float32))
-    context_shape = [num_nodes, num_nodes] if conditional else None
+    shape, is_complete = [num_nodes, num_features], not conditional and adjacency is None
+    edges = None if conditional else _normalized(num_nodes, adjacency)
+    outputs = num_parameters(num_bins) * (num_features - kept)
+    sees_graph = conditional and network == "graph_net"
 
-    def make_network():
-        parameters = 2 if num_bins is None else 3 * num_bins - 1
-        outputs = parameters * (num_features - kept)
+    def conditioner():
         if network == "mlp":
             made = networks.MLP(outputs, width, depth, seed=seeds())
-            return networks.build_network(made, [num_nodes, kept])
-        made = networks.GraphNet(outputs, width, depth, num_heads, adjacency, seed=seeds())
+        else:
+            made = networks.GraphNet(outputs, width, depth, num_heads, adjacency, seed=seeds())
+        context_shape = [num_nodes, num_nodes] if sees_graph else None
         return networks.build_network(made, [num_nodes, kept], context_shape)
+
+    def exponential_layer(name):
+        return bijectors.GraphConvExponential.trainable(
+            edges,
+            num_features,
+            max_norm=max_norm,
+            adjacency_norm=1.0 if is_complete else None,
+            conditional=conditional,
+            seed=seeds(),
+            name=name,
+        )
 
     def block(index):
         name = f"block{index}"
         layers = [bijectors.ActNorm.trainable(num_features, event_ndims=2, name=f"{name}_act_norm")]
         if exponential:
-            layers.append(
-                bijectors.GraphConvExponential.trainable(
-                    graph,
-                    num_features,
-                    max_norm=max_norm,
-                    adjacency_norm=1.0 if graph is complete else None,
-                    conditional=conditional,
-                    seed=seeds(),
-                    name=f"{name}_exponential",
-                )
-            )
-        shape = [num_nodes, num_features]
-        options = {
-            "split_size": kept,
-            "reverse": index % 2 == 1,
-            "conditional": conditional and network == "graph_net",
-            "name": f"{name}_coupling",
-        }
-        if num_bins is None:
-            coupling = bijectors.AffineCoupling(make_network(), shape, **options)
-        else:
-            coupling = bijectors.RationalQuadraticCoupling(
-                make_network(), shape, num_bins, bound, **options
-            )
-        return bijectors.Block([*layers, coupling], name=name)
+            layers.append(exponential_layer(f"{name}_exponential"))
+        options = {"split_size": kept, "reverse": index % 2 == 1, "conditional": sees_graph}
+        options["name"] = f"{name}_coupling"
+        layers.append(affine_or_spline(conditioner(), shape, num_bins, bound, **options))
+        return bijectors.Block(layers, name=name)
 
     flow = bijectors.Sequential([block(index) for index in range(num_blocks)])
-    base = distributions.standard_normal([num_nodes, num_features])
-    return tfd.TransformedDistribution(base, tfb.Invert(flow))
+    return tfd.TransformedDistribution(distributions.standard_normal(shape), tfb.Invert(flow))
+
+
+def _normalized(num_nodes, adjacency):
+    """Returns the normalized adjacency; of the complete graph, which has no loops, for `None`."""
+    if adjacency is None:
+        adjacency = tf.ones([num_nodes, num_nodes]) - tf.eye(num_nodes)
+    return bijectors.normalized_adjacency(tf.convert_to_tensor(adjacency, tf.float32))

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors
+from zoo.papers import EMERGING, WOODBURY
 
 tfb = tfp.bijectors
 
@@ -70,6 +71,12 @@ SPATIAL_MIXING = {
     "periodic": _periodic,
     "woodbury": _woodbury,
     "conv_exponential": _conv_exponential,
+}
+# What paper A compares the convolution exponential with: in words, and the paper.
+BASELINES = {
+    "emerging": ("emerging convolutions", EMERGING),
+    "periodic": ("periodic convolutions", EMERGING),
+    "woodbury": ("Woodbury transformations", WOODBURY),
 }
 
 

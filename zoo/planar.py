@@ -3,8 +3,9 @@
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
-from zoo import balanced, glow, realnvp
-from zoo.glow import Seeds, build_conditioner
+from zoo import balanced, realnvp
+from zoo.building import Seeds, affine_or_spline, build_conditioner, num_parameters
+from zoo.papers import GLOW, RQ_NSF
 from zoo.registry import Recipe, register
 
 tfb = tfp.bijectors
@@ -86,9 +87,9 @@ def planar_balanced(num_blocks=16, width=64, slope=0.75, num_hats=2, num_bins=16
 
 
 @register_planar("realnvp", _RECIPE, "RealNVP", realnvp.PAPER, num_bins=None, linear=False)
-@register_planar("glow", _RECIPE, "Glow", glow.GLOW, num_bins=None, linear=True)
+@register_planar("glow", _RECIPE, "Glow", GLOW, num_bins=None, linear=True)
 @register_planar(
-    "rq_nsf", _RECIPE, "Neural spline flow", glow.RQ_NSF, num_blocks=8, num_bins=16, linear=True
+    "rq_nsf", _RECIPE, "Neural spline flow", RQ_NSF, num_blocks=8, num_bins=16, linear=True
 )
 def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0):
     """Builds a flow of couplings, each of which moves one coordinate by the other.
@@ -114,15 +115,9 @@ def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0
                     2, event_ndims=1, seed=seeds(), name=f"{name}_conv1x1"
                 )
             )
+        network = build_conditioner("mlp", [1], num_parameters(num_bins), seeds, {"width": width})
         options = {"reverse": not linear and index % 2 == 1, "name": f"{name}_coupling"}
-        outputs = 2 if num_bins is None else 3 * num_bins - 1
-        network = build_conditioner("mlp", [1], outputs, seeds, {"width": width})
-        if num_bins is None:
-            layers.append(bijectors.AffineCoupling(network, [2], **options))
-        else:
-            layers.append(
-                bijectors.RationalQuadraticCoupling(network, [2], num_bins, bound, **options)
-            )
+        layers.append(affine_or_spline(network, [2], num_bins, bound, **options))
         blocks.append(bijectors.Block(layers, name=name))
     return _model(blocks)
 

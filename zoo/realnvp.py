@@ -1,7 +1,8 @@
 """RealNVP for images: `realnvp.*`."""
 
 from tfflows import bijectors, distributions
-from zoo.glow import CIFAR10_RECIPE, DIGITS_RECIPE, Seeds, build_conditioner, image_flow
+from zoo.building import Seeds, build_conditioner, image_flow
+from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import register
 
 PAPER = (
@@ -14,8 +15,7 @@ PAPER = (
     recipe=DIGITS_RECIPE,
     summary="RealNVP for the 8x8 digits that scikit-learn ships.",
     paper=PAPER,
-    image_shape=(8, 8, 1),
-    num_levels=17,
+    **DIGITS,
     widths=(32, 44),
     network="conv_net",
 )
@@ -24,8 +24,7 @@ PAPER = (
     recipe=CIFAR10_RECIPE,
     summary="A small RealNVP for 32x32 colour images, the size of glow.cifar10_small.",
     paper=PAPER,
-    image_shape=(32, 32, 3),
-    num_levels=256,
+    **CIFAR10,
     widths=(64, 128, 176),
     network="conv_net",
 )
@@ -40,7 +39,7 @@ def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.D
       image_shape: `(H, W, C)`; height and width divisible by `2**(len(widths) - 1)`.
       num_levels: number of values of a pixel.
       widths: hidden channels of the networks of each scale.
-      network: kind of network: a key of `zoo.glow.NETWORKS`.
+      network: kind of network: a key of `zoo.building.NETWORKS`.
       seed: seed of the initial weights.
     """
     seeds, shape, levels = Seeds(seed), list(image_shape), []

@@ -5,15 +5,9 @@ import dataclasses
 import tensorflow as tf
 
 from tfflows import bijectors, distributions, networks
-from zoo.glow import (
-    CIFAR10_RECIPE,
-    CONVEXP,
-    DIGITS_RECIPE,
-    Seeds,
-    build_conditioner,
-    coupling,
-    image_flow,
-)
+from zoo.building import Seeds, build_conditioner, coupling, image_flow, squeezed_levels
+from zoo.papers import CONVEXP
+from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import Recipe, register
 
 RESIDUAL = (
@@ -85,123 +79,7 @@ LAYERS = {
     "sylvester": sylvester_layers,
 }
 
-# 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.
-_PAPER_RECIPE = Recipe(
-    dataset="cifar10",
-    batch_size=256,
-    steps=156_000,
-    learning_rate=1e-3,
-    beta_2=0.99,
-    warmup_steps=1560,
-    warmup_power=2.0,
-    decay=0.995,
-    clip=1.0,
-)
-_PAPER = {
-    "image_shape": (32, 32, 3),
-    "num_levels": 256,
-    "steps": (16, 16, 16),
-    "widths": (528, 528, 528),
-    "prior_network": "dense_net",
-    "prior_width": 64,
-}
-_CIFAR10_RECIPE = dataclasses.replace(CIFAR10_RECIPE, warmup_power=2.0)
-_CIFAR10 = {
-    "image_shape": (32, 32, 3),
-    "num_levels": 256,
-    "steps": (4, 4, 4),
-    "prior_network": "conv_net",
-    "prior_width": 64,
-}
-_DIGITS_RECIPE = dataclasses.replace(DIGITS_RECIPE, warmup_power=2.0)
-_DIGITS = {
-    "image_shape": (8, 8, 1),
-    "num_levels": 17,
-    "steps": (4, 4),
-    "prior_network": "conv_net",
-    "prior_width": 32,
-}
 
-
-@register(
-    "sylvester.digits",
-    recipe=_DIGITS_RECIPE,
-    summary="Convolutional Sylvester flow for the 8x8 digits.",
-    paper=CONVEXP,
-    **_DIGITS,
-    widths=(24, 24),
-    layer="sylvester",
-)
-@register(
-    "sylvester.cifar10_small",
-    recipe=_CIFAR10_RECIPE,
-    summary="A small convolutional Sylvester flow for 32x32 colour images, the size of "
-    "glow.cifar10_small.",
-    paper=CONVEXP,
-    **_CIFAR10,
-    widths=(72, 72, 48),
-    layer="sylvester",
-)
-@register(
-    "sylvester.cifar10",
-    recipe=_PAPER_RECIPE,
-    summary="The model of the Sylvester experiment at full size.",
-    paper=CONVEXP,
-    **_PAPER,
-    layer="sylvester",
-)
-@register(
-    "residual.digits",
-    recipe=_DIGITS_RECIPE,
-    summary="Residual flow for the 8x8 digits, the size of sylvester.digits.",
-    paper=RESIDUAL,
-    **_DIGITS,
-    widths=(30, 34),
-    layer="residual",
-)
-@register(
-    "residual.cifar10_small",
-    recipe=_CIFAR10_RECIPE,
-    summary="A small residual flow for 32x32 colour images, the size of sylvester.cifar10_small.",
-    paper=RESIDUAL,
-    **_CIFAR10,
-    widths=(92, 101, 87),
-    layer="residual",
-)
-@register(
-    "residual.cifar10",
-    recipe=_PAPER_RECIPE,
-    summary="The residual baseline of the Sylvester experiment at full size.",
-    paper=RESIDUAL,
-    **_PAPER,
-    layer="residual",
-)
-@register(
-    "coupling.digits",
-    recipe=_DIGITS_RECIPE,
-    summary="Plain couplings for the 8x8 digits, the size of sylvester.digits.",
-    paper=CONVEXP,
-    **_DIGITS,
-    widths=(35, 40),
-    layer="coupling",
-)
-@register(
-    "coupling.cifar10_small",
-    recipe=_CIFAR10_RECIPE,
-    summary="Plain couplings for 32x32 colour images, the size of sylvester.cifar10_small.",
-    paper=CONVEXP,
-    **_CIFAR10,
-    widths=(105, 120, 107),
-    layer="coupling",
-)
-@register(
-    "coupling.cifar10",
-    recipe=_PAPER_RECIPE,
-    summary="The coupling baseline of the Sylvester experiment at full size.",
-    paper=CONVEXP,
-    **_PAPER,
-    layer="coupling",
-)
 def residual_type(
     image_shape,
     num_levels,
@@ -225,7 +103,7 @@ def residual_type(
       num_levels: number of values of a pixel.
       steps: steps of each level.
       widths: hidden channels of the networks of each level.
-      prior_network: kind of the split priors' networks: a key of `zoo.glow.NETWORKS`.
+      prior_network: kind of the split priors' networks: a key of `zoo.building.NETWORKS`.
       prior_width: width of these networks.
       layer: what X is: a key of `LAYERS`.
       basis: see `sylvester_layers`.
@@ -240,22 +118,116 @@ def residual_type(
             '`basis` and `generalized` are for layer="sylvester". '
             f"Received: layer={layer!r}, basis={basis}, generalized={generalized}."
         )
-    seeds, shape, levels = Seeds(seed), list(image_shape), []
-    for level, (count, width) in enumerate(zip(steps, widths, strict=True)):
-        shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]
-        squeeze = bijectors.Squeeze(order="glow", name=f"level{level}_squeeze")
-        parts = [squeeze] if level else [bijectors.NormalizeImage(num_levels), squeeze]
+    seeds, sizes = Seeds(seed), list(zip(steps, widths, strict=True))
+
+    def layers(level, shape):
+        (count, width), parts = sizes[level], []
         for step in range(count):
             name = f"level{level}_step{step}"
             parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm"))
             parts += LAYERS[layer](shape, width, seeds, f"{name}_{layer}", **options)
             parts.append(bijectors.Flip((-3, -2), name=f"{name}_flip"))
-        if level < len(steps) - 1:
-            arguments, prior = {"width": prior_width}, f"level{level}_split_prior"
-            parts.append(coupling(shape, prior_network, seeds, arguments, prior))
-            shape = [*shape[:2], shape[2] // 2]
-        else:
-            # The learned diagonal Gaussian of the last level, as an affine map to a standard one.
-            parts.append(bijectors.ActNorm.trainable(shape[-1], name="base_affine"))
-        levels.append(bijectors.Sequential(parts, name=f"level{level}"))
+        return parts
+
+    def prior(level, shape, name):
+        del level
+        return coupling(shape, prior_network, seeds, {"width": prior_width}, name)
+
+    levels = squeezed_levels(image_shape, num_levels, len(sizes), "glow", layers, prior)
     return image_flow(levels, image_shape, num_levels)
+
+
+# 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.
+_PAPER_RECIPE = Recipe(
+    dataset="cifar10",
+    batch_size=256,
+    steps=156_000,
+    learning_rate=1e-3,
+    beta_2=0.99,
+    warmup_steps=1560,
+    warmup_power=2.0,
+    decay=0.995,
+    clip=1.0,
+)
+# For each data set, what all models have in common.
+_VARIANTS = {
+    "digits": (
+        dataclasses.replace(DIGITS_RECIPE, warmup_power=2.0),
+        {**DIGITS, "steps": (4, 4), "prior_network": "conv_net", "prior_width": 32},
+    ),
+    "cifar10_small": (
+        dataclasses.replace(CIFAR10_RECIPE, warmup_power=2.0),
+        {**CIFAR10, "steps": (4, 4, 4), "prior_network": "conv_net", "prior_width": 64},
+    ),
+    "cifar10": (
+        _PAPER_RECIPE,
+        {
+            **CIFAR10,
+            "steps": (16, 16, 16),
+            "widths": (528, 528, 528),
+            "prior_network": "dense_net",
+            "prior_width": 64,
+        },
+    ),
+}
+# Paper, summary, and what is the model's own. Small models of a data set are about equal in size.
+_MODELS = {
+    "sylvester.digits": (
+        CONVEXP,
+        "Convolutional Sylvester flow for the 8x8 digits.",
+        {"widths": (24, 24)},
+    ),
+    "sylvester.cifar10_small": (
+        CONVEXP,
+        "A small convolutional Sylvester flow for 32x32 colour images, the size of "
+        "glow.cifar10_small.",
+        {"widths": (72, 72, 48)},
+    ),
+    "sylvester.cifar10": (
+        CONVEXP,
+        "The model of the Sylvester experiment at full size.",
+        {},
+    ),
+    "residual.digits": (
+        RESIDUAL,
+        "Residual flow for the 8x8 digits, the size of sylvester.digits.",
+        {"widths": (30, 34)},
+    ),
+    "residual.cifar10_small": (
+        RESIDUAL,
+        "A small residual flow for 32x32 colour images, the size of sylvester.cifar10_small.",
+        {"widths": (92, 101, 87)},
+    ),
+    "residual.cifar10": (
+        RESIDUAL,
+        "The residual baseline of the Sylvester experiment at full size.",
+        {},
+    ),
+    "coupling.digits": (
+        CONVEXP,
+        "Plain couplings for the 8x8 digits, the size of sylvester.digits.",
+        {"widths": (35, 40)},
+    ),
+    "coupling.cifar10_small": (
+        CONVEXP,
+        "Plain couplings for 32x32 colour images, the size of sylvester.cifar10_small.",
+        {"widths": (105, 120, 107)},
+    ),
+    "coupling.cifar10": (
+        CONVEXP,
+        "The coupling baseline of the Sylvester experiment at full size.",
+        {},
+    ),
+}
+for _name, (_paper, _summary, _arguments) in _MODELS.items():
+    _layer, _variant = _name.split(".")
+    _recipe, _common = _VARIANTS[_variant]
+    register(
+        _name,
+        recipe=_recipe,
+        summary=_summary,
+        paper=_paper,
+        **_common,
+        **_arguments,
+        layer=_layer,
+    )(residual_type)

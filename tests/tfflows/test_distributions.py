@@ -127,6 +127,75 @@ def test_real_values_go_to_their_cells():
     np.testing.assert_array_equal(model.to_integers(values), [0, 0, 0, 7, 15, 15, 15])
 
 
+# An inverse that does not converge.
+
+
+def half_converged():
+    """A density whose inverse has two steps, in which it converges for some of the samples."""
+
+    def f(u):
+        return 0.99 * tf.tanh(u), 0.99 * (1 - tf.tanh(u) ** 2)
+
+    flow = bijectors.Sylvester(
+        bijectors.Flip(axis=()), f, event_shape=(2, 2, 1), max_iterations=2, tolerance=1e-3
+    )
+    base = normals([2, 2, 1], loc=4.0, scale=2.0)
+    return tfd.TransformedDistribution(base, tfb.Invert(flow))
+
+
+def failures(density):
+    """Which of 20 samples have a NaN."""
+    failed = np.isnan(density.sample(20, seed=[1, 2])).any(axis=(1, 2, 3))
+    assert 0 < failed.sum() < 20  # Or else the tests below would show nothing.
+    return failed
+
+
+@pytest.mark.parametrize("num_levels", [16, 256, 1000])
+def test_a_sample_that_did_not_converge_is_an_error_that_counts(num_levels):
+    density = half_converged()
+    model = distributions.Dequantized(density, num_levels=num_levels)
+    expected = rf"{failures(density).sum()} of 20 images have NaNs.*`max_iterations`"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        model.sample(20, seed=[1, 2])
+
+
+def test_a_graph_asserts_that_samples_converged():
+    density = half_converged()
+    model = distributions.Dequantized(density, num_levels=16)
+    sample = tf.function(lambda: model.sample(20, seed=[1, 2]), autograph=False)
+    expected = rf"\[{failures(density).sum()}\] \[of\] \[20\] \[images have NaNs"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        sample()
+
+
+@pytest.mark.parametrize(("num_levels", "mark"), [(16, 255), (256, 255), (1000, 2**31 - 1)])
+def test_xla_marks_all_of_a_sample_that_did_not_converge(num_levels, mark):
+    density = half_converged()
+    model = distributions.Dequantized(density, num_levels=num_levels)
+
+    @tf.function(autograph=False, jit_compile=True)
+    def compiled():  # Both: XLA's random numbers are others.
+        return model.sample(20, seed=[1, 2]), density.sample(20, seed=[1, 2])
+
+    draws, real = (x.numpy() for x in compiled())
+    failed = np.isnan(real).any(axis=(1, 2, 3))
+    assert 0 < failed.sum() < 20
+    assert np.all(draws[failed] == mark)
+    np.testing.assert_array_equal(draws[~failed], model.to_integers(real[~failed]))
+    assert np.all(draws[~failed] < 16)
+
+
+def test_one_nan_fails_the_whole_image_and_infinities_go_to_the_ends():
+    model = distributions.Dequantized(normals(), num_levels=16)
+    v = np.full([3, *SHAPE], 7.5, np.float32)
+    v[1, 2, 3, 0] = np.nan
+    with pytest.raises(tf.errors.InvalidArgumentError, match="1 of 3 images"):
+        model.to_integers(v)
+    v[1, 2, 3, 0], v[2, 0, 0, 0] = np.inf, -np.inf
+    x = model.to_integers(v).numpy()
+    assert (x[1, 2, 3, 0], x[2, 0, 0, 0], x[0, 0, 0, 0]) == (15, 0, 7)
+
+
 # Variational dequantisation.
 
 

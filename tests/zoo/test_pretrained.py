@@ -6,7 +6,7 @@ import pytest
 
 import zoo
 from trainers import data, evaluate
-from zoo import presets
+from zoo import cards, presets
 
 NAMES = zoo.list_models(pretrained=True)
 
@@ -20,6 +20,16 @@ def test_the_promised_models_have_weights():
     }
     promised |= {"convexp_glow.digits", "glow.digits", "gnf_convexp.mog4"}
     assert promised <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_follows_from_metadata_and_names_no_folder_of_its_author(name):
+    config, metadata = (
+        presets.read_json(presets.folder(name) / f"{file}.json") for file in ("config", "metadata")
+    )
+    assert presets.read_card(name) == cards.render(config, metadata)
+    for command in (metadata["command"], metadata["metric"]["command"]):
+        assert "--workdir=runs/" in command
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,6 @@
 """How exactly a flow can be undone."""
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -11,9 +12,12 @@ def round_trip_error(bijector, x):
       x: a batch, `[..., *event]`.
 
     Returns:
-      A `Tensor` `[...]`, in the units of `x`.
+      A `Tensor` `[...]`, in the units of `x`; NaN where the inverse is NaN.
     """
     # Copies: otherwise either direction may answer from memory.
     y = tf.identity(bijector.forward(tf.identity(x)))
     error = tf.abs(bijector.inverse(y) - x)
-    return tf.reduce_max(error, axis=list(range(-bijector.forward_min_event_ndims, 0)))
+    axes = list(range(-bijector.forward_min_event_ndims, 0))
+    largest, failed = tf.reduce_max(error, axes), tf.reduce_any(tf.math.is_nan(error), axes)
+    # XLA's maximum on CPU passes over NaNs.
+    return tf.where(failed, tf.constant(np.nan, error.dtype), largest)

@@ -33,3 +33,16 @@ def as_parameter(value, dtype=None):
     if isinstance(value, tf.Variable | tfp.util.DeferredTensor) or tf.is_tensor(value):
         return value
     return tf.convert_to_tensor(value, dtype_hint=dtype or tf.float32)
+
+
+def check_kernel(kernel):
+    """Raises a `ValueError` if `kernel` isn't one of a convolution that keeps size and channels."""
+    shape = kernel.shape
+    if shape.rank != 4 or shape[-1] != shape[-2]:
+        raise ValueError(
+            f"`kernel` must have shape [kh, kw, C, C]. Received: kernel.shape={tuple(shape)}."
+        )
+    if shape[0] % 2 == 0 or shape[1] % 2 == 0:
+        raise ValueError(
+            f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(shape)}."
+        )

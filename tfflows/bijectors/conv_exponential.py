@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from tfflows.bijectors import exponential, operator_norm
-from tfflows.bijectors._parameters import as_parameter, normal_variable
+from tfflows.bijectors._parameters import as_parameter, check_kernel, normal_variable
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -96,15 +96,7 @@ class ConvExponential(FlowBijector):
         )
 
     def _validate(self):
-        shape = self._kernel.shape
-        if shape.rank != 4 or shape[-1] != shape[-2]:
-            raise ValueError(
-                f"`kernel` must have shape [kh, kw, C, C]. Received: kernel.shape={tuple(shape)}."
-            )
-        if shape[0] % 2 == 0 or shape[1] % 2 == 0:
-            raise ValueError(
-                f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(shape)}."
-            )
+        check_kernel(self._kernel)
         if self._padding not in ("zero", "periodic"):
             raise ValueError(
                 f'`padding` must be "zero" or "periodic". Received: padding={self._padding!r}.'

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors import _matrix, exponential
-from tfflows.bijectors._parameters import as_parameter, normal_variable
+from tfflows.bijectors._parameters import as_parameter, check_kernel, normal_variable
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -58,18 +58,10 @@ class PeriodicConv(FlowBijector):
     def __init__(self, kernel, validate_args=False, name="periodic_conv"):
         parameters = dict(locals())
         self._kernel = as_parameter(kernel)
-        shape = self._kernel.shape
-        if shape.rank != 4 or shape[-1] != shape[-2]:
-            raise ValueError(
-                f"`kernel` must have shape [kh, kw, C, C]. Received: kernel.shape={tuple(shape)}."
-            )
-        if shape[0] % 2 == 0 or shape[1] % 2 == 0:
-            raise ValueError(
-                f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(shape)}."
-            )
+        check_kernel(self._kernel)
         super().__init__(
             forward_min_event_ndims=3,
-            event_shape=(None, None, shape[-1]),
+            event_shape=(None, None, self._kernel.shape[-1]),
             is_constant_jacobian=True,
             dtype=self._kernel.dtype,
             validate_args=validate_args,

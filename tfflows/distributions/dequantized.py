@@ -11,6 +11,12 @@ from tfflows.conditioning import condition
 
 tfd = tfp.distributions
 
+_NO_INTEGERS = (
+    "images have NaNs, which no integers stand for: the inverse of a layer did not converge, or "
+    "overflowed. A larger `max_iterations` of the layer may help. `distribution.sample`, of the "
+    "density inside of `Dequantized`, returns the images with their NaNs."
+)
+
 
 class Dequantized(tfd.Distribution):
     """Distribution over integers `0 .. num_levels - 1` from a density on `[0, num_levels]`.
@@ -134,11 +140,39 @@ class Dequantized(tfd.Distribution):
         return total - tf.constant(math.log(num_samples), total.dtype)
 
     def to_integers(self, v):
-        """Returns the integers whose cells the real images `v` lie in, the nearest if outside."""
-        return tf.cast(tf.clip_by_value(tf.floor(v), 0, self._num_levels - 1), self.dtype)
+        """Returns the integers whose cells the real images `v` lie in, the nearest if outside.
+
+        There is none for NaN, which is what an inverse that did not converge returns. **Under XLA,
+        where there are no assertions, an image with a NaN comes back with the largest value of the
+        dtype in every pixel**: 255, or 2147483647 if `num_levels` is above 256. No other image can
+        have it, unless `num_levels` is 256; then `tf.math.is_nan(distribution.sample(...))` tells.
+
+        Args:
+          v: real images, `[..., *event]`.
+
+        Raises:
+          tf.errors.InvalidArgumentError: if an image has a NaN; says how many have. In a
+            `tf.function` an assertion does so when it runs.
+        """
+        v = tf.convert_to_tensor(v)
+        axes = list(range(-min(v.shape.rank, self.event_shape.rank), 0))
+        failed = tf.reduce_any(tf.math.is_nan(v), axes, keepdims=True)
+        with tf.control_dependencies(_refuse(failed)):
+            x = tf.cast(tf.clip_by_value(tf.floor(v), 0, self._num_levels - 1), self.dtype)
+        return tf.where(failed, tf.constant(self.dtype.max, self.dtype), x)
 
     def _sample_n(self, n, seed=None):
         return self.to_integers(self._continuous.sample(n, seed=seed))
+
+
+def _refuse(failed):
+    """Raises an error if an entry of `failed` is true; returns the assertion of a graph instead."""
+    count, total = tf.math.count_nonzero(failed, dtype=tf.int32), tf.size(failed)
+    if not tf.executing_eagerly():
+        return [tf.debugging.Assert(count == 0, [count, "of", total, _NO_INTEGERS])]
+    if count > 0:
+        raise tf.errors.InvalidArgumentError(None, None, f"{count} of {total} {_NO_INTEGERS}")
+    return []
 
 
 class FlowDequantizer(tf.Module):

@@ -627,6 +627,20 @@ def test_round_trip_error_is_not_answered_from_memory():
     assert np.max(analysis.round_trip_error(coupling(), images())) < 1e-5
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_round_trip_error_of_an_inverse_that_is_nan_is_nan(jit):
+    x = tf.constant([[1.0, 2.0], [1.0, -1.0]])
+    flow = tfb.Inline(
+        forward_fn=lambda x: x,
+        inverse_fn=tf.math.log,
+        forward_min_event_ndims=1,
+        is_constant_jacobian=True,
+    )
+    error = tf.function(lambda x: analysis.round_trip_error(flow, x), jit_compile=jit)(x)
+    np.testing.assert_array_equal(np.isnan(error), [False, True])
+    assert error[0] > 1.0
+
+
 @pytest.mark.parametrize(
     "make",
     [

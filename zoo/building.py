@@ -1,0 +1,97 @@
+"""What the builders share: seeds, networks, couplings, levels of image flows."""
+
+import tensorflow_probability as tfp
+
+from tfflows import bijectors, distributions, networks
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+NETWORKS = {
+    "attention_net": networks.AttentionNet,
+    "conv_net": networks.ConvNet,
+    "dense_net": networks.DenseNet,
+    "gated_res_net": networks.GatedResNet,
+    "mlp": networks.MLP,
+}
+
+
+class Seeds:
+    """Hands out a new seed for every layer, in the order of building."""
+
+    def __init__(self, seed):
+        self._seed, self._count = seed, 0
+
+    def __call__(self):
+        """Returns the next seed."""
+        self._count += 1
+        return self._seed * 10_000 + self._count
+
+
+def build_conditioner(kind, input_shape, num_outputs, seeds, arguments, context_shape=None):
+    """Returns a built network of a kind from `NETWORKS`."""
+    network = NETWORKS[kind](num_outputs, seed=seeds(), **arguments)
+    return networks.build_network(network, input_shape, context_shape)
+
+
+def num_parameters(num_bins):
+    """Returns how many outputs a network has for each entry that `affine_or_spline` moves."""
+    return 2 if num_bins is None else 3 * num_bins - 1
+
+
+def affine_or_spline(network, shape, num_bins, bound=3.0, **options):
+    """Returns an affine coupling if `num_bins` is `None`, else one of splines."""
+    if num_bins is None:
+        return bijectors.AffineCoupling(network, shape, **options)
+    return bijectors.RationalQuadraticCoupling(network, shape, num_bins, bound, **options)
+
+
+def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=None):
+    """Returns a coupling of channel halves with a network of its own: affine, or a spline."""
+    height, width, channels = shape
+    kept = channels // 2
+    outputs = num_parameters(num_bins) * (channels - kept)
+    network = build_conditioner(
+        kind, [height, width, kept], outputs, seeds, arguments, context_shape
+    )
+    options = {"conditional": context_shape is not None, "context_ndims": 3, "name": name}
+    return affine_or_spline(network, shape, num_bins, **options)
+
+
+def squeezed_levels(image_shape, num_levels, count, order, steps, prior):
+    """Returns the levels of an image flow, each a squeeze and what `steps` makes.
+
+    Between levels half of the channels leave, with a normal prior given the other half: a coupling
+    before the split. The last level ends with a learned diagonal Gaussian per channel, as an affine
+    map to a standard one.
+
+    Args:
+      image_shape: `(H, W, C)`; height and width divisible by `2**count`.
+      num_levels: number of values of a pixel.
+      count: number of levels.
+      order: of `Squeeze`.
+      steps: returns the layers of a level, given its number and event shape.
+      prior: returns the coupling of a split prior, given the number and event shape of its level,
+        and a name.
+    """
+    shape, levels = list(image_shape), []
+    for level in range(count):
+        shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]
+        squeeze = bijectors.Squeeze(order=order, name=f"level{level}_squeeze")
+        parts = [squeeze] if level else [bijectors.NormalizeImage(num_levels), squeeze]
+        parts += steps(level, shape)
+        if level < count - 1:
+            parts.append(prior(level, shape, f"level{level}_split_prior"))
+            shape = [*shape[:2], shape[2] // 2]
+        else:
+            parts.append(bijectors.ActNorm.trainable(shape[-1], name="base_affine"))
+        levels.append(bijectors.Sequential(parts, name=f"level{level}"))
+    return levels
+
+
+def image_flow(levels, image_shape, num_levels, dequantizer=None, split_fraction=0.5):
+    """Returns the `Dequantized` distribution of a multi-scale flow with a standard normal base."""
+    flow = bijectors.MultiScale(levels, image_shape, split_fraction)
+    base = distributions.standard_normal([sum(flow.latent_sizes)])
+    model = tfd.TransformedDistribution(base, tfb.Invert(flow))
+    return distributions.Dequantized(model, dequantizer, num_levels)

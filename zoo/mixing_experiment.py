@@ -1,0 +1,133 @@
+"""Paper A's experiment with mixing layers, at full size: `convexp_glow.cifar10`, `glow.cifar10`."""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfflows import bijectors, distributions
+from zoo.building import Seeds, build_conditioner, coupling, image_flow, squeezed_levels
+from zoo.mixing import BASELINES, mixing_layers
+from zoo.papers import CONVEXP
+from zoo.recipes import CIFAR10
+from zoo.registry import Recipe, register
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def mixing_experiment(
+    image_shape, num_levels, steps, growth, mixing, seed=0
+) -> distributions.Dequantized:
+    """Builds the model of paper A's mixing experiment: DenseNets, no ActNorm, split priors.
+
+    Squeeze, mixing, then per level steps of (affine coupling, mixing), each mixing between two
+    learned bias maps; a split prior (a coupling before the split) and a squeeze between levels; a
+    diagonal Gaussian with learned mean and scale per channel.
+
+    Args:
+      image_shape: `(H, W, C)`.
+      num_levels: number of values of a pixel.
+      steps: steps of each level.
+      growth: channels that each of the 8 layers of a DenseNet adds.
+      mixing: see `mixing_layers`.
+      seed: seed of the initial weights.
+    """
+    seeds, arguments = Seeds(seed), {"width": 64, "depth": 8, "growth": growth}
+
+    def mix(shape, name):
+        return _between_biases(mixing_layers(mixing, shape, seeds, name), shape)
+
+    def layers(level, shape):
+        parts = [] if level else mix(shape, "first")
+        for step in range(steps[level]):
+            name = f"level{level}_step{step}"
+            parts.append(coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling"))
+            parts += mix(shape, name)
+        return parts
+
+    def prior(level, shape, name):
+        del level
+        return coupling(shape, "dense_net", seeds, arguments, name)
+
+    levels = squeezed_levels(image_shape, num_levels, len(steps), "glow", layers, prior)
+    dequantizer = _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds)
+    return image_flow(levels, image_shape, num_levels, dequantizer)
+
+
+def _between_biases(layers, shape):
+    """Returns the layers with a learned shift of every entry before and after them."""
+    before, after = (
+        tfb.Shift(tf.Variable(tf.zeros(shape), name=f"bias_{side}"), name=f"bias_{side}")
+        for side in ("before", "after")
+    )
+    return [before, *layers, after]
+
+
+def _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds, steps=4, channels=16):
+    """Returns `q(u | x)`: four conditional steps on the squeezed noise, then a sigmoid."""
+    height, width, depth = image_shape
+    shape = [height // 2, width // 2, depth * 4]
+    context_shape = [height, width, channels]
+    context_network = build_conditioner("dense_net", image_shape, channels, seeds, arguments)
+    squeeze = bijectors.Squeeze(order="glow", name="noise_squeeze")
+    parts = [squeeze, *mixing_layers(mixing, shape, seeds, "noise_first")]
+    for step in range(steps):
+        name = f"noise_step{step}"
+        parts.append(
+            coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling", context_shape)
+        )
+        parts += mixing_layers(mixing, shape, seeds, name)
+    parts += [tfb.Invert(squeeze), tfb.Sigmoid()]
+    base = distributions.standard_normal(image_shape)
+    noise = tfd.TransformedDistribution(base, bijectors.Sequential(parts, name="noise_flow"))
+    return distributions.FlowDequantizer(noise, context_network, num_levels)
+
+
+# 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.
+_RECIPE = Recipe(
+    dataset="cifar10",
+    batch_size=256,
+    steps=156_000,
+    optimizer="adamax",
+    learning_rate=1e-3,
+    warmup_steps=1560,
+    decay=0.995,
+    clip=None,
+)
+
+
+def _register(architecture, paper, summary, growth, mixing):
+    """Registers the model of one mixing layer."""
+    register(
+        f"{architecture}.cifar10",
+        recipe=_RECIPE,
+        summary=summary,
+        paper=paper,
+        **CIFAR10,
+        steps=(10, 10),
+        growth=growth,
+        mixing=mixing,
+    )(mixing_experiment)
+
+
+_register(
+    "convexp_glow",
+    CONVEXP,
+    "The model of the mixing experiment at full size, with variational dequantisation.",
+    growth=63,
+    mixing="conv_exponential",
+)
+_register(
+    "glow",
+    CONVEXP,
+    "The 1x1 baseline of the mixing experiment at full size.",
+    growth=64,
+    mixing="conv1x1",
+)
+for _mixing, (_layers, _paper) in BASELINES.items():
+    _register(
+        f"{_mixing}_glow",
+        _paper,
+        f"The model of the mixing experiment at full size with {_layers}.",
+        growth=63,
+        mixing=_mixing,
+    )
