@@ -179,7 +179,7 @@ def planar(steps=2000):
     ]
 
 
-def _cifar10(labels, model, steps, seed, *flags):
+def _cifar10(labels, model, steps, seed, *flags, num_reports=5):
     """Returns a run on CIFAR-10, scored on 3000 test images."""
     return Run(
         {**labels, "seed": seed},
@@ -188,7 +188,7 @@ def _cifar10(labels, model, steps, seed, *flags):
             "--dataset=cifar10",
             *flags,
             f"--steps={steps}",
-            f"--report_every={steps // 5}",
+            f"--report_every={steps // num_reports}",
             "--num_validation=512",
             f"--seed={seed}",
         ),
@@ -196,7 +196,7 @@ def _cifar10(labels, model, steps, seed, *flags):
     )
 
 
-def mixing(steps=500, seeds=SEEDS):
+def mixing(steps=300, seeds=SEEDS):
     """Five mixing layers in the same Glow: the first experiment of paper A."""
     models = {
         "1x1": "glow.cifar10_small_wide",
@@ -211,19 +211,19 @@ def mixing(steps=500, seeds=SEEDS):
     ]
 
 
-def residual_type(steps=300, seeds=SEEDS):
+def residual_type(steps=100, seeds=SEEDS):
     """Couplings, residual blocks and convolutional Sylvester layers."""
     return [
-        _cifar10({"layer": layer}, f"{layer}.cifar10_small", steps, seed)
+        _cifar10({"layer": layer}, f"{layer}.cifar10_small", steps, seed, num_reports=2)
         for seed, layer in itertools.product(seeds, ("coupling", "residual", "sylvester"))
     ]
 
 
-def ablations(steps=300, seeds=SEEDS):
+def ablations(steps=100, seeds=SEEDS):
     """The Sylvester layer without its basis, and without the generalisation."""
     variants = {"no basis": "--set=basis=false", "not generalised": "--set=generalized=false"}
     return [
-        _cifar10({"variant": variant}, "sylvester.cifar10_small", steps, seed, flag)
+        _cifar10({"variant": variant}, "sylvester.cifar10_small", steps, seed, flag, num_reports=2)
         for seed, (variant, flag) in itertools.product(seeds, variants.items())
     ]
 
