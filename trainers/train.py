@@ -9,9 +9,6 @@ The trained model ends in `workdir/preset`, which `zoo.load` reads.
 
 import dataclasses
 import json
-import pathlib
-import shlex
-import sys
 
 import keras
 from absl import app, flags, logging
@@ -26,6 +23,7 @@ from trainers import (
     deform,
     pictures,
     planar,
+    run_folder,
     schedules,
     settings,
     volume,
@@ -49,12 +47,6 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("num_validation", 1000, "Images of the validation split to score a report.")
 flags.DEFINE_multi_string(
-    "set",
-    [],
-    "Argument of the architecture to change, as name=value with a JSON value, such as "
-    "--set=steps=[8,8,8] or --set=contraction=tanh; `zoo.describe(name)` lists them.",
-)
-flags.DEFINE_multi_string(
     "recipe", [], "Entry of the recipe to change, in the same way: --recipe=optimizer=adamax."
 )
 flags.DEFINE_float("transport_cost", 0.0, "Weight of the L2 transport cost of the blocks.")
@@ -69,14 +61,6 @@ flags.DEFINE_bool(
 flags.DEFINE_integer(
     "volume_iterations", 4, "Power iterations for the steepness of each layer; 0 for none."
 )
-flags.DEFINE_bool(
-    "recompute",
-    None,
-    "Gradient checkpointing: compute blocks and couplings again in the backward pass rather than "
-    "keep what they computed. Less memory, about a third more time. Default: off, or what the run "
-    "to resume did.",
-)
-flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
 flags.DEFINE_bool("list", False, "List the models and exit.")
 
 
@@ -87,55 +71,12 @@ def resolve(recipe, num_examples=None):
         for name in ("dataset", "batch_size", "steps", "learning_rate", "ema")
         if getattr(FLAGS, name) is not None
     }
-    entries = changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
+    entries = run_folder.changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
     recipe = dataclasses.replace(recipe, **entries | changes)
     if FLAGS.epochs is not None and num_examples is not None:
         steps = max(1, round(FLAGS.epochs * num_examples / recipe.batch_size))
         recipe = dataclasses.replace(recipe, steps=steps)
     return recipe
-
-
-def with_changes(entry):
-    """Returns the entry with the arguments of `--set`, or with those of the run to resume."""
-    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-    if FLAGS.resume and path.is_file() and not FLAGS.set:
-        stored = json.loads(path.read_text())
-        if stored.get("model") == entry.name:
-            return dataclasses.replace(entry, arguments=stored["arguments"])
-    return dataclasses.replace(entry, arguments=changed(entry.arguments, FLAGS.set, "--set"))
-
-
-def changed(entries, texts, flag):
-    """Returns a copy of a dictionary with the changes `name=value`, the values in JSON or text."""
-    entries = dict(entries)
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or name not in entries:
-            raise ValueError(
-                f"`{flag}` must be name=value with a name among {sorted(entries)}. "
-                f"Received: {flag}={text}."
-            )
-        try:
-            entries[name] = json.loads(value)
-        except json.JSONDecodeError:
-            entries[name] = value
-    return entries
-
-
-def default_recipe(entry):
-    """Returns the recipe that flags override: that of the run to resume, or else the model's."""
-    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-    if FLAGS.resume and path.is_file():
-        return zoo.Recipe(**json.loads(path.read_text())["recipe"])
-    return entry.recipe
-
-
-def use_recompute():
-    """Returns whether blocks are computed again: as the flag says, or as the run to resume did."""
-    if FLAGS.recompute is None and FLAGS.resume:
-        path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-        return path.is_file() and json.loads(path.read_text()).get("recompute", False)
-    return bool(FLAGS.recompute)
 
 
 def report_interval(steps):
@@ -149,48 +90,6 @@ def report_interval(steps):
         return FLAGS.report_every
     divisors = [d for d in range(1, steps + 1) if steps % d == 0]
     return min(divisors, key=lambda d: abs(steps / d - 20))
-
-
-def open_workdir(model, recipe):
-    """Makes the work directory, or checks that it is one to resume; returns its path."""
-    workdir = pathlib.Path(FLAGS.workdir)
-    config = {"model": model.name, "arguments": dict(model.arguments), "seed": FLAGS.seed}
-    if not FLAGS.resume:
-        if workdir.exists() and any(workdir.iterdir()):
-            raise ValueError(
-                "`--workdir` is not empty: give --resume to go on with its run, or another "
-                f"folder. Received: --workdir={workdir}."
-            )
-    else:
-        path = workdir / settings.CONFIG
-        if not path.is_file():
-            raise ValueError(
-                f"There is no run to resume: {path} does not exist. "
-                f"Received: --workdir={workdir}, --resume."
-            )
-        before = json.loads(path.read_text())
-        config = json.loads(json.dumps(config))
-        for key in config:
-            if before.get(key) != config[key]:
-                raise ValueError(
-                    f"`--workdir` holds the run of another model: its {key} is "
-                    f"{before.get(key)!r}. Received: {config[key]!r}."
-                )
-    settings.write_json(
-        workdir / settings.CONFIG,
-        {
-            **config,
-            "recipe": dataclasses.asdict(recipe),
-            "strategy": FLAGS.strategy,
-            "precision": FLAGS.precision,
-            "jit": settings.use_jit(model.event_shape),
-            "recompute": use_recompute(),
-            "data_dir": FLAGS.data_dir,
-            "command": shlex.join(["python", "-m", "trainers.train", *sys.argv[1:]]),
-            "versions": settings.versions(),
-        },
-    )
-    return workdir
 
 
 def open_data(model, recipe):
@@ -265,7 +164,7 @@ def build_model(entry, recipe, steps_per_pass, shards):
         seed=FLAGS.seed,
         shards=shards,
         regularizers=make_regularizers(),
-        recompute=use_recompute(),
+        recompute=run_folder.use_recompute(),
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
@@ -301,13 +200,13 @@ def volume_log(workdir, dataset, interval, num_images=32):
 
 def train(entry):
     """Runs the training of `entry`, a `zoo.Model`."""
-    recipe = resolve(default_recipe(entry))
+    recipe = resolve(run_folder.default_recipe(entry))
     shards = settings.set_shards(recipe.batch_size, entry.event_shape)
     strategy = settings.make_strategy()
     known = open_data(entry, recipe)
     recipe = resolve(recipe, known.num_examples)
     interval = report_interval(recipe.steps)
-    workdir = open_workdir(entry, recipe)
+    workdir = run_folder.open_workdir(entry, recipe)
     with strategy.scope():
         model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
     backup = callbacks.Backup(workdir / "backup", interval)
@@ -391,13 +290,11 @@ def main(argv):
         print("\n".join(zoo.list_models()))
         return
     if FLAGS.workdir and FLAGS.resume and not FLAGS.model:
-        path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-        if path.is_file():
-            FLAGS.model = json.loads(path.read_text())["model"]
+        FLAGS.model = run_folder.model_name()
     for name in ("model", "workdir"):
         if not getattr(FLAGS, name):
             raise app.UsageError(f"--{name} must be given.")
-    train(with_changes(zoo.find(FLAGS.model)))
+    train(run_folder.with_changes(zoo.find(FLAGS.model)))
 
 
 if __name__ == "__main__":
