@@ -9,6 +9,7 @@ The trained model ends in `workdir/preset`, which `zoo.load` reads.
 
 import dataclasses
 import json
+import shutil
 
 import keras
 from absl import app, flags, logging
@@ -17,6 +18,7 @@ import tfflows
 import zoo
 from tfflows import regularizers
 from trainers import (
+    backup,
     batching,
     callbacks,
     data,
@@ -79,16 +81,24 @@ def resolve(recipe, num_examples=None):
     return recipe
 
 
-def report_interval(steps):
-    """Returns the number of steps between reports: the divisor that gives nearest to 20."""
+def report_interval(left, steps):
+    """Returns the number of steps between reports: the divisor that gives nearest to 20.
+
+    Args:
+      left: the steps that are still to be taken.
+      steps: all steps of the run.
+    """
     if FLAGS.report_every:
-        if steps % FLAGS.report_every:
+        if left % FLAGS.report_every:
             raise ValueError(
                 "`--report_every` must divide the number of steps. "
-                f"Received: --report_every={FLAGS.report_every}, {steps} steps."
+                f"Received: --report_every={FLAGS.report_every}, {left} steps."
             )
         return FLAGS.report_every
-    divisors = [d for d in range(1, steps + 1) if steps % d == 0]
+    stored = run_folder.stored_interval()
+    if stored and left % stored == 0:
+        return stored
+    divisors = [d for d in range(1, left + 1) if left % d == 0]
     return min(divisors, key=lambda d: abs(steps / d - 20))
 
 
@@ -164,7 +174,7 @@ def build_model(entry, recipe, steps_per_pass, shards):
         seed=FLAGS.seed,
         shards=shards,
         regularizers=make_regularizers(),
-        recompute=run_folder.use_recompute(),
+        recompute=bool(FLAGS.recompute),
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
@@ -172,30 +182,30 @@ def build_model(entry, recipe, steps_per_pass, shards):
     return model
 
 
-def make_callbacks(workdir, model, backup, recipe, interval, dataset):
+def make_callbacks(workdir, model, recipe, dataset):
     """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`."""
+    for name in ("metrics.jsonl", "metrics.csv", volume.LINES):
+        callbacks.drop_half_line(workdir / name)
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     draw = pictures.sampler(model.distribution, FLAGS.seed)
     return [
         callbacks.Throughput(recipe.batch_size),
-        callbacks.JsonLines(
-            workdir / "metrics.jsonl", interval, lines[-1]["seconds"] if lines else 0.0
-        ),
+        callbacks.JsonLines(workdir / "metrics.jsonl", lines[-1]["seconds"] if lines else 0.0),
         keras.callbacks.CSVLogger(workdir / "metrics.csv", append=True),
         keras.callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
-        callbacks.SamplePictures(workdir / "samples", draw, interval),
-        *volume_log(workdir, dataset, interval),
-        backup,
+        callbacks.SamplePictures(workdir / "samples", draw),
+        *volume_log(workdir, dataset),
+        backup.Backup(workdir / "backup"),  # The last: what it has a backup of was reported.
     ]
 
 
-def volume_log(workdir, dataset, interval, num_images=32):
+def volume_log(workdir, dataset, num_images=32):
     """Returns the callback that `--volume` asks for, in a list, or an empty list."""
     if not FLAGS.volume:
         return []
     num_images = batching.most_events(num_images, dataset.element_spec.shape[1:])
     images = next(iter(dataset.unbatch().batch(num_images)))
-    return [volume.VolumeLog(workdir, images, interval, FLAGS.volume_iterations)]
+    return [volume.VolumeLog(workdir, images, FLAGS.volume_iterations)]
 
 
 def train(entry):
@@ -205,12 +215,45 @@ def train(entry):
     strategy = settings.make_strategy()
     known = open_data(entry, recipe)
     recipe = resolve(recipe, known.num_examples)
-    interval = report_interval(recipe.steps)
-    workdir = run_folder.open_workdir(entry, recipe)
-    with strategy.scope():
-        model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
-    backup = callbacks.Backup(workdir / "backup", interval)
-    done = backup.restore(model)
+    if not FLAGS.resume:
+        report_interval(recipe.steps, recipe.steps)  # An error before there is a folder.
+    with run_folder.held(entry, known.num_examples) as workdir:
+        with strategy.scope():
+            model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
+        done = backup.restore(workdir / "backup", model)
+        if done > recipe.steps:
+            raise ValueError(
+                f"The run has taken {done} steps: `--steps` must not be less. "
+                f"Received: {recipe.steps} steps."
+            )
+        interval = report_interval(recipe.steps - done or recipe.steps, recipe.steps)
+        run_folder.write(entry, recipe, known.num_examples, shards, interval)
+        logging.info(
+            "%s: %d parameters, %d of %d steps done",
+            entry.name,
+            model.count_params(),
+            done,
+            recipe.steps,
+        )
+        if done < recipe.steps:
+            fit(workdir, entry, model, recipe, known.dataset, done, interval)
+        else:  # As the end of `fit` does: with the moving average, where there is one.
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        finish(workdir, entry, model, recipe)
+
+
+def fit(workdir, entry, model, recipe, ordered, done, interval):
+    """Takes the steps that are left.
+
+    Args:
+      workdir: folder of the run.
+      entry: the `zoo.Model`.
+      model: the `FlowModel`, with the weights after `done` steps.
+      recipe: the `zoo.Recipe`.
+      ordered: the training data in the stored order.
+      done: steps taken so far.
+      interval: steps between two reports.
+    """
     images = data.load(
         recipe.dataset,
         "train",
@@ -225,29 +268,26 @@ def train(entry):
     if done == 0:
         count = batching.most_events(256, entry.event_shape)
         model.initialize(next(iter(images.unbatch().batch(count))))
-    logging.info(
-        "%s: %d parameters, %d of %d steps done",
-        entry.name,
-        model.count_params(),
-        done,
-        recipe.steps,
+    left = recipe.steps - done
+    model.fit(
+        images.take(left),
+        initial_epoch=done // interval,
+        epochs=done // interval + left // interval,
+        steps_per_epoch=interval,
+        validation_data=validation_data(entry, recipe),
+        # In the stored order: a run that is resumed has to look at the same images.
+        callbacks=make_callbacks(workdir, model, recipe, ordered),
     )
-    if done < recipe.steps:
-        model.fit(
-            images.take(recipe.steps - done),
-            initial_epoch=done // interval,
-            epochs=recipe.steps // interval,
-            steps_per_epoch=interval,
-            validation_data=validation_data(entry, recipe),
-            # In the stored order: a run that is resumed has to look at the same images.
-            callbacks=make_callbacks(workdir, model, backup, recipe, interval, known.dataset),
-        )
-    finish(workdir, entry, model, recipe)
 
 
 def finish(workdir, entry, model, recipe):
     """Writes the training curve and the preset."""
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
+    if not lines:
+        raise ValueError(
+            f"{workdir / 'metrics.jsonl'} must have the reports of the run; it has none. Put it "
+            "back, or raise `--steps` so that there is one more report."
+        )
     pictures.save_curve(workdir / "training_curve.png", lines)
     if (workdir / volume.LINES).is_file():
         volume.save_figure(workdir / "volume.png", callbacks.read_lines(workdir / volume.LINES))
@@ -274,6 +314,8 @@ def finish(workdir, entry, model, recipe):
     if recipe.dataset in planar.NAMES:
         metadata["pictures"]["Deformation of the data, and the density"] = "deformation.png"
     zoo.save(workdir / "preset", model.distribution, entry.name, entry.arguments, metadata)
+    for folder in workdir.glob(".preset.*"):  # Of a run that was killed while it wrote one.
+        shutil.rmtree(folder)
     draw = pictures.sampler(model.distribution, FLAGS.seed)
     draw(workdir / "preset" / "samples.png", least_size=256)
     if recipe.dataset in planar.NAMES:
@@ -289,8 +331,8 @@ def main(argv):
     if FLAGS.list:
         print("\n".join(zoo.list_models()))
         return
-    if FLAGS.workdir and FLAGS.resume and not FLAGS.model:
-        FLAGS.model = run_folder.model_name()
+    if FLAGS.workdir and FLAGS.resume:
+        run_folder.restore_flags()
     for name in ("model", "workdir"):
         if not getattr(FLAGS, name):
             raise app.UsageError(f"--{name} must be given.")
