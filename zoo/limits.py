@@ -79,11 +79,13 @@ def _check_images(arguments):
             f"`image_shape` must be three positive integers, at most {_MAX_PIXELS} values in all. "
             f"Received: image_shape={_short(shape)}."
         )
-    part = arguments.get("split_fraction") or 0.5
+    part = arguments.get("split_fraction", 0.5)
+    if part is None or not 0 <= part <= 1:
+        raise ValueError(f"`split_fraction` must be 0 to 1. Received: split_fraction={part}.")
     levels = len(steps) if isinstance(steps, (list, tuple)) else 1
     if levels > math.log2(_MAX_PIXELS):
         raise ValueError(f"`steps` must have fewer levels. Received: {levels} levels.")
-    channels = shape[-1] * 4**levels * max(part, 1 - part) ** (levels - 1)
+    channels = shape[-1] * 4**levels * (1 - part) ** (levels - 1)
     if channels > _MAX_CHANNELS:
         raise ValueError(
             f"`image_shape` and `steps` must give at most {_MAX_CHANNELS} channels in the last "

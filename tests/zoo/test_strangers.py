@@ -70,7 +70,7 @@ def sign(preset):
         ({"widths": [4096, 4096]}, r"at most 26 variables of 1072 parameters in all"),
         ({"steps": [4000, 4000]}, r"at most 26 variables of 1072 parameters in all"),
         ({"steps": [1] * 100}, "`steps` must have fewer levels"),
-        ({"steps": [1] * 9}, "at most 4096 channels in the last level"),
+        ({"steps": [1] * 12}, "at most 4096 channels in the last level"),
         ({"image_shape": [10**4, 10**4, 3]}, "`image_shape` must have numbers of at most"),
         ({"image_shape": [4096, 4096, 5]}, "`image_shape` must be three positive integers"),
         ({"image_shape": [4, 4, -1]}, "`image_shape` must be three positive integers"),
@@ -88,9 +88,9 @@ def sign(preset):
 )
 def test_arguments_are_checked_and_bounded(preset, arguments, match):
     configure(preset, **arguments)
-    start = time.monotonic()
+    start = time.process_time()
     refused(preset, match)
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60
 
 
 @pytest.mark.parametrize("name", zoo.list_models())
