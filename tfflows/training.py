@@ -146,7 +146,8 @@ class FlowModel(keras.Model):
         config = dict(config)
         described = config.pop("builder")
         name = described.get("config") if isinstance(described, dict) else None
-        builder = keras.saving.get_registered_object(name, custom_objects) if name else None
+        registered = keras.saving.get_registered_object
+        builder = registered(name, custom_objects) if isinstance(name, str) else None
         if not inspect.isfunction(builder):
             raise ValueError(
                 "`builder` must be a function registered with "

@@ -186,7 +186,7 @@ def dataset(shape=None, **kwargs):
         (put(["a", "b"]), "or of type object"),
         (lambda group, name, old: group.create_group(name), "as Group"),
         (put(np.zeros([3, 3])), "The weights are those of another model"),
-        (lambda group, name, old: None, "The weights are those of another model. Missing"),
+        (lambda group, name, old: None, r"at most 25 variables of 1068 parameters in all"),
     ],
 )
 def test_weights_are_what_they_seem(preset, make, match):
@@ -195,15 +195,6 @@ def test_weights_are_what_they_seem(preset, make, match):
     refused(preset, "is damaged or was altered")
     sign(preset)
     refused(preset, match)
-
-
-def test_an_array_is_of_the_type_of_its_variable(preset):
-    name = sorted(read_weights.read_weights(preset / presets.WEIGHTS))[0]
-    replace(name, lambda group, name, old: group.__setitem__(name, old.astype("f8")))(
-        preset / presets.WEIGHTS
-    )
-    sign(preset)
-    refused(preset, "must have the weights of config.json's model")
 
 
 def test_what_is_no_hdf5_file(preset):
