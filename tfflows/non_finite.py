@@ -22,8 +22,13 @@ def diagnose_non_finite(model, x, seed):
     """
     distribution = model.distribution
     v = tf.cast(x, tf.float32) if x.dtype.is_integer else x
-    if not bool(tf.reduce_all(tf.math.is_finite(v))):
-        return "The data are not finite: a batch contains NaN or infinity."
+    finite = tf.reduce_all(tf.math.is_finite(v), range(1, v.shape.rank))
+    if not bool(tf.reduce_all(finite)):
+        events = tf.where(~finite)[:, 0].numpy().tolist()
+        return (
+            f"The data are not finite: of the batch, {len(events)} event(s) contain NaN or "
+            f"infinity, number {', '.join(map(str, events[:5]))}. Mend or leave out these data."
+        )
     if isinstance(distribution, Dequantized):
         v, log_q = distribution.dequantize(x, seed)
         if not bool(tf.reduce_all(tf.math.is_finite(log_q))):

@@ -1,5 +1,7 @@
 """`FlowModel`: trains any distribution with Keras."""
 
+import inspect
+
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -137,9 +139,21 @@ class FlowModel(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Makes a model from what `get_config` returned."""
+        """Makes a model from what `get_config` returned.
+
+        Only a registered function is called as builder: a file may come from strangers.
+        """
         config = dict(config)
-        builder = keras.saving.deserialize_keras_object(config.pop("builder"), custom_objects)
+        described = config.pop("builder")
+        name = described.get("config") if isinstance(described, dict) else None
+        registered = keras.saving.get_registered_object
+        builder = registered(name, custom_objects) if isinstance(name, str) else None
+        if not inspect.isfunction(builder):
+            raise ValueError(
+                "`builder` must be a function registered with "
+                "`keras.saving.register_keras_serializable`; the module that does so must have "
+                f"been imported. Received: builder={described!r}."
+            )
         return cls.from_builder(builder, config.pop("builder_kwargs"), **config)
 
     # Variables: those of the distribution, which Keras does not find by itself.

@@ -1,37 +1,9 @@
-"""Keras callbacks: exact resume, speed, logs, pictures."""
+"""Keras callbacks: speed, logs, pictures."""
 
 import json
 import time
 
 import keras
-
-
-class Backup(keras.callbacks.BackupAndRestore):
-    """`BackupAndRestore` whose position is that of the weights.
-
-    Keras writes the weights and the number of the epoch into two files, and a run that is killed in
-    between would do an epoch twice. The optimiser's counter is in the same file as the weights.
-
-    Args:
-      backup_dir: folder of its files.
-      steps_per_epoch: steps between two backups.
-    """
-
-    def __init__(self, backup_dir, steps_per_epoch):
-        super().__init__(backup_dir, double_checkpoint=True, delete_checkpoint=False)
-        self._steps_per_epoch = steps_per_epoch
-
-    def restore(self, model):
-        """Loads the last backup, if there is one; returns the number of steps taken so far."""
-        self.set_model(model)
-        self.on_train_begin()
-        return int(model.optimizer.iterations.numpy())
-
-    def _load_model(self):
-        super()._load_model()
-        if self.model.optimizer.built:
-            steps = int(self.model.optimizer.iterations.numpy())
-            self.model._initial_epoch = steps // self._steps_per_epoch
 
 
 class Throughput(keras.callbacks.Callback):
@@ -69,14 +41,12 @@ class JsonLines(keras.callbacks.Callback):
 
     Args:
       path: the file.
-      steps_per_epoch: steps between two lines.
       seconds: training time of the run before it was resumed.
     """
 
-    def __init__(self, path, steps_per_epoch, seconds=0.0):
+    def __init__(self, path, seconds=0.0):
         super().__init__()
         self._path = path
-        self._steps_per_epoch = steps_per_epoch
         self._seconds = seconds
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -87,7 +57,7 @@ class JsonLines(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Writes a line."""
         line = {
-            "step": (epoch + 1) * self._steps_per_epoch,
+            "step": int(self.model.optimizer.iterations.numpy()),
             "seconds": round(self._seconds + time.perf_counter() - self._start, 3),
             **{key: float(value) for key, value in (logs or {}).items()},
         }
@@ -100,13 +70,22 @@ def read_lines(path):
     if not path.is_file():
         return []
     lines = {}
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # A run was killed while it wrote.
-        lines[line["step"]] = line
+            lines[line["step"]] = line
+        except (ValueError, TypeError, KeyError):
+            continue  # Half a line, of a run that was killed or a disk that was full.
     return [lines[step] for step in sorted(lines)]
+
+
+def drop_half_line(path):
+    """Removes what follows the last line's end, which the next line would else be joined to."""
+    if path.is_file():
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            with open(path, "r+b") as file:
+                file.truncate(content.rfind(b"\n") + 1)
 
 
 class SamplePictures(keras.callbacks.Callback):
@@ -115,16 +94,14 @@ class SamplePictures(keras.callbacks.Callback):
     Args:
       folder: where the pictures go, one an epoch.
       draw: a function that writes a picture to a path, as `pictures.sampler` returns.
-      steps_per_epoch: steps between two pictures.
     """
 
-    def __init__(self, folder, draw, steps_per_epoch):
+    def __init__(self, folder, draw):
         super().__init__()
         self._folder = folder
         self._draw = draw
-        self._steps_per_epoch = steps_per_epoch
 
     def on_epoch_end(self, epoch, logs=None):
         """Draws and writes the picture."""
-        step = (epoch + 1) * self._steps_per_epoch
+        step = int(self.model.optimizer.iterations.numpy())
         self._draw(self._folder / f"step_{step:07d}.png")

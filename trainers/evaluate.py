@@ -148,16 +148,16 @@ def main(argv):
     }
     if entropy is not None:
         metrics["entropy"] = entropy
-    settings.write_json(output, metrics)
-    if workdir and FLAGS.split == "test":
-        metric = {key: metrics[key] for key in ("definition", "data", "command")}
-        metric |= {"name": f"test {units}", "value": mean}
-        presets.update_metric(workdir / "preset", metric)
     print(f"\n{entry.name} on {metrics['data']}")
     print(f"  {units:17} {mean:.4f} +- {error_of_mean:.4f}")
     print(f"  defined as        {metrics['definition']}")
     values = f" of {images.num_levels} values" if images.num_levels else ""
     print(f"  round-trip error  {error:.2e}{values}")
+    settings.write_json(output, metrics)
+    if workdir and FLAGS.split == "test":
+        metric = {key: metrics[key] for key in ("definition", "data", "command")}
+        metric |= {"name": f"test {units}", "value": mean}
+        presets.update_metric(workdir / "preset", metric)
     print(f"  written to        {output}")
 
 

@@ -1,7 +1,6 @@
 """Flags that the binaries share, and what they set up: workdir, strategy, precision."""
 
 import importlib.metadata
-import json
 import math
 import os
 import pathlib
@@ -11,8 +10,11 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
+from zoo import files
+
 FLAGS = flags.FLAGS
 CONFIG = "config.json"
+write_json = files.write_json
 PIXELS_A_SHARD = 8192  # With fewer, a step is mostly the starting of operations.
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-datasets", "numpy")
 
@@ -127,15 +129,6 @@ def machine():
     return f"{len(os.sched_getaffinity(0))} CPU cores"
 
 
-def write_json(path, content):
-    """Writes a JSON file whole or not at all."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
-
-
 def required_preset():
     """Returns the preset that `--workdir` or `--model` names, and the folder and configuration.
 
@@ -168,4 +161,4 @@ def required_workdir():
             "The run has not finished: go on with `python -m trainers.train "
             f"--workdir={workdir} --resume`. Received: --workdir={workdir}, without preset/."
         )
-    return workdir, json.loads((workdir / CONFIG).read_text())
+    return workdir, files.read_json(workdir / CONFIG)

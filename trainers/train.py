@@ -9,9 +9,7 @@ The trained model ends in `workdir/preset`, which `zoo.load` reads.
 
 import dataclasses
 import json
-import pathlib
-import shlex
-import sys
+import shutil
 
 import keras
 from absl import app, flags, logging
@@ -20,12 +18,14 @@ import tfflows
 import zoo
 from tfflows import regularizers
 from trainers import (
+    backup,
     batching,
     callbacks,
     data,
     deform,
     pictures,
     planar,
+    run_folder,
     schedules,
     settings,
     volume,
@@ -49,12 +49,6 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("num_validation", 1000, "Images of the validation split to score a report.")
 flags.DEFINE_multi_string(
-    "set",
-    [],
-    "Argument of the architecture to change, as name=value with a JSON value, such as "
-    "--set=steps=[8,8,8] or --set=contraction=tanh; `zoo.describe(name)` lists them.",
-)
-flags.DEFINE_multi_string(
     "recipe", [], "Entry of the recipe to change, in the same way: --recipe=optimizer=adamax."
 )
 flags.DEFINE_float("transport_cost", 0.0, "Weight of the L2 transport cost of the blocks.")
@@ -69,14 +63,6 @@ flags.DEFINE_bool(
 flags.DEFINE_integer(
     "volume_iterations", 4, "Power iterations for the steepness of each layer; 0 for none."
 )
-flags.DEFINE_bool(
-    "recompute",
-    None,
-    "Gradient checkpointing: compute blocks and couplings again in the backward pass rather than "
-    "keep what they computed. Less memory, about a third more time. Default: off, or what the run "
-    "to resume did.",
-)
-flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
 flags.DEFINE_bool("list", False, "List the models and exit.")
 
 
@@ -87,7 +73,7 @@ def resolve(recipe, num_examples=None):
         for name in ("dataset", "batch_size", "steps", "learning_rate", "ema")
         if getattr(FLAGS, name) is not None
     }
-    entries = changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
+    entries = run_folder.changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
     recipe = dataclasses.replace(recipe, **entries | changes)
     if FLAGS.epochs is not None and num_examples is not None:
         steps = max(1, round(FLAGS.epochs * num_examples / recipe.batch_size))
@@ -95,102 +81,25 @@ def resolve(recipe, num_examples=None):
     return recipe
 
 
-def with_changes(entry):
-    """Returns the entry with the arguments of `--set`, or with those of the run to resume."""
-    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-    if FLAGS.resume and path.is_file() and not FLAGS.set:
-        stored = json.loads(path.read_text())
-        if stored.get("model") == entry.name:
-            return dataclasses.replace(entry, arguments=stored["arguments"])
-    return dataclasses.replace(entry, arguments=changed(entry.arguments, FLAGS.set, "--set"))
+def report_interval(left, steps):
+    """Returns the number of steps between reports: the divisor that gives nearest to 20.
 
-
-def changed(entries, texts, flag):
-    """Returns a copy of a dictionary with the changes `name=value`, the values in JSON or text."""
-    entries = dict(entries)
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or name not in entries:
-            raise ValueError(
-                f"`{flag}` must be name=value with a name among {sorted(entries)}. "
-                f"Received: {flag}={text}."
-            )
-        try:
-            entries[name] = json.loads(value)
-        except json.JSONDecodeError:
-            entries[name] = value
-    return entries
-
-
-def default_recipe(entry):
-    """Returns the recipe that flags override: that of the run to resume, or else the model's."""
-    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-    if FLAGS.resume and path.is_file():
-        return zoo.Recipe(**json.loads(path.read_text())["recipe"])
-    return entry.recipe
-
-
-def use_recompute():
-    """Returns whether blocks are computed again: as the flag says, or as the run to resume did."""
-    if FLAGS.recompute is None and FLAGS.resume:
-        path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-        return path.is_file() and json.loads(path.read_text()).get("recompute", False)
-    return bool(FLAGS.recompute)
-
-
-def report_interval(steps):
-    """Returns the number of steps between reports: the divisor that gives nearest to 20."""
+    Args:
+      left: the steps that are still to be taken.
+      steps: all steps of the run.
+    """
     if FLAGS.report_every:
-        if steps % FLAGS.report_every:
+        if left % FLAGS.report_every:
             raise ValueError(
                 "`--report_every` must divide the number of steps. "
-                f"Received: --report_every={FLAGS.report_every}, {steps} steps."
+                f"Received: --report_every={FLAGS.report_every}, {left} steps."
             )
         return FLAGS.report_every
-    divisors = [d for d in range(1, steps + 1) if steps % d == 0]
+    stored = run_folder.stored_interval()
+    if stored and left % stored == 0:
+        return stored
+    divisors = [d for d in range(1, left + 1) if left % d == 0]
     return min(divisors, key=lambda d: abs(steps / d - 20))
-
-
-def open_workdir(model, recipe):
-    """Makes the work directory, or checks that it is one to resume; returns its path."""
-    workdir = pathlib.Path(FLAGS.workdir)
-    config = {"model": model.name, "arguments": dict(model.arguments), "seed": FLAGS.seed}
-    if not FLAGS.resume:
-        if workdir.exists() and any(workdir.iterdir()):
-            raise ValueError(
-                "`--workdir` is not empty: give --resume to go on with its run, or another "
-                f"folder. Received: --workdir={workdir}."
-            )
-    else:
-        path = workdir / settings.CONFIG
-        if not path.is_file():
-            raise ValueError(
-                f"There is no run to resume: {path} does not exist. "
-                f"Received: --workdir={workdir}, --resume."
-            )
-        before = json.loads(path.read_text())
-        config = json.loads(json.dumps(config))
-        for key in config:
-            if before.get(key) != config[key]:
-                raise ValueError(
-                    f"`--workdir` holds the run of another model: its {key} is "
-                    f"{before.get(key)!r}. Received: {config[key]!r}."
-                )
-    settings.write_json(
-        workdir / settings.CONFIG,
-        {
-            **config,
-            "recipe": dataclasses.asdict(recipe),
-            "strategy": FLAGS.strategy,
-            "precision": FLAGS.precision,
-            "jit": settings.use_jit(model.event_shape),
-            "recompute": use_recompute(),
-            "data_dir": FLAGS.data_dir,
-            "command": shlex.join(["python", "-m", "trainers.train", *sys.argv[1:]]),
-            "versions": settings.versions(),
-        },
-    )
-    return workdir
 
 
 def open_data(model, recipe):
@@ -265,7 +174,7 @@ def build_model(entry, recipe, steps_per_pass, shards):
         seed=FLAGS.seed,
         shards=shards,
         regularizers=make_regularizers(),
-        recompute=use_recompute(),
+        recompute=bool(FLAGS.recompute),
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
@@ -273,45 +182,78 @@ def build_model(entry, recipe, steps_per_pass, shards):
     return model
 
 
-def make_callbacks(workdir, model, backup, recipe, interval, dataset):
+def make_callbacks(workdir, model, recipe, dataset):
     """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`."""
+    for name in ("metrics.jsonl", "metrics.csv", volume.LINES):
+        callbacks.drop_half_line(workdir / name)
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     draw = pictures.sampler(model.distribution, FLAGS.seed)
     return [
         callbacks.Throughput(recipe.batch_size),
-        callbacks.JsonLines(
-            workdir / "metrics.jsonl", interval, lines[-1]["seconds"] if lines else 0.0
-        ),
+        callbacks.JsonLines(workdir / "metrics.jsonl", lines[-1]["seconds"] if lines else 0.0),
         keras.callbacks.CSVLogger(workdir / "metrics.csv", append=True),
         keras.callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
-        callbacks.SamplePictures(workdir / "samples", draw, interval),
-        *volume_log(workdir, dataset, interval),
-        backup,
+        callbacks.SamplePictures(workdir / "samples", draw),
+        *volume_log(workdir, dataset),
+        backup.Backup(workdir / "backup"),  # The last: what it has a backup of was reported.
     ]
 
 
-def volume_log(workdir, dataset, interval, num_images=32):
+def volume_log(workdir, dataset, num_images=32):
     """Returns the callback that `--volume` asks for, in a list, or an empty list."""
     if not FLAGS.volume:
         return []
     num_images = batching.most_events(num_images, dataset.element_spec.shape[1:])
     images = next(iter(dataset.unbatch().batch(num_images)))
-    return [volume.VolumeLog(workdir, images, interval, FLAGS.volume_iterations)]
+    return [volume.VolumeLog(workdir, images, FLAGS.volume_iterations)]
 
 
 def train(entry):
     """Runs the training of `entry`, a `zoo.Model`."""
-    recipe = resolve(default_recipe(entry))
+    recipe = resolve(run_folder.default_recipe(entry))
     shards = settings.set_shards(recipe.batch_size, entry.event_shape)
     strategy = settings.make_strategy()
     known = open_data(entry, recipe)
     recipe = resolve(recipe, known.num_examples)
-    interval = report_interval(recipe.steps)
-    workdir = open_workdir(entry, recipe)
-    with strategy.scope():
-        model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
-    backup = callbacks.Backup(workdir / "backup", interval)
-    done = backup.restore(model)
+    if not FLAGS.resume:
+        report_interval(recipe.steps, recipe.steps)  # An error before there is a folder.
+    with run_folder.held(entry, known.num_examples) as workdir:
+        with strategy.scope():
+            model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
+        done = backup.restore(workdir / "backup", model)
+        if done > recipe.steps:
+            raise ValueError(
+                f"The run has taken {done} steps: `--steps` must not be less. "
+                f"Received: {recipe.steps} steps."
+            )
+        interval = report_interval(recipe.steps - done or recipe.steps, recipe.steps)
+        run_folder.write(entry, recipe, known.num_examples, shards, interval)
+        logging.info(
+            "%s: %d parameters, %d of %d steps done",
+            entry.name,
+            model.count_params(),
+            done,
+            recipe.steps,
+        )
+        if done < recipe.steps:
+            fit(workdir, entry, model, recipe, known.dataset, done, interval)
+        else:  # As the end of `fit` does: with the moving average, where there is one.
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        finish(workdir, entry, model, recipe)
+
+
+def fit(workdir, entry, model, recipe, ordered, done, interval):
+    """Takes the steps that are left.
+
+    Args:
+      workdir: folder of the run.
+      entry: the `zoo.Model`.
+      model: the `FlowModel`, with the weights after `done` steps.
+      recipe: the `zoo.Recipe`.
+      ordered: the training data in the stored order.
+      done: steps taken so far.
+      interval: steps between two reports.
+    """
     images = data.load(
         recipe.dataset,
         "train",
@@ -326,29 +268,26 @@ def train(entry):
     if done == 0:
         count = batching.most_events(256, entry.event_shape)
         model.initialize(next(iter(images.unbatch().batch(count))))
-    logging.info(
-        "%s: %d parameters, %d of %d steps done",
-        entry.name,
-        model.count_params(),
-        done,
-        recipe.steps,
+    left = recipe.steps - done
+    model.fit(
+        images.take(left),
+        initial_epoch=done // interval,
+        epochs=done // interval + left // interval,
+        steps_per_epoch=interval,
+        validation_data=validation_data(entry, recipe),
+        # In the stored order: a run that is resumed has to look at the same images.
+        callbacks=make_callbacks(workdir, model, recipe, ordered),
     )
-    if done < recipe.steps:
-        model.fit(
-            images.take(recipe.steps - done),
-            initial_epoch=done // interval,
-            epochs=recipe.steps // interval,
-            steps_per_epoch=interval,
-            validation_data=validation_data(entry, recipe),
-            # In the stored order: a run that is resumed has to look at the same images.
-            callbacks=make_callbacks(workdir, model, backup, recipe, interval, known.dataset),
-        )
-    finish(workdir, entry, model, recipe)
 
 
 def finish(workdir, entry, model, recipe):
     """Writes the training curve and the preset."""
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
+    if not lines:
+        raise ValueError(
+            f"{workdir / 'metrics.jsonl'} must have the reports of the run; it has none. Put it "
+            "back, or raise `--steps` so that there is one more report."
+        )
     pictures.save_curve(workdir / "training_curve.png", lines)
     if (workdir / volume.LINES).is_file():
         volume.save_figure(workdir / "volume.png", callbacks.read_lines(workdir / volume.LINES))
@@ -375,6 +314,8 @@ def finish(workdir, entry, model, recipe):
     if recipe.dataset in planar.NAMES:
         metadata["pictures"]["Deformation of the data, and the density"] = "deformation.png"
     zoo.save(workdir / "preset", model.distribution, entry.name, entry.arguments, metadata)
+    for folder in workdir.glob(".preset.*"):  # Of a run that was killed while it wrote one.
+        shutil.rmtree(folder)
     draw = pictures.sampler(model.distribution, FLAGS.seed)
     draw(workdir / "preset" / "samples.png", least_size=256)
     if recipe.dataset in planar.NAMES:
@@ -390,14 +331,12 @@ def main(argv):
     if FLAGS.list:
         print("\n".join(zoo.list_models()))
         return
-    if FLAGS.workdir and FLAGS.resume and not FLAGS.model:
-        path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
-        if path.is_file():
-            FLAGS.model = json.loads(path.read_text())["model"]
+    if FLAGS.workdir and FLAGS.resume:
+        run_folder.restore_flags()
     for name in ("model", "workdir"):
         if not getattr(FLAGS, name):
             raise app.UsageError(f"--{name} must be given.")
-    train(with_changes(zoo.find(FLAGS.model)))
+    train(run_folder.with_changes(zoo.find(FLAGS.model)))
 
 
 if __name__ == "__main__":

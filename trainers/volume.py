@@ -22,26 +22,27 @@ class VolumeLog(keras.callbacks.Callback):
     Args:
       workdir: folder of the run.
       images: the batch, as `FlowModel.fit` takes it.
-      steps_per_epoch: steps between two reports.
       num_iterations: power iterations for the largest singular values.
     """
 
-    def __init__(self, workdir, images, steps_per_epoch, num_iterations=4):
+    def __init__(self, workdir, images, num_iterations=4):
         super().__init__()
         self._path = workdir / LINES
         self._images = images
-        self._steps_per_epoch = steps_per_epoch
         self._num_iterations = num_iterations
         self._writer = tf.summary.create_file_writer(str(workdir / "tensorboard" / "volume"))
 
     def on_epoch_begin(self, epoch, logs=None):
         """Reports the state before the first step."""
-        if epoch == 0:
+        if not self._step():
             self._report(0)
 
     def on_epoch_end(self, epoch, logs=None):
         """Reports the state after the epoch."""
-        self._report((epoch + 1) * self._steps_per_epoch)
+        self._report(self._step())
+
+    def _step(self):
+        return int(self.model.optimizer.iterations.numpy())
 
     def _report(self, step):
         layers = report(self.model, self._images, self._num_iterations)

@@ -7,7 +7,7 @@ import os
 import keras
 
 from tfflows.distributions import Dequantized
-from zoo import presets, registry
+from zoo import limits, presets, registry
 
 
 def list_models(pattern="*", pretrained=False):
@@ -96,5 +96,14 @@ def create_trained(name, pretrained=False, seed=0, **overrides):
 
 @keras.saving.register_keras_serializable(package="zoo")
 def build(name, seed=0, **overrides):
-    """Returns the distribution of a name as it is trained: what a `.keras` file stores."""
-    return create_trained(name, seed=seed, **overrides)
+    """Returns the distribution of a name as it is trained: what a `.keras` file stores.
+
+    Such a file may come from strangers: sizes are bounded, and a path is no name.
+
+    Raises:
+      ValueError: if the name is unknown, or an argument of another type or very large.
+    """
+    entry = registry.find(name)
+    limits.check_arguments(entry, overrides)
+    with limits.limited():
+        return entry.build(seed=seed, **overrides)

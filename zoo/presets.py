@@ -6,15 +6,14 @@ metadata.json        sha256 of the weights, metric and its definition, data, com
 README.md            the card, made from the other two
 """
 
-import hashlib
-import json
 import os
 import pathlib
 import shutil
 import tempfile
 
 import tfflows
-from zoo import cards, registry
+from zoo import cards, files, limits, read_weights, registry
+from zoo.files import read_json
 
 WEIGHTS = "model.weights.h5"
 _SHIPPED = pathlib.Path(__file__).parent / "presets"
@@ -22,7 +21,8 @@ _SHIPPED = pathlib.Path(__file__).parent / "presets"
 
 def folder(name):
     """Returns the folder of a name or path."""
-    return pathlib.Path(name) if os.path.isdir(name) else _SHIPPED / name
+    # Only a name leads into the package, not a path that leaves it again.
+    return pathlib.Path(name) if os.path.isdir(name) else _SHIPPED / os.path.basename(name)
 
 
 def has_weights(name):
@@ -32,29 +32,9 @@ def has_weights(name):
 
 def read_card(name):
     """Returns the text of the card."""
-    return (folder(name) / "README.md").read_text()
-
-
-def read_json(path):
-    """Returns the object in a JSON file; a damaged file raises an error that names it."""
-    path = pathlib.Path(path)
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(
-            f"A preset must have a file {path.name}. Received: the folder {path.parent}."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged, it is no JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object. Received: {type(content).__name__}.")
-    return content
-
-
-def sha256(path):
-    """Returns the SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    path = folder(name) / "README.md"
+    files.check_file(path, files.MAX_JSON_BYTES)
+    return path.read_text(errors="replace")
 
 
 def load_trained(name, weights=True, seed=0):
@@ -77,30 +57,57 @@ def load_trained(name, weights=True, seed=0):
             f"`python -m trainers.train --model={model.name}`."
         )
     config = read_json(path / "config.json")
-    try:
-        entry, arguments = registry.find(config["model"]), dict(config["arguments"])
-    except (KeyError, TypeError):
+    if not {"model", "arguments"} <= set(config):
         raise ValueError(
             f"{path / 'config.json'} must have the entries `model` and `arguments`. "
-            f"Received: {sorted(config)}."
-        ) from None
-    distribution = entry.build(seed=seed, **arguments)
+            f"Received: {sorted(config)[:10]}."
+        )
+    arrays = read_arrays(path) if weights else None
+    distribution = _build(config, seed, path / "config.json", arrays)
     if weights:
-        load_weights(distribution, path)
+        _assign(distribution, arrays, path / WEIGHTS)
     return distribution
+
+
+def _build(config, seed, path, arrays):
+    """Returns the distribution of a configuration, no larger than the weights there are for it."""
+    size = sum(array.size for array in arrays.values()) if arrays else limits.MAX_PARAMETERS
+    count = len(arrays) if arrays else limits.MAX_VARIABLES
+    try:
+        entry = registry.find(str(config["model"])[:200])
+        limits.check_arguments(entry, config["arguments"])
+        with limits.limited(size, count):
+            return entry.build(seed=seed, **config["arguments"])
+    except Exception as error:  # Builders raise many kinds for what no builder is meant to get.
+        raise ValueError(f"{path} must describe a model of the zoo: {error}") from error
+
+
+def read_arrays(path):
+    """Returns the weights of the preset in folder `path`, by name, after checking their SHA-256."""
+    path = pathlib.Path(path)
+    files.check_file(path / WEIGHTS, read_weights.MAX_BYTES)
+    expected = read_json(path / "metadata.json").get("sha256")
+    received = files.sha256(path / WEIGHTS)
+    if received != expected:
+        raise ValueError(
+            f"{path / WEIGHTS} is damaged or was altered: its sha256 must be {str(expected)[:100]} "
+            f"(metadata.json). Received: {received}."
+        )
+    return read_weights.read_weights(path / WEIGHTS)
 
 
 def load_weights(distribution, path):
     """Loads the weights of the preset in folder `path` after checking their SHA-256."""
     path = pathlib.Path(path)
-    expected = read_json(path / "metadata.json").get("sha256")
-    received = sha256(path / WEIGHTS)
-    if received != expected:
-        raise ValueError(
-            f"{path / WEIGHTS} is damaged or was altered: its sha256 must be {expected} "
-            f"(metadata.json). Received: {received}."
-        )
-    tfflows.FlowModel(distribution).load_weights(path / WEIGHTS)
+    _assign(distribution, read_arrays(path), path / WEIGHTS)
+
+
+def _assign(distribution, arrays, path):
+    """Gives the variables the values in `arrays`."""
+    try:
+        tfflows.FlowModel(distribution).load_own_variables(arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} must have the weights of config.json's model: {error}") from error
 
 
 def update_metric(path, metric):
@@ -112,8 +119,15 @@ def update_metric(path, metric):
     """
     path = pathlib.Path(path)
     metadata = {**read_json(path / "metadata.json"), "metric": metric}
-    (path / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
-    (path / "README.md").write_text(cards.render(read_json(path / "config.json"), metadata))
+    try:
+        card = cards.render(read_json(path / "config.json"), metadata)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must have the entries of a card in config.json and metadata.json. "
+            f"Received: {error!r}."
+        ) from error
+    files.write_json(path / "metadata.json", metadata)
+    files.write_text(path / "README.md", card)
 
 
 def save(path, distribution, model_name, arguments, metadata):
@@ -129,17 +143,21 @@ def save(path, distribution, model_name, arguments, metadata):
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    replaced = work.with_name(f"{work.name}.replaced")
     try:
-        tfflows.FlowModel(distribution).save_weights(work / WEIGHTS)
+        files.write_weights(tfflows.FlowModel(distribution), work / WEIGHTS)
         config = {"model": model_name, "arguments": dict(arguments)}
-        metadata = {**metadata, "sha256": sha256(work / WEIGHTS)}
-        (work / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (work / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
-        (work / "README.md").write_text(cards.render(config, metadata))
+        metadata = {**metadata, "sha256": files.sha256(work / WEIGHTS)}
+        files.write_json(work / "config.json", config)
+        files.write_json(work / "metadata.json", metadata)
+        files.write_text(work / "README.md", cards.render(config, metadata))
         work.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
+        if path.exists():  # Moved aside first: of the old and the new one is always whole.
+            path.rename(replaced)
         work.rename(path)
+        shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
         raise

@@ -210,8 +210,8 @@ def test_recompute_takes_the_same_steps_and_a_resumed_run_goes_on_with_it(finish
             run(model="tiny.digits", workdir=str(path), report_every=2, recompute=True)
         run(workdir=str(path), resume=True, report_every=2)
     assert made == [True, True]
-    assert json.loads((path / "config.json").read_text())["recompute"] is True
-    assert json.loads((finished / "config.json").read_text())["recompute"] is False
+    assert json.loads((path / "config.json").read_text())["flags"]["recompute"] is True
+    assert not json.loads((finished / "config.json").read_text())["flags"]["recompute"]
     expected = trained_weights(finished)
     for name, value in trained_weights(path).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)

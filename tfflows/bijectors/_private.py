@@ -5,6 +5,7 @@ the file to mend.
 """
 
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
 from tensorflow.python.eager import tape
 from tensorflow.python.eager.record import stop_recording  # Of all tapes; public: of one known.
@@ -13,12 +14,28 @@ from tensorflow.python.eager.record import stop_recording  # Of all tapes; publi
 from tensorflow_probability.python.bijectors.chain import _Chain as ChainBase
 from tensorflow_probability.python.bijectors.invert import _Invert as InvertBase
 
-__all__ = ["ChainBase", "InvertBase", "Recording", "clip_gradients", "stop_recording"]
+__all__ = [
+    "ChainBase",
+    "InvertBase",
+    "Recording",
+    "clip_gradients",
+    "forget_deferred_variables",
+    "stop_recording",
+]
 
 
 def clip_gradients(optimizer, gradients):
     """Returns the gradients as a Keras optimizer would clip them before it applies them."""
     return optimizer._clip_gradients(gradients)
+
+
+def forget_deferred_variables():
+    """Lets Keras forget the variables that it still has to initialise, after that has failed.
+
+    It would try again whenever another layer is built, fail again, and leave that layer without
+    variables, silently. Public is only `keras.utils.clear_session`, which also resets policies.
+    """
+    global_state.set_global_attribute("uninitialized_variables", [])
 
 
 class Recording:

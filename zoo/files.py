@@ -1,0 +1,108 @@
+"""Files that are whole or not there, and JSON that may come from strangers."""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+
+MAX_JSON_BYTES = 1 << 20
+
+
+def write_text(path, text):
+    """Writes a file whole or not at all, also if the process or the machine stops meanwhile.
+
+    Args:
+      path: the file; its folder is made.
+      text: what it shall hold.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text)
+        to_disk(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, content):
+    """Writes a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+class _Memory(io.BytesIO):
+    """A file in memory, with a name such as `save_weights` asks for."""
+
+    def __str__(self):
+        return "memory.weights.h5"
+
+
+def write_weights(model, path):
+    """Writes the weights of a Keras model, with the optimiser's state if it is compiled.
+
+    HDF5 makes them in memory: after a write that failed, for a lack of room or of rights, that
+    library crashes the process at its next file or at its end.
+
+    Args:
+      model: a `keras.Model`.
+      path: the file.
+    """
+    content = _Memory()
+    model.save_weights(content)
+    with open(path, "wb") as file:
+        file.write(content.getbuffer())
+    to_disk(path)
+
+
+def to_disk(path):
+    """Waits until a file, or the list of files in a folder, would outlast a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path):
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(path, max_bytes):
+    """Refuses what is no regular file, which could be read without end, or is too large.
+
+    Args:
+      path: the file; a symbolic link to a file will do.
+      max_bytes: the largest size.
+
+    Raises:
+      ValueError: if it is not there, no file, or larger.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"The folder {path.parent} must have a file {path.name}; there is none.")
+    if not path.is_file():
+        raise ValueError(f"{path} must be a regular file. Received: a folder, pipe or device.")
+    if (size := path.stat().st_size) > max_bytes:
+        raise ValueError(f"{path} must have at most {max_bytes} bytes. Received: {size} bytes.")
+
+
+def read_json(path):
+    """Returns the object in a JSON file, of `MAX_JSON_BYTES` at most.
+
+    Raises:
+      ValueError: if the file is missing, too large or damaged, or holds no object; names the file.
+    """
+    path = pathlib.Path(path)
+    check_file(path, MAX_JSON_BYTES)
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:  # Also numbers of too many digits.
+        raise ValueError(f"{path} is damaged, it is no JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object. Received: {type(content).__name__}.")
+    return content
