@@ -179,7 +179,7 @@ def planar(steps=2000):
     ]
 
 
-def _cifar10(labels, model, steps, seed, *flags, num_reports=5):
+def _cifar10(labels, model, steps, seed, *flags):
     """Returns a run on CIFAR-10, scored on 3000 test images."""
     return Run(
         {**labels, "seed": seed},
@@ -188,7 +188,7 @@ def _cifar10(labels, model, steps, seed, *flags, num_reports=5):
             "--dataset=cifar10",
             *flags,
             f"--steps={steps}",
-            f"--report_every={steps // num_reports}",
+            f"--report_every={steps // 5}",
             "--num_validation=512",
             f"--seed={seed}",
         ),
@@ -211,19 +211,23 @@ def mixing(steps=300, seeds=SEEDS):
     ]
 
 
-def residual_type(steps=100, seeds=SEEDS):
+# Two steps a level, and a warm-up that leaves most of a short run for training.
+_SHORT = ("--set=steps=[2,2,2]", "--recipe=warmup_steps=50")
+
+
+def residual_type(steps=400, seeds=SEEDS):
     """Couplings, residual blocks and convolutional Sylvester layers."""
     return [
-        _cifar10({"layer": layer}, f"{layer}.cifar10_small", steps, seed, num_reports=2)
+        _cifar10({"layer": layer}, f"{layer}.cifar10_small", steps, seed, *_SHORT)
         for seed, layer in itertools.product(seeds, ("coupling", "residual", "sylvester"))
     ]
 
 
-def ablations(steps=100, seeds=SEEDS):
+def ablations(steps=400, seeds=SEEDS):
     """The Sylvester layer without its basis, and without the generalisation."""
     variants = {"no basis": "--set=basis=false", "not generalised": "--set=generalized=false"}
     return [
-        _cifar10({"variant": variant}, "sylvester.cifar10_small", steps, seed, flag, num_reports=2)
+        _cifar10({"variant": variant}, "sylvester.cifar10_small", steps, seed, *_SHORT, flag)
         for seed, (variant, flag) in itertools.product(seeds, variants.items())
     ]
 
