@@ -44,12 +44,13 @@ class Order:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A split of images or points, and what puts them into batches."""
+    """A split of images or points, and what puts them into batches; `names` if they have any."""
 
     batches: Callable[[Order], tf.data.Dataset]
     num_examples: int
     event_shape: tuple[int, ...]
     num_levels: int | None = 256
+    names: tuple[str, ...] | None = None
 
 
 def held(images: np.ndarray, num_levels: int | None = 256) -> Source:

@@ -1,18 +1,29 @@
-"""Measures what models cost: steps of training, samples, memory.
+"""Measures what models cost with and without XLA: steps, samples, memory, operations.
 
     python -m trainers.benchmark --model=convexp_glow.cifar10_small
     python -m trainers.benchmark --model=glow.digits,balanced.digits --output=costs.json
 
-Several models take turns, so that drift of the machine hits all alike; leave it alone meanwhile. A
-step is that of `trainers.train` with the same flags, on noise and at a learning rate of 0. Samples
-are drawn in a graph, `--draws` at a time, from weights as they are initialised, or from those of a
-preset if its path is given. `memory` is the peak of the whole process, and so of all models.
+Each model is measured without XLA and with it, or, by `--jit=off` and `--jit=on`, in one way. Each
+of these variants has a process of its own, which is what its peak memory is that of; they take
+turns, one at a time, so that drift of the machine hits all alike. Leave it alone meanwhile, and
+mind that all of them are in memory at once.
+
+A step is that of `trainers.train` with the same flags, on noise and at a learning rate of 0.
+Samples are drawn in a graph, `--draws` at a time, from weights as they are initialised, or from
+those of a preset if its path is given. `trainers.operations` says what counts as a floating-point
+operation; a `+` stands where there are loops, whose bodies count once, or functions of libraries,
+which count nothing.
 """
 
+import contextlib
 import dataclasses
+import multiprocessing
 import os
+import pathlib
 import resource
+import sys
 import time
+import traceback
 
 import keras
 import numpy as np
@@ -21,13 +32,14 @@ from absl import app, flags
 
 import zoo
 from tfflows.distributions import Dequantized
-from trainers import settings, train
+from trainers import operations, settings, train
 from zoo import presets
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 7, "Turns of each model.")
 flags.DEFINE_integer("draws", 100, "Samples to draw at a time.")
-COLUMNS = ("parameters", "batch size", "first step, s", "step, s", "examples/s", "samples, s")
+COUNTED = ("step", "log_prob", "samples")
+COLUMNS = ("parameters", "batch size", "first step, s", "step, s", "examples/s", "samples/s")
 
 
 def find(name):
@@ -46,39 +58,6 @@ def noise(entry, count):
     return tf.constant(rng.integers(entry.num_levels, size=shape), tf.uint8)
 
 
-def prepare(name, shards):
-    """Builds a model and takes its first step.
-
-    Args:
-      name: a name, or the path of a preset.
-      shards: parts of a batch that a step evaluates side by side.
-
-    Returns:
-      A function that takes a step, one that draws samples, and the row of the table so far.
-    """
-    entry = find(name)
-    recipe = dataclasses.replace(train.resolve(entry.recipe), learning_rate=0.0)
-    batch = noise(entry, recipe.batch_size)
-    model = train.build_model(entry, recipe, 1000, shards)
-    if os.path.isdir(name):
-        presets.load_weights(model.distribution, name)
-    else:
-        model.initialize(batch)
-    step = tf.function(model.train_step, autograph=False)
-    first = seconds(lambda: step(batch))
-    density = model.distribution
-    if isinstance(density, Dequantized):
-        density = density.distribution
-    draw = tf.function(lambda: density.sample(FLAGS.draws, seed=[FLAGS.seed, 1]), autograph=False)
-    draw()
-    row = {
-        "parameters": model.count_params(),
-        "batch size": recipe.batch_size,
-        "first step, s": first,
-    }
-    return lambda: step(batch), draw, row
-
-
 def seconds(function):
     """Returns how long a call takes."""
     start = time.perf_counter()
@@ -86,22 +65,188 @@ def seconds(function):
     return time.perf_counter() - start
 
 
-def measure(names, shards):
-    """Returns a row for each name, the medians over all turns."""
-    models = {name: prepare(name, shards) for name in names}
-    times = {name: ([], []) for name in names}
-    bar = keras.utils.Progbar(FLAGS.rounds, unit_name="round")
-    for _ in range(FLAGS.rounds):
-        for name, functions in models.items():
-            for taken, function in zip(times[name], functions[:2], strict=True):
-                taken.append(seconds(function))
-        bar.add(1)
-    rows = {}
-    for name, (_, _, row) in models.items():
-        step, samples = map(float, map(np.median, times[name]))
-        speed = row["batch size"] / step
-        rows[name] = row | {"step, s": step, "examples/s": speed, "samples, s": samples}
-    return rows
+def memory(key):
+    """Returns the resident bytes of this process: `VmRSS` now, or `VmHWM` at most so far."""
+    status = pathlib.Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not `ru_maxrss` where there is a choice: it begins with the size of the parent process.
+    line = next(s for s in status.read_text().splitlines() if s.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024
+
+
+class Variant:
+    """A model, with or without XLA as `--jit` says, in the process that measures it.
+
+    Args:
+      name: a name, or the path of a preset.
+    """
+
+    def __init__(self, name):
+        before = memory("VmRSS")
+        entry = find(name)
+        recipe = dataclasses.replace(train.resolve(entry.recipe), learning_rate=0.0)
+        shards = settings.set_shards(recipe.batch_size, entry.event_shape)
+        settings.make_strategy()
+        self._batch = noise(entry, recipe.batch_size)
+        self._model = train.build_model(entry, recipe, 1000, shards)
+        if os.path.isdir(name):
+            presets.load_weights(self._model.distribution, name)
+        else:
+            self._model.initialize(self._batch)
+        self._step = tf.function(self._model.train_step, autograph=False)
+        jit = settings.use_jit(entry.event_shape)
+        self._draw = tf.function(self._sample, autograph=False, jit_compile=jit)
+        first = seconds(lambda: self._step(self._batch))
+        self._draw()
+        self._row = {
+            "XLA": jit,
+            "parameters": self._model.count_params(),
+            "batch size": recipe.batch_size,
+            "first step, s": first,
+            "memory of the libraries, bytes": before,
+        }
+
+    def _sample(self):
+        density = self._model.distribution
+        if isinstance(density, Dequantized):
+            density = density.distribution
+        return density.sample(FLAGS.draws, seed=[FLAGS.seed, 1])
+
+    def _log_prob(self, x):
+        distribution = self._model.distribution
+        options = {"seed": [0, 1]} if isinstance(distribution, Dequantized) else {}
+        return distribution.log_prob(x, **options)
+
+    def turn(self):
+        """Returns the seconds of a step and of a batch of samples."""
+        return seconds(lambda: self._step(self._batch)), seconds(self._draw)
+
+    def row(self):
+        """Returns what does not change from turn to turn."""
+        return self._row | {"peak memory, bytes": memory("VmHWM")}
+
+    def operations(self):
+        """Returns the operations of a step, of `log_prob` of a batch, and of the samples."""
+        self._model.check_finite = False  # XLA can't translate its diagnosis, a Python function.
+        counted = (
+            operations.count(self._model.train_step, self._batch),
+            operations.count(self._log_prob, self._batch),
+            operations.count(self._sample),
+        )
+        row = {}
+        for name, found in zip(COUNTED, counted, strict=True):
+            row[f"{name}, operations"] = found.operations
+            row[f"{name}, loops counted once"] = found.loops
+            row[f"{name}, not counted"] = sorted(found.unknown)
+        return row
+
+
+def serve(connection, name, values):
+    """Measures a variant as the other end of a connection asks, until that is closed.
+
+    Args:
+      connection: gets names of methods of `Variant`; sends `(result, None)` or `(None, error)`.
+      name: see `Variant`.
+      values: values of flags, by name.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    FLAGS.mark_as_parsed()
+    for flag, value in values.items():
+        if flag in FLAGS:
+            setattr(FLAGS, flag, value)
+    try:
+        variant = Variant(name)
+        connection.send((None, None))
+        while True:
+            connection.send((getattr(variant, connection.recv())(), None))
+    except EOFError:
+        return
+    except Exception:
+        connection.send((None, traceback.format_exc()))
+
+
+class Worker:
+    """The process of a variant, as the one that asks sees it."""
+
+    def __init__(self, name, jit):
+        self._what = f"{name} with --jit={jit}"
+        context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork.
+        self._connection, other = context.Pipe()
+        changed = {f: FLAGS[f].value for f in FLAGS if FLAGS[f].value != FLAGS[f].default}
+        arguments = (other, name, {**changed, "jit": jit})
+        self._process = context.Process(target=serve, args=arguments, daemon=True)
+        self._process.start()
+        other.close()  # So that the end of the process is the end of the connection.
+        self._answer()
+
+    def ask(self, method):
+        """Returns what a method of `Variant` does."""
+        self._connection.send(method)
+        return self._answer()
+
+    def _answer(self):
+        try:
+            result, error = self._connection.recv()
+        except EOFError:
+            error = "its process ended, as it does when memory is short."
+        if error:
+            raise RuntimeError(f"{self._what} can't be measured: {error}")
+        return result
+
+    def close(self):
+        """Ends the process."""
+        self._connection.close()
+        self._process.join(10)
+        self._process.kill()
+
+
+def measure(names):
+    """Returns a row for each name and variant, the medians over all turns."""
+    variants = {"auto": ("off", "on")}.get(FLAGS.jit, (FLAGS.jit,))
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        bar = keras.utils.Progbar(len(names) * len(variants), unit_name="process")
+        for name in names:
+            for jit in variants:
+                workers[name, jit] = Worker(name, jit)
+                stack.callback(workers[name, jit].close)
+                bar.add(1)
+        turns = {key: [] for key in workers}
+        bar = keras.utils.Progbar(FLAGS.rounds, unit_name="round")
+        for _ in range(FLAGS.rounds):
+            for key, worker in workers.items():
+                turns[key].append(worker.ask("turn"))
+            bar.add(1)
+        rows = {key: {"model": key[0], **worker.ask("row")} for key, worker in workers.items()}
+        # The mathematics, and so the count, is the same with and without XLA.
+        counted = {name: workers[name, variants[0]].ask("operations") for name in names}
+        for name, jit in workers:
+            step, samples = map(float, np.median(turns[name, jit], axis=0))
+            row = rows[name, jit]
+            row |= {"step, s": step, "examples/s": row["batch size"] / step}
+            row |= {"samples/s": FLAGS.draws / samples, **counted[name]}
+    return list(rows.values())
+
+
+def print_table(rows):
+    """Prints the rows as a table in Markdown."""
+    gigas = [f"{name}, GFLOP" for name in COUNTED]
+    header = ["model", "XLA", *COLUMNS, "peak memory, MB", *gigas]
+    print(f"\n| {' | '.join(header)} |\n|{' --- |' * len(header)}")
+    for row in rows:
+        cells = [row["model"], "yes" if row["XLA"] else "no"]
+        cells += [f"{row[c]:,}" if isinstance(row[c], int) else f"{row[c]:.3g}" for c in COLUMNS]
+        cells.append(f"{row['peak memory, bytes'] / 1e6:,.0f}")
+        for name in COUNTED:
+            more = row[f"{name}, loops counted once"] or row[f"{name}, not counted"]
+            cells.append(f"{row[f'{name}, operations'] / 1e9:.3g}{'+' if more else ''}")
+        print(f"| {' | '.join(cells)} |")
+    libraries = np.median([row["memory of the libraries, bytes"] for row in rows])
+    print(
+        f"\nstep and log_prob of a batch, {FLAGS.draws} samples; peak memory of the process, of "
+        f"which {libraries / 1e6:,.0f} MB are there before the model is built"
+    )
 
 
 def main(argv):
@@ -110,24 +255,17 @@ def main(argv):
     if not FLAGS.model:
         raise app.UsageError("--model must be given.")
     names = FLAGS.model.split(",")
-    entries = [find(name) for name in names]
-    size = train.resolve(entries[0].recipe).batch_size
-    shards = settings.set_shards(size, entries[0].event_shape)
-    settings.make_strategy()
-    rows = measure(names, shards)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"\n| model | {' | '.join(COLUMNS)} |\n|{' --- |' * (len(COLUMNS) + 1)}")
-    for name, row in rows.items():
-        cells = [f"{row[c]:,}" if isinstance(row[c], int) else f"{row[c]:.3g}" for c in COLUMNS]
-        print(f"| {name} | {' | '.join(cells)} |")
-    print(f"\n{FLAGS.draws} samples at a time; peak memory of the process {memory / 1e6:,.0f} MB")
+    for name in names:
+        find(name)
+    rows = measure(names)
+    print_table(rows)
     if FLAGS.output:
         settings.write_json(
             FLAGS.output,
             {
                 "models": rows,
                 "draws": FLAGS.draws,
-                "peak_memory_bytes": memory,
+                "command": " ".join(["python", "-m", "trainers.benchmark", *sys.argv[1:]]),
                 "machine": settings.machine(),
                 "versions": settings.versions(),
             },

@@ -31,12 +31,14 @@ class Data:
         event_shape: `(height, width, channels)`, `(2,)` or `(k, 2)`.
         num_levels: the values are `0 .. num_levels - 1`: 256 levels for 8 bits, 17 for the digits;
             `None` for points.
+        names: the files of a folder, relative to it, in the order that is stored; else `None`.
     """
 
     dataset: tf.data.Dataset
     num_examples: int
     event_shape: tuple[int, ...]
     num_levels: int | None
+    names: tuple[str, ...] | None = None
 
 
 def load(
@@ -118,7 +120,7 @@ def load(
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     dataset = dataset.with_options(_options())
-    return Data(dataset, source.num_examples, source.event_shape, num_levels)
+    return Data(dataset, source.num_examples, source.event_shape, num_levels, source.names)
 
 
 def check_flip(flip: bool, event_shape: tuple[int, ...]) -> None:

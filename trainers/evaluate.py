@@ -27,11 +27,35 @@ flags.DEFINE_string("split", "test", "Split to score, as TFDS writes it: test, t
 flags.DEFINE_integer(
     "num_samples", 1, "Samples of the dequantiser an image: 1 for the bound, more to tighten it."
 )
-flags.DEFINE_integer(
-    "log_det_terms",
-    20,
-    "Terms of the log-det of residual layers that are computed for sure, where it is estimated.",
-)
+
+
+def make_scorer(distribution, num_samples, seed):
+    """Returns the compiled function that scores a batch: bits/dim, nats, or nats a node.
+
+    Args:
+      distribution: a model as it is trained: `Dequantized` for images.
+      num_samples: samples of the dequantiser an image.
+      seed: seed of the dequantiser, and of log-dets that are estimated.
+
+    Returns:
+      A function of a batch and its number, from which its noise follows.
+    """
+    num_dims = distribution.event_shape.num_elements()
+
+    @tf.function(reduce_retracing=True, jit_compile=settings.use_jit(distribution.event_shape))
+    def score_batch(x, step):
+        if not isinstance(distribution, Dequantized):
+            with tfflows.bijectors.estimating(tf.stack([seed, step])):
+                return -distribution.log_prob(x) / num_nodes(distribution)
+        log_prob = distribution.importance_log_prob(x, num_samples, seed=[seed, step * num_samples])
+        return tfflows.analysis.bits_per_dim(log_prob, num_dims)
+
+    return score_batch
+
+
+def num_nodes(distribution):
+    """Returns the nodes of a set, by whose number its score is divided; 1 for other events."""
+    return distribution.event_shape[0] if distribution.event_shape.rank == 2 else 1
 
 
 def score(distribution, dataset, num_examples, num_samples, seed):
@@ -44,17 +68,7 @@ def score(distribution, dataset, num_examples, num_samples, seed):
       num_samples: samples of the dequantiser an image.
       seed: seed of the dequantiser, and of log-dets that are estimated.
     """
-    num_dims = distribution.event_shape.num_elements()
-
-    @tf.function(reduce_retracing=True, jit_compile=settings.use_jit(distribution.event_shape))
-    def score_batch(x, step):
-        if not isinstance(distribution, Dequantized):
-            nodes = distribution.event_shape[-2] if distribution.event_shape.rank == 2 else 1
-            with tfflows.bijectors.estimating(tf.stack([seed, step])):
-                return -distribution.log_prob(x) / nodes
-        log_prob = distribution.importance_log_prob(x, num_samples, seed=[seed, step * num_samples])
-        return tfflows.analysis.bits_per_dim(log_prob, num_dims)
-
+    score_batch = make_scorer(distribution, num_samples, seed)
     bar = keras.utils.Progbar(num_examples, unit_name="image")
     scores = []
     for step, x in enumerate(dataset):

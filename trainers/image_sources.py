@@ -1,5 +1,6 @@
 """Where the data of the trainers come from: bundled digits, TFDS, folders, files, the plane."""
 
+import dataclasses
 import difflib
 import pathlib
 import re
@@ -108,7 +109,9 @@ def _open_folder(root: pathlib.Path, split: str) -> Source:
         return tf.ensure_shape(image, shape)
 
     records = tf.data.Dataset.from_tensor_slices(paths)
-    return held_or_streamed(records, decode, len(paths), shape, lambda i: f"`{paths[i]}`")
+    source = held_or_streamed(records, decode, len(paths), shape, lambda i: f"`{paths[i]}`")
+    names = tuple(pathlib.Path(path).relative_to(root).as_posix() for path in paths)
+    return dataclasses.replace(source, names=names)
 
 
 def _image_paths(folder: pathlib.Path) -> list[str]:

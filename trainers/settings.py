@@ -68,6 +68,11 @@ flags.DEFINE_enum(
     ["float32", "mixed_bfloat16"],
     "Keras precision policy of the networks; flow arithmetic and log-dets stay in float32.",
 )
+flags.DEFINE_integer(
+    "log_det_terms",
+    20,
+    "Terms of the log-det of residual layers that are computed for sure, where it is estimated.",
+)
 
 
 def make_strategy():

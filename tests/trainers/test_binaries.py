@@ -15,7 +15,7 @@ from absl.testing import flagsaver
 
 import zoo
 from tfflows.variables import named_variables
-from trainers import batching, benchmark, callbacks, evaluate, sample, train
+from trainers import batching, callbacks, evaluate, sample, train
 from zoo import glow, registry
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -422,22 +422,3 @@ def test_points_and_images_do_not_mix(tmp_path):
     refused(
         tmp_path, "`flip` must be False for points", model="realnvp.rings", recipe=["flip=true"]
     )
-
-
-def test_benchmark_measures_models_and_presets_side_by_side(finished, tmp_path, capsys):
-    preset, output = str(finished / "preset"), tmp_path / "costs.json"
-    names = f"tiny.digits,{preset}"
-    run(benchmark.main, model=names, rounds=1, draws=2, batch_size=8, output=str(output))
-    rows = json.loads(output.read_text())["models"]
-    assert list(rows) == ["tiny.digits", preset]
-    for row in rows.values():
-        assert row["batch size"] == 8
-        assert row["examples/s"] == pytest.approx(8 / row["step, s"])
-        assert 0 < row["step, s"] < row["first step, s"]
-        assert row["samples, s"] > 0
-    assert "tiny.digits" in capsys.readouterr().out
-
-
-def test_benchmark_refuses_an_unknown_model_before_it_builds_one():
-    with pytest.raises(ValueError, match="no model of this name"):
-        run(benchmark.main, model="tiny.digits,tiny.digit")

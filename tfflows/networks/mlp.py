@@ -49,7 +49,7 @@ class MLP(Conditioner):
         return h
 
 
-class _MaskedDense(keras.layers.Dense):
+class MaskedDense(keras.layers.Dense):
     """A dense layer `[N, inputs] -> [N, units]` that ignores the weights where `mask` is 0."""
 
     def __init__(self, mask, **kwargs):
@@ -113,7 +113,7 @@ class MaskedMLP(Conditioner):
         def dense(index, size, **options):
             low, high = degrees[index][:, np.newaxis], degrees[index + 1]
             mask = low < high if index == depth else low <= high
-            return _MaskedDense(mask, dtype=self.dtype_policy, **options)
+            return MaskedDense(mask, dtype=self.dtype_policy, **options)
 
         self.layers = _layers(dense, [len(d) for d in degrees[1:]], activation, seed)
 

@@ -1,0 +1,278 @@
+"""Writes a trained model as a SavedModel, which needs nothing but TensorFlow to be used.
+
+    python -m trainers.export --workdir=runs/digits
+    python -m trainers.export --model=convexp_glow.digits --output=convexp_glow_digits
+
+The folder, `saved_model/` of the work directory or `--output`, has signatures `log_prob`, `sample`,
+`encode` and `decode`; `docs/serving.md` says what they take and return. It appears when it is
+whole, and after it has been loaded again and has computed what the model computes.
+"""
+
+import json
+import pathlib
+import shlex
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import tfflows
+import zoo
+from tfflows.distributions import Dequantized, with_temperature
+from trainers import settings
+from zoo import presets
+
+FLAGS = flags.FLAGS
+DESCRIPTION = pathlib.Path("assets.extra") / "model.json"
+
+
+def served(distribution, log_det_terms=20):
+    """Returns a `tf.Module` with the functions of a model, for any size of a batch.
+
+    For integer images, a `Dequantized` distribution,
+
+        log_prob(x, seed)            x [N, H, W, C] -> log_prob [N], nats, and bits_per_dim [N]
+        encode(x, seed)              x [N, H, W, C] -> z [N, D], the latents of x plus noise
+        decode(z)                    z [N, D] -> x, real [N, H, W, C], finite [N]
+        sample(n, seed, temperature) -> x, real [n, H, W, C], finite [n]
+
+    where `real` is in units of a pixel, `x` the integers below it, and `finite` is false, and
+    `real` NaN, where the inverse did not converge. For points and sets, events `[...]`,
+
+        log_prob(x)                  x [N, ...] -> log_prob [N], nats
+        encode(x)                    x [N, ...] -> z [N, ...]
+        decode(z)                    z [N, ...] -> x [N, ...], NaN where it did not converge
+        sample(n, seed, temperature) -> x [n, ...]
+
+    with a `seed` in the first two as well if log-dets are estimated. Seeds are stateless, `int32`
+    `[2]`: the same seed gives the same result. `temperature` is the factor on the standard
+    deviation of the base, 1 by default.
+
+    Args:
+      distribution: a model as it is trained: `Dequantized` for images.
+      log_det_terms: terms of the log-det of residual layers that are computed for sure.
+
+    Raises:
+      ValueError: if a function can't be traced; says which, and why.
+
+    #### Example
+
+    ```python
+    import zoo
+    from trainers import export
+
+    model = export.served(zoo.create_trained("balanced.two_moons", pretrained=True))
+    x = model.sample(5, [0, 1])["x"]  # [5, 2]
+    log_prob = model.log_prob(x)["log_prob"]  # [5]
+    ```
+    """
+    is_image = isinstance(distribution, Dequantized)
+    density = distribution.distribution if is_image else distribution
+    flow = density.bijector.bijector
+    events = tf.TensorSpec([None, *distribution.event_shape], distribution.dtype, "x")
+    latents = tf.TensorSpec([None, *density.distribution.event_shape], density.dtype, "z")
+    seed = tf.TensorSpec([2], tf.int32, "seed")
+    inputs = [events, seed] if is_image or _is_estimated(density) else [events]
+    count = tf.TensorSpec([], tf.int32, "n")
+    factor, one = tf.TensorSpec([], density.dtype, "temperature"), tf.ones([], density.dtype)
+
+    def log_prob(x, seed=None):
+        _check_levels(x, distribution)
+        if not is_image:
+            with tfflows.bijectors.estimating(seed):
+                return {"log_prob": distribution.log_prob(x)}
+        found = distribution.log_prob(x, seed=seed)
+        num_dims = distribution.event_shape.num_elements()
+        bits = tfflows.analysis.bits_per_dim(found, num_dims)
+        return {"log_prob": found, "bits_per_dim": bits}
+
+    def encode(x, seed=None):
+        _check_levels(x, distribution)
+        if is_image:
+            x, _ = distribution.dequantize(x, seed)
+        return {"z": flow.forward(x)}
+
+    def decode(z):
+        return results(flow.inverse(z))
+
+    def sample(n, seed, temperature=one):
+        tf.debugging.assert_non_negative(n, "`n` must not be negative.")
+        tf.debugging.assert_positive(temperature, "`temperature` must be positive.")
+        return results(with_temperature(density, temperature).sample(n, seed=seed))
+
+    def results(real):
+        if not is_image:
+            return {"x": real}
+        finite = tf.reduce_all(tf.math.is_finite(real), axis=[-3, -2, -1])
+        return {"x": distribution.to_integers(real), "real": real, "finite": finite}
+
+    module = tf.Module()
+    # Not the distribution: its Python objects can't be had without tfflows.
+    module.parameters = list(distribution.variables)
+    for function, signature in (
+        (log_prob, inputs),
+        (encode, inputs),
+        (decode, [latents]),
+        (sample, [count, seed, factor]),
+    ):
+        traced = tf.function(function, input_signature=signature, autograph=False)
+        try:
+            # The seed is for the log-dets that TFP computes beside a value: nobody sees them.
+            with tfflows.bijectors.estimating([0, 0], log_det_terms):
+                traced.get_concrete_function()
+        except Exception as error:  # Whatever a layer may raise.
+            raise ValueError(
+                f"The model can't be exported: its `{function.__name__}` can't be traced for a "
+                f"batch of unknown size. Received: {type(error).__name__}: {error}"
+            ) from error
+        setattr(module, function.__name__, traced)
+    return module
+
+
+def _is_estimated(density):
+    """Returns whether a log-det is random."""
+    layers = (m for m in density.submodules if isinstance(m, tfflows.bijectors.ResidualFlow))
+    return any(layer.log_det != "exact" for layer in layers)
+
+
+def _check_levels(x, distribution):
+    """Refuses, when the SavedModel runs, images with more levels than the model has."""
+    num_levels = getattr(distribution, "num_levels", None)
+    if num_levels is not None and num_levels <= x.dtype.max:
+        message = f"`x` must be integers 0 .. {num_levels - 1}."
+        tf.debugging.assert_less(x, tf.cast(num_levels, x.dtype), message)
+
+
+def export(distribution, path, description=None, log_det_terms=20):
+    """Writes a SavedModel; nothing is left at `path` unless all of it was written and works.
+
+    Args:
+      distribution: a model as it is trained: `Dequantized` for images.
+      path: folder to make.
+      description: a dict for `assets.extra/model.json`.
+      log_det_terms: see `served`.
+
+    Raises:
+      FileExistsError: if there is something at `path`.
+      ValueError: if the model can't be traced for batches of any size, has a state that is not in
+        its variables, or computes something else once it has been loaded.
+    """
+    path = pathlib.Path(path)
+    if path.exists():
+        raise FileExistsError(
+            f"`path` (--output) must be a folder that does not exist. Received: path={path}."
+        )
+    module = served(distribution, log_det_terms)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        names = ("log_prob", "encode", "decode", "sample")
+        signatures = {name: getattr(module, name).get_concrete_function() for name in names}
+        save(module, work, signatures)
+        (work / DESCRIPTION).parent.mkdir()
+        (work / DESCRIPTION).write_text(json.dumps(description or {}, indent=2) + "\n")
+        check(distribution, tf.saved_model.load(work), log_det_terms)
+        work.chmod(0o755)
+        work.rename(path)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def save(module, path, signatures):
+    """Writes a `tf.Module` as a SavedModel, or says why that can't be."""
+    try:
+        tf.saved_model.save(module, path, signatures)
+    except AssertionError as error:  # TensorFlow's word for state that it can't find.
+        raise ValueError(
+            "The model can't be exported: its functions use a variable or table that is not "
+            f"in `distribution.variables`. Received: {error}"
+        ) from error
+    except ValueError as error:  # Such as a variable whose name begins with an underscore.
+        raise ValueError(f"The model can't be exported as a SavedModel: {error}") from error
+
+
+def check(distribution, loaded, log_det_terms=20, seed=(0, 1)):
+    """Compares what a SavedModel computes with what the model does, for batches of 1 and of 3.
+
+    Args:
+      distribution: the model.
+      loaded: what `tf.saved_model.load` returned.
+      log_det_terms: see `served`.
+      seed: of the latents that are decoded, and of the noise.
+
+    Raises:
+      ValueError: if they differ by more than rounding.
+    """
+    is_image = isinstance(distribution, Dequantized)
+    density = distribution.distribution if is_image else distribution
+    flow, seed = density.bijector.bijector, tf.constant(seed)
+    for count in (1, 3):
+        z = density.distribution.sample(count, seed=seed)
+        real = flow.inverse(z)
+        x, noisy = real, real
+        noise = {} if not (is_image or _is_estimated(density)) else {"seed": seed}
+        with tfflows.bijectors.estimating(seed, log_det_terms):
+            if is_image:
+                x = distribution.to_integers(real)
+                noisy, _ = distribution.dequantize(x, seed)
+                log_prob = distribution.log_prob(x, seed=seed)
+            else:
+                log_prob = distribution.log_prob(x)
+        decoded = loaded.decode(z)
+        drawn = loaded.sample(count, seed)["x"]
+        for name, found, expected in (
+            ("decode", decoded["real" if is_image else "x"], real),
+            ("encode", loaded.encode(x, **noise)["z"], flow.forward(noisy)),
+            ("log_prob", loaded.log_prob(x, **noise)["log_prob"], log_prob),
+        ):
+            size = max(1.0, float(np.nanmax(np.abs(expected), initial=0)))
+            if not np.allclose(found, expected, rtol=0, atol=1e-3 * size, equal_nan=True):
+                raise ValueError(
+                    f"The model can't be exported: its `{name}` computes something else once it is "
+                    "loaded, as if it had a state that is not in its variables. Received: "
+                    f"a difference of {np.nanmax(np.abs(found - expected)):.2e} "
+                    f"in values up to {size:.2e}."
+                )
+        if drawn.shape != x.shape or drawn.dtype != x.dtype:
+            raise ValueError(
+                f"The model can't be exported: `sample({count})` has to return {x.dtype.name} "
+                f"{tuple(x.shape)}. Received: {drawn.dtype.name} {tuple(drawn.shape)}."
+            )
+
+
+def describe(name, distribution, log_det_terms):
+    """Returns what a reader of a SavedModel of a preset may want to know, for JSON."""
+    folder = presets.folder(name)
+    is_image = isinstance(distribution, Dequantized)
+    density = distribution.distribution if is_image else distribution
+    return {
+        **presets.read_json(folder / "config.json"),
+        "event_shape": list(distribution.event_shape),
+        "latent_shape": list(density.distribution.event_shape),
+        "num_levels": distribution.num_levels if is_image else None,
+        "log_det_terms": log_det_terms if _is_estimated(density) else None,
+        "preset": presets.read_json(folder / "metadata.json"),
+        "command": shlex.join(["python", "-m", "trainers.export", *sys.argv[1:]]),
+        "versions": settings.versions(),
+    }
+
+
+def main(argv):
+    """Loads the model, writes and checks the SavedModel."""
+    del argv
+    name, workdir, _ = settings.required_preset()
+    path = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "saved_model")
+    distribution = zoo.create_trained(name, pretrained=True)
+    description = describe(name, distribution, FLAGS.log_det_terms)
+    export(distribution, path, description, FLAGS.log_det_terms)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    print(f"{description['model']} exported to {path}, {size / 1e6:.1f} MB")
+    print("  signatures   log_prob, encode, decode, sample: docs/serving.md")
+
+
+if __name__ == "__main__":
+    app.run(main)

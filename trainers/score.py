@@ -1,0 +1,242 @@
+r"""Scores every image of a data set, one row each: what anomalies are found by.
+
+    python -m trainers.score --model=convexp_glow.digits --output=scores.csv
+    python -m trainers.score --workdir=runs/mine --dataset=folder:/photos --split=train \
+        --output=photos.parquet
+
+Rows are in the order of the data: `index`; `file`, for a folder; the score in units of the model
+(`bits_per_dim` of images, `nats` of points, `nats_per_node` of sets), high for what the model finds
+unlikely; and `log_prob`, in nats. Beside the table is `OUTPUT.json`, which says what was scored.
+
+The same command goes on where a run was interrupted, and ends with the table of a run that was not.
+"""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import math
+import os
+import pathlib
+import shlex
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import tfflows
+import zoo
+from trainers import batching, data, evaluate, settings
+from zoo import presets
+
+FLAGS = flags.FLAGS
+FORMATS = (".csv", ".parquet")
+BYTES = np.dtype("<f4").itemsize
+
+
+@contextlib.contextmanager
+def journal(output, job):
+    """Opens the scores so far of an output, for this process alone.
+
+    The file has a line of JSON, `job`, and then one number of 4 bytes after the other, in whole
+    batches but for the last. What a killed process had written of a batch is cut off.
+
+    Args:
+      output: path of the table to be.
+      job: what is to be scored: a dict for JSON.
+
+    Yields:
+      The file, at its end, and the number of scores in it; `None` twice if the table is there.
+
+    Raises:
+      ValueError: if another process is at it, or the journal or the table is that of another job.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path, header = output.with_name(f".{output.name}.partial"), json.dumps(job).encode() + b"\n"
+    with open(path, "a+b", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"Another process writes to the same output. Received: --output={output}."
+            ) from None
+        if output.exists():
+            path.unlink()  # Of a run that was killed after its last step, or empty.
+            check_job(output, _job_of(output), job)
+            yield None, None
+            return
+        file.seek(0)
+        first = file.readline()
+        if not first.endswith(b"\n"):  # New, or killed while this was written.
+            file.truncate(0)
+            file.write(header)
+        elif first != header:
+            check_job(path, json.loads(first), job)
+        size, batch = os.fstat(file.fileno()).st_size - len(header), job["batch_size"]
+        count = size // BYTES
+        if count < job["num_examples"]:
+            count -= count % batch
+        file.truncate(len(header) + count * BYTES)
+        yield file, count
+
+
+def _job_of(output):
+    """Returns what a table was made of, as the JSON beside it says."""
+    described = output.with_name(f"{output.name}.json")
+    return json.loads(described.read_text())["job"] if described.is_file() else {}
+
+
+def check_job(path, before, job):
+    """Raises an error that names what differs, if anything does."""
+    for key, value in job.items():
+        if before.get(key) != value:
+            raise ValueError(
+                f"`--output` must be new, or of the same scores: {path} has {key}="
+                f"{before.get(key)!r}. Received: {key}={value!r}. Name another file or delete it."
+            )
+
+
+def read_scores(file, count):
+    """Returns the scores of a journal."""
+    file.seek(-count * BYTES, os.SEEK_END)
+    return np.frombuffer(file.read(), "<f4")
+
+
+def score_rest(distribution, images, file, done, job):
+    """Scores the batches that `images` has, which follow on `done` scores, into a journal.
+
+    Raises:
+      ValueError: if an image has more levels than the model.
+    """
+    score_batch = evaluate.make_scorer(distribution, job["num_samples"], job["seed"])
+    num_levels = getattr(distribution, "num_levels", None)
+    bar = keras.utils.Progbar(job["num_examples"], unit_name="image")
+    bar.update(done)
+    for x in images:
+        if num_levels is not None and (largest := int(tf.reduce_max(x))) >= num_levels:
+            raise ValueError(
+                f"The model takes images with values 0 .. {num_levels - 1}. "
+                f"Received: a value of {largest} in images {done} to {done + len(x) - 1}."
+            )
+        scores = score_batch(x, tf.constant(done // job["batch_size"])).numpy()
+        content = scores.astype("<f4").tobytes()
+        if file.write(content) < len(content):
+            raise OSError(f"There is no space left for {file.name}.")
+        os.fsync(file.fileno())
+        done += len(x)
+        bar.update(done, [("score", scores.mean())])
+
+
+def write_table(path, columns):
+    """Writes columns as CSV or Parquet, as the name says, whole or not at all."""
+    work = path.with_name(f".{path.name}.whole")
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        pa.parquet.write_table(pa.table(columns), work)
+    else:
+        cells = [
+            [f"{v:.9g}" for v in c] if getattr(c, "dtype", None) == np.float32 else c
+            for c in columns.values()
+        ]
+        with open(work, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*cells, strict=True))
+    with open(work, "rb") as file:
+        os.fsync(file.fileno())
+    work.replace(path)
+
+
+def make_columns(distribution, units, scores, names):
+    """Returns the columns of the table."""
+    if units == "bits_per_dim":
+        factor = math.log(2) * distribution.event_shape.num_elements()
+    else:
+        factor = evaluate.num_nodes(distribution)
+    columns = {"index": np.arange(len(scores))}
+    if names is not None:
+        columns["file"] = list(names)
+    log_prob = (-factor * scores.astype(np.float64)).astype(np.float32)
+    return columns | {units: scores, "log_prob": log_prob}
+
+
+def open_images(distribution, dataset, batch_size, start_step=0):
+    """Returns the data from a batch on, checked against the model."""
+    images = data.load(
+        dataset,
+        FLAGS.split,
+        batch_size=batch_size,
+        data_dir=FLAGS.data_dir,
+        num_bits=data.bits_to_keep(getattr(distribution, "num_levels", None)),
+        start_step=start_step,
+    )
+    if images.event_shape != tuple(distribution.event_shape):
+        raise ValueError(
+            f"The model takes events of shape {tuple(distribution.event_shape)}. "
+            f"Received: --dataset={dataset} with events of shape {images.event_shape}."
+        )
+    return images
+
+
+def main(argv):
+    """Loads the model, scores what has not been scored, and writes the table."""
+    del argv
+    output = pathlib.Path(FLAGS.output or "")
+    if output.suffix not in FORMATS:
+        raise app.UsageError(
+            f"--output must be a file that ends in {' or '.join(FORMATS)}. "
+            f"Received: --output={FLAGS.output}."
+        )
+    name, _, config = settings.required_preset()
+    folder = presets.folder(name)
+    distribution = zoo.create_trained(name, pretrained=True)
+    entry = zoo.find(presets.read_json(folder / "config.json")["model"])
+    dataset = FLAGS.dataset or (config["recipe"]["dataset"] if config else entry.recipe.dataset)
+    batch_size = FLAGS.batch_size or batching.most_events(200, distribution.event_shape)
+    images = open_images(distribution, dataset, batch_size)
+    job = {
+        "model": entry.name,
+        "weights": presets.sha256(folder / presets.WEIGHTS),
+        "dataset": dataset,
+        "split": FLAGS.split,
+        "num_examples": images.num_examples,
+        "names": hashlib.sha256(json.dumps(images.names).encode()).hexdigest(),
+        "batch_size": batch_size,
+        "num_samples": FLAGS.num_samples,
+        "seed": FLAGS.seed,
+        "log_det_terms": FLAGS.log_det_terms,
+        "jit": settings.use_jit(distribution.event_shape),
+    }
+    with journal(output, job) as (file, done):
+        if file is None:
+            print(f"{output} is there already, all {images.num_examples} rows of it.")
+            return
+        if done < images.num_examples:
+            rest = open_images(distribution, dataset, batch_size, done // batch_size).dataset
+            with tfflows.bijectors.estimating(num_terms=FLAGS.log_det_terms):
+                score_rest(distribution, rest, file, done, job)
+        scores = read_scores(file, images.num_examples)
+        units, meaning = evaluate.definition(distribution, FLAGS.num_samples)
+        summary = {
+            "job": job,
+            f"mean_{entry.units}": float(scores.mean()),
+            "not_finite": int(np.sum(~np.isfinite(scores))),
+            "definition": meaning + evaluate.log_det_definition(distribution, FLAGS.num_samples),
+            "command": shlex.join(["python", "-m", "trainers.score", *sys.argv[1:]]),
+            "versions": settings.versions(),
+        }
+        settings.write_json(output.with_name(f"{output.name}.json"), summary)
+        write_table(output, make_columns(distribution, entry.units, scores, images.names))
+        pathlib.Path(file.name).unlink()
+    print(f"\n{len(scores)} rows written to {output}, mean {units} {scores.mean():.4f}")
+    if summary["not_finite"]:
+        print(f"{summary['not_finite']} of the scores are not finite.")
+
+
+if __name__ == "__main__":
+    app.run(main)
