@@ -70,9 +70,11 @@ def load_trained(name, weights=True, seed=0):
 
 
 def _build(config, seed, path, arrays):
-    """Returns the distribution of a configuration, no larger than the weights there are for it."""
-    size = sum(array.size for array in arrays.values()) if arrays else limits.MAX_PARAMETERS
-    count = len(arrays) if arrays else limits.MAX_VARIABLES
+    """Returns the distribution of a configuration, about as large as its weights at most."""
+    size, count = limits.MAX_PARAMETERS, limits.MAX_VARIABLES
+    if arrays:  # Builders also make variables that they do not keep.
+        size = 2 * sum(array.size for array in arrays.values()) + 1000
+        count = 2 * len(arrays) + 100
     try:
         entry = registry.find(str(config["model"])[:200])
         limits.check_arguments(entry, config["arguments"])
