@@ -24,6 +24,7 @@ import keras
 import numpy as np
 from absl import app, flags
 
+from tfflows.training import UNITS
 from trainers import callbacks, data, experiments, settings, volume
 
 FLAGS = flags.FLAGS
@@ -35,7 +36,9 @@ flags.DEFINE_string(
 flags.DEFINE_string("only", "", "A regular expression: run only what has a name that it matches.")
 FAILURE = "stopped.json"
 # The first that a run has is its score.
-SCORES = ("test_bits_per_dim", "test_nats", "val_bits_per_dim", "val_nats")
+SCORES = [f"{split}_{unit}" for split in ("test", "val") for unit in UNITS]
+CURVES = [f"{split}{unit}" for unit in UNITS for split in ("", "val_")]
+CURVES += ["mean_variance", "largest_log_det_per_dim"]
 CORES = queue.Queue()  # Those that no run is on.
 
 
@@ -123,13 +126,12 @@ def summary(run, workdir):
     row["steps"] = lines[-1]["step"] if lines else 0
     if (folder / FAILURE).exists():
         row["stopped_in_step"] = json.loads((folder / FAILURE).read_text())["step"]
-    units = ("bits_per_dim", "nats", "nats_per_node")
-    for key in (*units, *(f"val_{unit}" for unit in units), "seconds"):
+    for key in (*UNITS, *(f"val_{unit}" for unit in UNITS), "seconds"):
         if lines and key in lines[-1]:
             row[key] = lines[-1][key]
     if (folder / "metrics.json").exists():
         scores = json.loads((folder / "metrics.json").read_text())
-        for key in (*units, "entropy"):
+        for key in (*UNITS, "entropy"):
             if key in scores:
                 row[f"test_{key}"] = scores[key]
     if (folder / "preset").exists():
@@ -163,27 +165,27 @@ def save_curves(path, runs, workdir):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    titles = ("bits_per_dim", "val_bits_per_dim", "mean_variance", "largest_log_det_per_dim")
-    figure, axes = pyplot.subplots(1, 4, figsize=(16, 4), layout="constrained")
-    groups = list(dict.fromkeys(next(iter(run.labels.values())) for run in runs))
+    curves = {}  # Of each measure that the runs have: a list of a first label and its points.
     for run in runs:
         group = next(iter(run.labels.values()))
         lines = callbacks.read_lines(workdir / run.name / "metrics.jsonl")
         reports = callbacks.read_lines(workdir / run.name / volume.LINES)
         lines += [{"step": r["step"], **layer_measures(r)} for r in reports]
-        for axis, title in zip(axes, titles, strict=True):
-            points = [(line["step"], line[title]) for line in lines if title in line]
+        for measure in CURVES:
+            points = [(line["step"], line[measure]) for line in lines if measure in line]
             if points:
-                color, label = f"C{groups.index(group)}", group
-                if label in axis.get_legend_handles_labels()[1]:
-                    label = None
-                axis.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1)
-    for axis, title in zip(axes, titles, strict=True):
-        axis.set(title=title.replace("_", " "), xlabel="step")
+                curves.setdefault(measure, []).append((group, points))
+    size = {"figsize": (4 * max(1, len(curves)), 4), "layout": "constrained"}
+    figure, axes = pyplot.subplots(1, max(1, len(curves)), squeeze=False, **size)
+    groups = list(dict.fromkeys(next(iter(run.labels.values())) for run in runs))
+    for axis, measure in zip(axes[0], curves, strict=False):
+        for group, points in curves[measure]:
+            known = group in axis.get_legend_handles_labels()[1]
+            style = {"color": f"C{groups.index(group)}", "label": None if known else group}
+            axis.plot(*zip(*points, strict=True), linewidth=1, **style)
+        axis.set(title=measure.replace("_", " "), xlabel="step", yscale="log")
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.set_yscale("log")
-            axis.legend(fontsize="small")
+        axis.legend(fontsize="small")
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
