@@ -30,7 +30,7 @@ from absl import app, flags
 import tfflows
 import zoo
 from trainers import batching, data, evaluate, settings
-from zoo import presets
+from zoo import files, presets
 
 FLAGS = flags.FLAGS
 FORMATS = (".csv", ".parquet")
@@ -201,7 +201,7 @@ def main(argv):
     images = open_images(distribution, dataset, batch_size)
     job = {
         "model": entry.name,
-        "weights": presets.sha256(folder / presets.WEIGHTS),
+        "weights": files.sha256(folder / presets.WEIGHTS),
         "dataset": dataset,
         "split": FLAGS.split,
         "num_examples": images.num_examples,

@@ -40,15 +40,18 @@ def conv_norm_bound(kernel: tf.Tensor, support: np.ndarray | None = None) -> tf.
     smaller of `S^* S` and `S S^*` is taken. `G_1`, `G_3` and `G_5` are divided by their Frobenius
     norms, so that nothing over- or underflows.
 
-    **First product.** `G_1 = sum_ab kernel[a]^* kernel[b] exp(i (b - a) w)`: the products of all
-    pairs of taps, in one product of matrices, serve all frequencies.
+    **First product.** Directly, `G_1 = S^* S`, if `m = max(C, C') <= 2 n`. Otherwise `G_1 = sum_ab
+    kernel[a]^* kernel[b] exp(i (b - a) w)`: the products of all pairs of taps, in one product of
+    matrices, serve all frequencies.
 
-    **Rounding.** With `T` taps, unit roundoff `eps / 2` and `m = max(C, C')`, the product of a pair
-    is wrong by at most `(m + 2) eps / 2` of `|kernel[a]|_F |kernel[b]|_F`; with the sum over pairs,
-    `(m + T^2 + 4) eps / 2`. All those together are at most `T |kernel|_F^2`, and `|kernel|_F^2` is,
-    by Parseval, no more than the largest `|S(w)|_F^2 <= n |S(w)|_2^2`. A further product `G^* G` is
-    wrong by at most `1.2 n eps |G|_F^2 <= 1.2 n^2 eps |G^* G|_2`, and an error in `G_k` counts
-    `2^-k` times. The bound is multiplied by `1 + eps (n T (m + T^2 + 4) / 4 + 0.6 n^2 + 8)`.
+    **Rounding.** With `T` taps and unit roundoff `eps / 2`, the sum over taps is wrong by at most
+    `(T + 2) sqrt(T) eps / 2` of `|kernel|_F`, which by Parseval is no more than the largest
+    `|S(w)|_F <= sqrt(n) |S(w)|_2`. A product `G^* G` is wrong by at most
+    `m eps |G|_F^2 <= m n eps |G^* G|_2`, and an error in `G_k` counts `2^-k` times.
+    The bound is multiplied by `1 + eps (m n + sqrt(n T) (T + 2) + 8)`.
+    From pairs, `G_1` is wrong by `(m + T^2 + 4) eps / 2` of the sum of all
+    `|kernel[a]|_F |kernel[b]|_F`, which is at most `T |kernel|_F^2 <= n T |S(w)|_2^2`; the factor
+    is then `1 + eps (n T (m + T^2 + 4) / 4 + n^2 + 8)`.
 
     The gradient is that of the bound with the largest frequency held constant.
 
@@ -178,10 +181,9 @@ def _call(function, tensors, options):
 
 def _evaluate(kernel, offsets, max_norm):
     """Returns what `_norm_bound` does, and the index of the largest frequency."""
-    phases, factor = _frequency_grid(offsets, tuple(size // 2 for size in kernel.shape[:2]))
-    pairs, scale, rounding = _products_of_taps(kernel, offsets)
-    factor = tf.cast(factor * rounding, kernel.dtype) * scale
-    first = _first_product(pairs, tf.constant(phases, kernel.dtype))
+    phases, factor = _frequency_grid(kernel, offsets)
+    first, scale = _first_product(kernel, offsets, tf.constant(phases, kernel.dtype))
+    factor = tf.cast(factor * _rounding(kernel, offsets), kernel.dtype) * scale
     early = _iterate(first, 1.0, range(1, _EARLY + 1))
 
     def finish():
@@ -190,24 +192,25 @@ def _evaluate(kernel, offsets, max_norm):
 
     if max_norm is None:
         return finish()
-    one = tf.ones([], kernel.dtype), tf.constant(0, tf.int64)
+    at_most = factor * tf.reduce_max(_norm(early, _EARLY))
     value, largest = tf.cond(
-        factor * tf.reduce_max(_norm(early, _EARLY)) <= max_norm, lambda: one, finish
+        at_most <= max_norm, lambda: (at_most, tf.constant(0, tf.int64)), finish
     )
-    return tf.maximum(one[0], value / max_norm), largest
+    return tf.maximum(tf.ones([], kernel.dtype), value / max_norm), largest
 
 
 def _pull_back(kernel, value, largest, upstream, offsets, max_norm):
     """Returns the gradient of `_norm_bound`, with the largest frequency held constant."""
-    phases, factor = _frequency_grid(offsets, tuple(size // 2 for size in kernel.shape[:2]))
+    phases, factor = _frequency_grid(kernel, offsets)
+    factor *= _rounding(kernel, offsets) / (max_norm or 1.0)
     phase = tf.gather(tf.constant(phases, kernel.dtype), largest[tf.newaxis])
 
     def gradient():
         with tf.GradientTape() as tape:
             tape.watch(kernel)
-            pairs, scale, rounding = _products_of_taps(kernel, offsets)
-            iterated = _iterate(_first_product(pairs, phase), 1.0, range(1, _PRODUCTS + 1))
-            bound = factor * rounding / (max_norm or 1.0) * scale * _norm(iterated, _PRODUCTS)[0]
+            first, scale = _first_product(kernel, offsets, phase)
+            iterated = _iterate(first, 1.0, range(1, _PRODUCTS + 1))
+            bound = factor * scale * _norm(iterated, _PRODUCTS)[0]
         return tape.gradient(bound, kernel, upstream)
 
     if max_norm is None:
@@ -215,12 +218,31 @@ def _pull_back(kernel, value, largest, upstream, offsets, max_norm):
     return tf.cond(value > 1, gradient, lambda: tf.zeros_like(kernel))
 
 
-def _products_of_taps(kernel, offsets):
-    """Returns the products of all pairs of taps, `[T, T, n, n]`.
+def _from_pairs(kernel):
+    """Returns whether the first product is that of pairs of taps."""
+    return max(kernel.shape[2:]) > 2 * min(kernel.shape[2:])
+
+
+def _rounding(kernel, offsets):
+    """Returns the factor by which rounding errors may make the bound too small."""
+    count, least, larger = len(offsets), *sorted(kernel.shape[2:])
+    if _from_pairs(kernel):
+        error = least * count * (larger + count**2 + 4) / 4 + least**2
+    else:
+        error = larger * least + math.sqrt(least * count) * (count + 2)
+    return 1 + np.finfo(kernel.dtype.as_numpy_dtype).eps * (error + 8)
+
+
+def _first_product(kernel, offsets, phases):
+    """Returns `G_1 = S^* S` of the kernel divided by a constant, and that constant.
+
+    Args:
+      kernel: `[kh, kw, C, C']`.
+      offsets: row and column of its taps that may not be zero.
+      phases: what `_frequency_grid` returned, or some of its rows.
 
     Returns:
-      The products for the kernel divided by a constant, that constant, and the factor by which
-      rounding errors of all that follows may make the bound too small.
+      Real and imaginary part, `[F, 2, n, n]`, or `[F, 1, n, n]` for a single tap; a scalar.
     """
     height, width, *channels = kernel.shape
     count, least, larger = len(offsets), *sorted(channels)
@@ -231,35 +253,37 @@ def _products_of_taps(kernel, offsets):
         taps = tf.transpose(taps, [0, 2, 1])  # S^T, of the same norm.
     # Constant scales change neither the value nor the gradient, but keep all numbers near 1.
     scale = tf.stop_gradient(_or_one(tf.reduce_max(tf.abs(taps))))
+    if not _from_pairs(kernel):
+        return _gram(_combine(phases, taps / scale)), scale
     rows = tf.reshape(tf.transpose(taps / scale, [1, 0, 2]), [larger, -1])
     pairs = tf.reshape(_real_gram(rows), [count, least, count, least])
-    eps = np.finfo(kernel.dtype.as_numpy_dtype).eps
-    rounding = 1 + eps * (least * count * (larger + count**2 + 4) / 4 + 0.6 * least**2 + 8)
-    return tf.transpose(pairs, [0, 2, 1, 3]), scale, rounding
+    pairs = tf.reshape(tf.transpose(pairs, [0, 2, 1, 3]), [-1, least, least])
+    return _combine(phases, pairs), scale
 
 
-def _first_product(pairs, phases):
-    """Returns `G_1 = S^* S`, `[F, 2, n, n]`, or `[F, 1, n, n]` for a single tap."""
-    flat = tf.reshape(pairs, [phases.shape[-1], -1])
-    return tf.reshape(tf.tensordot(phases, flat, 1), [-1, phases.shape[1], *pairs.shape[2:]])
+def _combine(phases, matrices):
+    """Returns `sum_k exp(i angles_k) matrices[k]`, real and imaginary part `[F, 2, m, n]`."""
+    _, parts, count = phases.shape
+    combined = tf.tensordot(phases, tf.reshape(matrices, [count, -1]), axes=1)
+    return tf.reshape(combined, [-1, parts, *matrices.shape[1:]])
 
 
-@functools.cache
-def _frequency_grid(
-    offsets: tuple[tuple[int, int], ...], degrees: tuple[int, int]
-) -> tuple[np.ndarray, float]:
+def _frequency_grid(kernel, offsets):
     """Returns the phases of a grid and the factor by which its maximum bounds the supremum.
 
     Returns:
-      `[F, 2, T^2]`, cosine and sine of `(b - a) w` for the pairs of offsets, for one of `w` and
-      `-w`, which have the same norm; `[1, 1, 1]`, without the sine, for a kernel of one tap; and
-      the factor.
+      `[F, 2, K]`, cosine and sine of `a w_1 + b w_2` for the offsets `(a, b)`, or for the
+      differences of pairs of them, for one of `w` and `-w`, which have the same norm; for a single
+      tap `[F, 1, 1]`, without the sine; and the factor.
     """
+    degrees = [size // 2 for size in kernel.shape[:2]]
     sizes = [max(1, _GRID * d) for d in degrees]
     indices = {min((i, j), (-i % sizes[0], -j % sizes[1])) for i, j in np.ndindex(*sizes)}
     frequencies = 2 * np.pi * np.array(sorted(indices)) / sizes
-    at = np.array(offsets)
-    angles = frequencies @ (at[np.newaxis] - at[:, np.newaxis]).reshape(-1, 2).T
+    at = np.array(offsets) - degrees
+    if _from_pairs(kernel):
+        at = (at[np.newaxis] - at[:, np.newaxis]).reshape(-1, 2)
+    angles = frequencies @ at.T
     factor = math.prod(1 / math.cos(math.pi * d / n) for d, n in zip(degrees, sizes, strict=True))
     parts = [np.cos(angles)] if len(offsets) == 1 else [np.cos(angles), np.sin(angles)]
     return np.stack(parts, axis=1), factor
