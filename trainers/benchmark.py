@@ -12,7 +12,7 @@ A step is that of `trainers.train` with the same flags, on noise and at a learni
 Samples are drawn in a graph, `--draws` at a time, from weights as they are initialised, or from
 those of a preset if its path is given. `trainers.operations` says what counts as a floating-point
 operation; a `+` stands where there are loops, whose bodies count once, or functions of libraries,
-which count nothing.
+which count nothing but for QR.
 """
 
 import contextlib

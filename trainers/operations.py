@@ -10,13 +10,14 @@ those that its results depend on:
     reduction     1 an element that is added
     fft           5 N log2 N, half of it if one side is real
     triangular-solve, cholesky    n^2 an equation, n^3 / 3
+    QR            2 n^2 (m - n/3) for its reflectors, and as many for Q if that is needed
 
 of real numbers; complex sums count 2, complex products 6. Integers, comparisons, choices,
 conversions and moves count nothing. It is a count of the mathematics before XLA optimises it: no
 fusion, no common subexpressions found, and so a bound on neither side of what a device executes.
 
 What it can't know, it says: the body of a loop is counted once, since the number of iterations
-depends on the data, and calls of libraries (such as those of a QR decomposition) count nothing.
+depends on the data, and other calls of libraries, such as eigenvalues, count nothing.
 """
 
 import dataclasses
@@ -114,11 +115,20 @@ def count_hlo(text: str) -> Count:
             branches = map(of_computation, _branches(instruction.attributes))
             return max(branches, key=lambda branch: branch.operations)
         if instruction.opcode == "custom-call":
-            target = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)[1]
-            return Count(unknown=frozenset([target]))
+            return _of_library(instruction)
         return Count(_operations(instruction))
 
     return of_computation(entry)
+
+
+def _of_library(instruction) -> Count:
+    """Returns the operations of a call of a library: of the two of a QR decomposition, m x n."""
+    target = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)[1]
+    if target not in ("Qr", "ProductOfElementaryHouseholderReflectors"):
+        return Count(unknown=frozenset([target]))
+    *batch, m, n = instruction.shapes[0][1]
+    m, n = max(m, n), min(m, n)
+    return Count(math.prod(batch) * round(2 * n * n * (m - n / 3)))
 
 
 def _operations(instruction) -> int:

@@ -79,9 +79,24 @@ def test_fourier_transforms():
     assert found.operations == 3 * 5 * 64 * 6 // 2
 
 
+def test_decompositions():
+    triangle = operations.count(lambda x: tf.linalg.qr(x)[1], tf.ones([7, 6, 3]))
+    assert triangle.operations == 7 * 2 * 9 * (6 - 1)
+    both = operations.count(lambda x: tf.linalg.qr(x), tf.ones([7, 6, 3]))
+    assert both.operations == 2 * triangle.operations
+    assert not both.unknown
+
+
 def test_what_is_not_known_is_said():
-    found = operations.count(lambda x: tf.linalg.qr(x)[0], tf.ones([5, 5]))
-    assert found.unknown
+    text = """HloModule a
+
+ENTRY %main (x: f32[5]) -> f32[5] {
+  %x = f32[5]{0} parameter(0)
+  %y = f32[5]{0} custom-call(f32[5]{0} %x), custom_call_target="Mystery"
+  ROOT %z = f32[5]{0} add(f32[5]{0} %y, f32[5]{0} %x)
+}
+"""
+    assert operations.count_hlo(text) == operations.Count(5, unknown=frozenset(["Mystery"]))
 
 
 def test_a_coupling_layer_by_hand():
