@@ -107,7 +107,8 @@ def served(distribution, log_det_terms=20):
         if not is_image:
             return {"x": real}
         finite = tf.reduce_all(tf.math.is_finite(real), axis=[-3, -2, -1])
-        return {"x": distribution.to_integers(real), "real": real, "finite": finite}
+        numbers = tf.where(tf.math.is_nan(real), tf.zeros_like(real), real)
+        return {"x": distribution.to_integers(numbers), "real": real, "finite": finite}
 
     module = tf.Module()
     # Not the distribution: its Python objects can't be had without tfflows.
