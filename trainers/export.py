@@ -99,8 +99,12 @@ def served(distribution, log_det_terms=20):
         return results(flow.inverse(z))
 
     def sample(n, seed, temperature=one):
-        tf.debugging.assert_non_negative(n, "`n` must not be negative.")
-        tf.debugging.assert_positive(temperature, "`temperature` must be positive.")
+        checks = [
+            tf.debugging.assert_non_negative(n, "`n` must not be negative."),
+            tf.debugging.assert_positive(temperature, "`temperature` must be positive."),
+        ]
+        with tf.control_dependencies(checks):  # Before anything else fails of it.
+            n, temperature = tf.identity(n), tf.identity(temperature)
         return results(with_temperature(density, temperature).sample(n, seed=seed))
 
     def results(real):
