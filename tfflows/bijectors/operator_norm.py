@@ -81,8 +81,8 @@ def capped_kernel(
 ) -> tf.Tensor:
     """Returns `kernel / max(1, conv_norm_bound(kernel) / max_norm)`.
 
-    Takes about half of the time of the bound where the norm is well below `max_norm`: the bound
-    falls with each Gram iteration, and the first ones may tell that there is nothing to do.
+    Stops after two of the five products where the norm is well below `max_norm`: the bound falls
+    with each Gram iteration, and the first ones may tell that there is nothing to do.
 
     Args:
       kernel: see `conv_norm_bound`.
@@ -319,7 +319,7 @@ def _norm(iterated, k):
 def _gram(g: tf.Tensor) -> tf.Tensor:
     """Returns `G^* G` for complex matrices `[F, 2, C, C']`, or real ones `[F, 1, C, C']`.
 
-    The products are real, `6 n^3` flop.
+    The products are real, `6 C C'^2` flop.
     """
     if g.shape[1] == 1:
         return _real_gram(g)
