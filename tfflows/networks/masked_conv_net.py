@@ -154,7 +154,7 @@ class MaskedConvNet(Conditioner):
         for i, variable in enumerate(self.kernels):
             kernel = tf.convert_to_tensor(variable)
             kernel *= tf.constant(self._masks[min(i, 2)], kernel.dtype)
-            support = np.ones([1, 1], bool) if i == 1 else _SUPPORT
+            support = None if i == 1 else _SUPPORT
             whole = capped_kernel(full_kernel(kernel), self._max_norm, support)
             capped.append(tf.reshape(whole, [-1, *kernel.shape[1:]])[: kernel.shape[0]])
         return capped
