@@ -10,7 +10,7 @@ from tfflows.networks.building import Conditioner
 class GraphNet(Conditioner):
     """Message passing with attention over the neighbours of each node.
 
-        h = dense(x)                                                     width features a node
+        h = dense(silu(dense(x)))                                        width features a node
         each layer:  m_i = sum_j softmax_j(q_i . k_j / sqrt(d)) v_j      over the neighbours j of i
                      h = h + dense(silu(dense([h, m])))
         output = dense(h), starting at zero
@@ -79,7 +79,7 @@ class GraphNet(Conditioner):
                 size, activation, kernel_initializer=start, dtype=self.dtype_policy
             )
 
-        self.first = dense(width)
+        self.first = [dense(width, "silu"), dense(width)]
         self.layers = [(dense(3 * width), dense(width, "silu"), dense(width)) for _ in range(depth)]
         self.last = keras.layers.Dense(
             num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy
@@ -90,7 +90,9 @@ class GraphNet(Conditioner):
         edges = None if self._graph is None else keras.ops.convert_to_tensor(self._graph)[None]
         if context is not None:
             edges = keras.ops.not_equal(context, 0)
-        h = self.first(x)
+        h = x
+        for layer in self.first:
+            h = layer(h)
         for attention, hidden, last in self.layers:
             messages = self._attend(attention(h), edges)
             h = h + last(hidden(keras.ops.concatenate([h, messages], axis=-1)))
