@@ -13,7 +13,7 @@ tfd = tfp.distributions
 
 NUM_NODES = {"mog4": 4, "mog9": 9, "mog4_ring": 4, "mog9_ring": 9}
 GNF = "Liu, Kumar, Ba, Kiros, Swersky, Graph Normalizing Flows, NeurIPS 2019, arXiv:1905.13177"
-_RECIPE = {"batch_size": 256, "learning_rate": 5e-3, "steps": 5000}
+_RECIPE = {"batch_size": 256, "learning_rate": 2e-3, "warmup_steps": 250, "steps": 5000}
 
 
 def register_node_sets(architecture, what, paper, **arguments):
