@@ -1,6 +1,6 @@
-"""Peak memory and time of a training step, with and without blocks computed again.
+"""Peak memory and time of a training step, for each way to keep what its gradient needs.
 
-python -m benchmarks.memory [--model=NAME] [--jit] [--output=results.json] [--quick]
+python -m benchmarks.memory [--depths] [--model=NAME] [--jit] [--output=results.json] [--quick]
 
 Each configuration is a step of `FlowModel` in a process of its own. Memory is the largest resident
 size of the process from its first step on, less what it was before, with the step traced already.
@@ -44,7 +44,13 @@ CASES = [
     Case("glow.cifar10_small", 256),
     Case("balanced.celebahq1024", 1, {"image_shape": [512, 512, 3], "steps": [12]}),
 ]
+# One level of blocks, of which there are more and more.
+DEPTHS = [
+    Case("balanced.cifar10_small", 256, {"steps": [depth], "width": 64})
+    for depth in (4, 8, 16, 32, 64)
+]
 QUICK = [Case("balanced.digits", 64, {"steps": [1, 1]})]
+MODES = ("store", "recompute", "invert")
 
 
 def resident() -> float:
@@ -74,12 +80,12 @@ def _status(key: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def measure(case: Case, recompute: bool, jit: bool, steps: int) -> dict[str, float]:
+def measure(case: Case, memory: str, jit: bool, steps: int) -> dict[str, float]:
     """Returns seconds and MB of a training step; to be called in a new process.
 
     Args:
       case: what to train.
-      recompute: argument of `FlowModel`.
+      memory: argument of `FlowModel`.
       jit: whether XLA compiles the step.
       steps: steps to time, after one that does not count.
     """
@@ -88,7 +94,7 @@ def measure(case: Case, recompute: bool, jit: bool, steps: int) -> dict[str, flo
         importlib.import_module, ("numpy", "tensorflow", "tfflows", "zoo", "trainers.schedules")
     )
     entry = zoo.find(case.model)
-    model = tfflows.FlowModel(entry.build(**case.overrides), recompute=recompute)
+    model = tfflows.FlowModel(entry.build(**case.overrides), memory=memory)
     model.compile(schedules.make_optimizer(entry.recipe, steps_per_pass=1000), jit_compile=jit)
     model.optimizer.build(model.trainable_weights)
     shape = [case.batch_size, *model.distribution.event_shape]
@@ -117,10 +123,10 @@ def measure(case: Case, recompute: bool, jit: bool, steps: int) -> dict[str, flo
     }
 
 
-def measure_apart(flags, number: int, recompute: bool) -> dict[str, float]:
+def measure_apart(number: int, memory: str) -> dict[str, float]:
     """Returns what `measure` does, from a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:]]
-    command += [f"--child={number}", f"--recompute={int(recompute)}"]
+    command += [f"--child={number}", f"--memory={memory}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -133,12 +139,13 @@ def parse_flags():
     parser.add_argument("--set", default="{}", help="arguments of its architecture, as JSON")
     parser.add_argument("--jit", action="store_true", help="let XLA compile the step")
     parser.add_argument("--steps", type=int, default=3, help="steps to time, after the first")
-    parser.add_argument("--only", choices=["0", "1"], help="only without, or with, recomputation")
+    parser.add_argument("--depths", action="store_true", help="4 to 64 blocks of one level")
+    parser.add_argument("--memory", choices=MODES, help="only this mode")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--recompute", type=int, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if not flags.model:
-        return flags, QUICK if flags.quick else CASES
+        usual = DEPTHS if flags.depths else CASES
+        return flags, QUICK if flags.quick else usual
     return flags, [Case(flags.model, flags.batch_size or 1, json.loads(flags.set))]
 
 
@@ -148,17 +155,17 @@ def main():
     measuring.set_up_tensorflow(flags.onednn)
     if flags.child is not None:
         steps = 1 if flags.quick else flags.steps
-        print(json.dumps(measure(cases[flags.child], bool(flags.recompute), flags.jit, steps)))
+        print(json.dumps(measure(cases[flags.child], flags.memory, flags.jit, steps)))
         return
     environment = measuring.environment(["tensorflow", "tensorflow-probability", "keras", "numpy"])
     measuring.print_values(environment | {"XLA": flags.jit})
     rows = []
     for number, case in enumerate(cases):
-        for recompute in (False, True) if flags.only is None else (flags.only == "1",):
-            found = measure_apart(flags, number, recompute)
+        for memory in [flags.memory] if flags.memory else MODES:
+            found = measure_apart(number, memory)
             name = " ".join([case.model, *(f"{k}={v}" for k, v in case.overrides.items())])
             configuration = {"model": name, "batch": case.batch_size}
-            rows.append(configuration | {"recompute": "yes" if recompute else "no"} | found)
+            rows.append(configuration | {"memory": memory} | found)
     measuring.print_table(rows)
     results = {"environment": environment, "XLA": flags.jit, "results": rows}
     measuring.write_results(flags.output, results)

@@ -10,6 +10,7 @@ from tfflows import bijectors
 from tfflows.analysis.bits import bits_per_dim
 from tfflows.analysis.layers import recording
 from tfflows.bijectors._private import clip_gradients
+from tfflows.bijectors.tape_memory import MODES
 from tfflows.distributions.dequantized import Dequantized
 from tfflows.non_finite import NonFiniteError, diagnose_non_finite
 from tfflows.variables import named_variables
@@ -33,8 +34,9 @@ class FlowModel(keras.Model):
     any `tf.distribute` strategy (make the distribution and the model inside `strategy.scope()`).
     Under a strategy the batch is the global one, and the loss its mean.
 
-    Noise, of dequantisation and of estimated log-dets, follows from `seed` and the number of the
-    step, so that a resumed run draws the noise of an unbroken one.
+    Noise, of dequantisation and of estimated log-dets, follows from `seed`, the number of the step
+    and that of the part of the batch, so that a resumed run draws the noise of an unbroken one.
+    Parts are shards, on all replicas: two replicas draw what one with two shards draws.
 
     Args:
       distribution: a `tfd.Distribution`; or a registered function that makes one, see
@@ -45,12 +47,15 @@ class FlowModel(keras.Model):
         thread an operation (`tf.config.threading`) and a shard a core, small convolutions keep the
         cores busier than threads that share each of them; graph and compile time grow with it.
       check_finite: whether to stop with a `NonFiniteError` at the first loss or gradient that is
-        not finite. Costs one comparison a step; must be off on TPU.
+        not finite. Costs one comparison a step; must be off on TPU. Under the policy
+        `mixed_float16`, where Keras scales the loss and leaves out steps whose gradients overflow,
+        the loss alone is looked at.
       regularizers: a dictionary from names to functions as those of `tfflows.regularizers`, whose
         penalties are added to the loss that is trained and shown beside it under their names.
-      recompute: whether the backward pass computes blocks and couplings anew, rather than keep what
-        they computed: gradient checkpointing, see `bijectors.recomputing`. Saves most of the memory
-        of a deep flow for about a third more time. Regularizers then see blocks as a whole.
+      memory: what the backward pass finds of what the flow computed: `"store"`, all; `"recompute"`,
+        the input of each block and coupling; `"invert"`, the output of each series of layers. See
+        `bijectors.memory`. With regularizers, which look at blocks, `"invert"` does what
+        `"recompute"` does.
       name: name of the model.
 
     #### Example
@@ -76,13 +81,15 @@ class FlowModel(keras.Model):
         shards=1,
         check_finite=True,
         regularizers=None,
-        recompute=False,
+        memory="store",
         name="flow_model",
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
         if units not in UNITS:
             raise ValueError(f"`units` must be one of {UNITS}. Received: units={units!r}.")
+        if memory not in MODES:
+            raise ValueError(f"`memory` must be one of {MODES}. Received: memory={memory!r}.")
         if not isinstance(distribution, tfd.Distribution):
             raise ValueError(
                 "`distribution` must be a `tfd.Distribution`. "
@@ -94,7 +101,7 @@ class FlowModel(keras.Model):
         self.shards = shards
         self.check_finite = check_finite
         self.regularizers = dict(regularizers or {})
-        self.recompute = recompute
+        self.memory = memory
         self._builder = None
         self._jit = False
         self._loss_metric = keras.metrics.Mean(name=units)
@@ -133,7 +140,7 @@ class FlowModel(keras.Model):
             "seed": self.seed,
             "shards": self.shards,
             "check_finite": self.check_finite,
-            "recompute": self.recompute,
+            "memory": self.memory,
             "name": self.name,
         }
 
@@ -215,7 +222,7 @@ class FlowModel(keras.Model):
     # Likelihood.
 
     def _log_prob(self, x, seed):
-        with bijectors.recomputing(self.recompute), bijectors.estimating(seed):
+        with bijectors.memory(self.memory), bijectors.estimating(seed):
             if isinstance(self.distribution, Dequantized):
                 return self.distribution.log_prob(x, seed=seed)
             return self.distribution.log_prob(x)
@@ -271,6 +278,11 @@ class FlowModel(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_weights)
 
+    @property
+    def _is_scaled(self):
+        """Whether gradients are those of a multiple of the loss, for networks in `float16`."""
+        return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+
     def _make_loss_and_gradients(self):
         """Returns the function that XLA compiles: `(x, seed) -> loss, penalties, gradients`."""
 
@@ -284,6 +296,8 @@ class FlowModel(keras.Model):
                 ]
                 terms = [tf.add_n(term) / self.shards for term in zip(*parts, strict=True)]
                 total = tf.add_n(terms)
+                if self._is_scaled:
+                    total = self.optimizer.scale_loss(total)
             gradients = tape.gradient(
                 total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
@@ -301,51 +315,68 @@ class FlowModel(keras.Model):
         return [loss, *penalties]
 
     def _step_seed(self, step):
-        """Returns the seed of this step on this replica."""
-        replica = tf.distribute.get_replica_context()
-        replica_id = replica.replica_id_in_sync_group if replica else 0
-        count = tf.distribute.get_strategy().num_replicas_in_sync
-        step = tf.cast(step, tf.int32) * count + tf.cast(replica_id, tf.int32)
-        return tf.stack([tf.constant(self.seed, tf.int32), step])
+        """Returns the seed of this step for the first part of the batch on this replica."""
+        context = tf.distribute.get_replica_context()
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int32) if context else 0
+        return tf.stack([self.seed + self.shards * replica, tf.cast(step, tf.int32)])
 
     def train_step(self, data):
         """One step of maximum likelihood; called by `fit`."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self._loss_and_gradients is None:
             self._loss_and_gradients = self._make_loss_and_gradients()
-        seed = self._step_seed(self.optimizer.iterations.value)
+        step = self.optimizer.iterations.value + 0
+        seed = self._step_seed(step)
         loss, penalties, gradients = self._loss_and_gradients(x, seed)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             # Keras clips the gradient of each replica and then adds them up. Clipping must see that
-            # of the global batch, and what Keras then gets must be within its limits already.
-            context = tf.distribute.get_replica_context()
-            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-            gradients = [g / replicas for g in clip_gradients(self.optimizer, gradients)]
+            # of the global batch, and what Keras then gets must be within its limits already. All
+            # replicas have the loss of the batch, so that they stop together.
+            context, mean = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.MEAN
+            [loss, *penalties], gradients = (
+                context.all_reduce(mean, values) for values in ([loss, *penalties], gradients)
+            )
+            gradients = [g / replicas for g in self._clipped(gradients)]
         checks = [self._assert_finite(loss, gradients, x, seed)] if self.check_finite else []
         with tf.control_dependencies(checks):
             gradients = [tf.identity(g) for g in gradients]
             self.optimizer.apply(gradients, self.trainable_weights)
+        if self._is_scaled:  # A step whose gradients overflow is left out, and counts.
+            self.optimizer.iterations.assign(step + 1)
         for module in self.distribution.submodules:
             if hasattr(module, "update_norm"):
                 module.update_norm()
         for metric, penalty in zip(self._penalty_metrics, penalties, strict=True):
             metric.update_state(penalty)
-        return self._report(loss) | {m.name: m.result() for m in self._penalty_metrics}
+        return self._report(loss, self._penalty_metrics)
+
+    def _clipped(self, gradients):
+        if not self._is_scaled:
+            return clip_gradients(self.optimizer, gradients)
+        scale = self.optimizer.dynamic_scale.value
+        unscaled = [g / scale for g in gradients]
+        return [g * scale for g in clip_gradients(self.optimizer.inner_optimizer, unscaled)]
 
     def test_step(self, data):
         """Evaluates one batch; called by `evaluate`. The noise depends on the batch's number."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        seed = self._step_seed(tf.cast(self._loss_metric.count.value, tf.int32))
+        seed = self._step_seed(self._loss_metric.count.value)
         return self._report(-self._log_prob(x, seed))
 
-    def _report(self, losses):
+    def _report(self, losses, others=()):
+        """Adds to the loss that is shown; returns it and the values of other metrics."""
         self._loss_metric.update_state(self._in_units(losses))
-        return {self.units: self._loss_metric.result()}
+        values = {metric.name: metric.result() for metric in (self._loss_metric, *others)}
+        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+            # There Keras averages the replicas' values along their first axis.
+            return {name: value[tf.newaxis] for name, value in values.items()}
+        return values
 
     def _assert_finite(self, loss, gradients, x, seed):
         """Returns an operation that fails, with a diagnosis, if anything is not finite."""
-        norm = tf.linalg.global_norm(gradients)
+        # Scaled gradients may overflow: their optimizer then leaves the step out.
+        norm = 0.0 if self._is_scaled else tf.linalg.global_norm(gradients)
 
         def diagnose():
             return tf.py_function(self._diagnose, [x, seed], tf.bool)
@@ -354,6 +385,9 @@ class FlowModel(keras.Model):
 
     def _diagnose(self, x, seed):
         raise NonFiniteError(diagnose_non_finite(self, x, seed))
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Builds nothing: all is built. Keras would draw a batch, and add up workers' `uint8`."""
 
     def fit(self, *args, **kwargs):
         """Trains; see `keras.Model.fit`.

@@ -20,7 +20,10 @@ def most_events(count: int, event_shape: tuple[int, ...]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Which batches, in which order: from image number `skipped` of epoch `first` on."""
+    """Which batches, in which order: from image number `skipped` of epoch `first` on.
+
+    Of each batch, only `part[0]` of the `part[1]` equal parts that it is cut into.
+    """
 
     batch_size: int
     seed: int | None
@@ -28,6 +31,13 @@ class Order:
     drop_remainder: bool
     first: int
     skipped: int
+    part: tuple[int, int] = (0, 1)
+
+    def rows(self) -> slice:
+        """The rows of a batch that are in the part; of the last one, too, if it is not full."""
+        number, count = self.part
+        size = self.batch_size // count
+        return slice(number * size, (number + 1) * size)
 
     def epochs(self) -> tf.data.Dataset:
         """The numbers of the epochs to go through."""
@@ -69,7 +79,8 @@ def held(images: np.ndarray, num_levels: int | None = 256) -> Source:
             return numbers[tf.where(epoch == order.first, order.skipped, 0) :]
 
         keys = order.epochs().map(indices).rebatch(order.batch_size, order.drop_remainder)
-        return keys.map(lambda k: tf.gather(table, k), num_parallel_calls=tf.data.AUTOTUNE)
+        rows = order.rows()
+        return keys.map(lambda k: tf.gather(table, k[rows]), num_parallel_calls=tf.data.AUTOTUNE)
 
     return Source(batches, len(images), tuple(images.shape[1:]), num_levels)
 
@@ -89,9 +100,14 @@ def streamed(records: tf.data.Dataset, decode: Callable, size: int, shape: tuple
             seed = tf.random.stateless_uniform([], seeds, None, None, tf.int64, alg="philox")
             return records.shuffle(window, seed, reshuffle_each_iteration=False)
 
-        keys = order.epochs().flat_map(shuffled).skip(order.skipped)
+        keys, rows = order.epochs().flat_map(shuffled).skip(order.skipped), order.rows()
+        if order.part[1] > 1:  # What is in other parts is read and not decoded.
+            keys = keys.enumerate().filter(
+                lambda i, _: i % order.batch_size // (rows.stop - rows.start) == order.part[0]
+            )
+            keys = keys.map(lambda _, key: key)
         images = keys.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        return images.batch(order.batch_size, drop_remainder=order.drop_remainder)
+        return images.batch(rows.stop - rows.start, drop_remainder=order.drop_remainder)
 
     return Source(batches, size, shape)
 

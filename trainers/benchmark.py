@@ -32,7 +32,7 @@ from absl import app, flags
 
 import zoo
 from tfflows.distributions import Dequantized
-from trainers import operations, settings, train
+from trainers import operations, settings, strategies, train
 from zoo import presets
 
 FLAGS = flags.FLAGS
@@ -86,8 +86,8 @@ class Variant:
         before = memory("VmRSS")
         entry = find(name)
         recipe = dataclasses.replace(train.resolve(entry.recipe), learning_rate=0.0)
-        shards = settings.set_shards(recipe.batch_size, entry.event_shape)
-        settings.make_strategy()
+        shards = strategies.set_shards(recipe.batch_size, entry.event_shape)
+        strategies.make()
         self._batch = noise(entry, recipe.batch_size)
         self._model = train.build_model(entry, recipe, 1000, shards)
         if os.path.isdir(name):

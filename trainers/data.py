@@ -53,6 +53,7 @@ def load(
     flip: bool = False,
     num_bits: int | None = None,
     start_step: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Data:
     """Opens one split of a set of images or points.
 
@@ -61,7 +62,8 @@ def load(
     - `digits`: the 1797 8x8 digits of scikit-learn with their 17 levels, divided once and for all
       into train (1197), validation (200) and test (400) with every digit in proportion.
     - a name of `planar.NAMES`, such as `checkerboard`, or of `node_sets.NAMES`, such as `mog4`:
-      points, or sets of them, in train (100,000), validation (10,000) and test (50,000).
+      points, or sets of them, in train (100,000 points, 1,000,000 sets), validation (10,000) and
+      test (50,000).
     - an image set of TFDS, prepared on this machine: `cifar10`, `imagenet_resized/32x32`.
     - `folder:/path`, or the path alone: PNG and JPEG files of one size, 8-bit grey or RGB, in the
       order of their paths. Sub-folders train, validation and test are the splits; without them
@@ -86,6 +88,9 @@ def load(
         flip: mirror each image left to right with probability 1/2. Needs `shuffle_seed`.
         num_bits: keep only this many of the highest bits of 8-bit images.
         start_step: the first batch.
+        part: `(i, n)`: of each batch, only the rows of its `i`-th of `n` equal parts, which are
+            those of the whole batch. For hosts that share the work; the others' images are not
+            decoded. Needs full batches: `repeat` or `drop_remainder`.
 
     Returns:
         A `Data`.
@@ -102,6 +107,7 @@ def load(
         [150, 150, 100]
     """
     _check_arguments(batch_size, start_step, flip, shuffle_seed)
+    _check_part(part, batch_size, repeat or drop_remainder)
     source = open_source(name, split, data_dir)
     if drop_remainder and not repeat:
         check_size(split, source.num_examples, batch_size)
@@ -109,12 +115,12 @@ def load(
     num_levels, shift = _reduced_levels(source.num_levels, num_bits)
 
     def finish(step: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        images = _flipped(images, shuffle_seed, step) if flip else images
+        images = _flipped(images, shuffle_seed, step, order) if flip else images
         return tf.bitwise.right_shift(images, shift) if shift else images
 
     drop_remainder = drop_remainder or repeat or source.num_examples % batch_size == 0
     start = divmod(start_step * batch_size, source.num_examples)
-    order = Order(batch_size, shuffle_seed, repeat, drop_remainder, *start)
+    order = Order(batch_size, shuffle_seed, repeat, drop_remainder, *start, part)
     dataset = source.batches(order).enumerate(start_step)
     steps = order.steps(source.num_examples)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
@@ -154,6 +160,20 @@ def _check_arguments(batch_size: int, start_step: int, flip: bool, seed: int | N
         raise ValueError("`flip` must have a seed to draw from. Received: shuffle_seed=None.")
 
 
+def _check_part(part: tuple[int, int], batch_size: int, full: bool) -> None:
+    number, count = part
+    if not 0 <= number < count or batch_size % count:
+        raise ValueError(
+            "`part` must be (i, n) with 0 <= i < n, and n must divide the batch size. "
+            f"Received: part={part}, batch_size={batch_size}."
+        )
+    if count > 1 and not full:
+        raise ValueError(
+            "`part` needs full batches: `repeat` or `drop_remainder`. "
+            f"Received: part={part}, repeat=False, drop_remainder=False."
+        )
+
+
 def _reduced_levels(num_levels: int | None, num_bits: int | None) -> tuple[int | None, int]:
     """The levels that are left, and the bits by which to shift."""
     if num_bits is None:
@@ -166,8 +186,9 @@ def _reduced_levels(num_levels: int | None, num_bits: int | None) -> tuple[int |
     return 2**num_bits, 8 - num_bits
 
 
-def _flipped(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
-    heads = tf.random.stateless_uniform([tf.shape(images)[0]], [seed, step], alg="philox") < 0.5
+def _flipped(images: tf.Tensor, seed: int, step: tf.Tensor, order: Order) -> tf.Tensor:
+    size = order.batch_size if order.drop_remainder else tf.shape(images)[0]
+    heads = tf.random.stateless_uniform([size], [seed, step], alg="philox")[order.rows()] < 0.5
     # The old `where` takes whole images; the new one broadcasts, at five times the cost.
     return tf.compat.v1.where(heads, tf.reverse(images, [2]), images)
 

@@ -105,7 +105,9 @@ def served(distribution, log_det_terms=20):
         ]
         with tf.control_dependencies(checks):  # Before anything else fails of it.
             n, temperature = tf.identity(n), tf.identity(temperature)
-        return results(with_temperature(density, temperature).sample(n, seed=seed))
+        # Not 0: oneDNN's fused convolutions give an empty batch a wrong shape on some processors.
+        found = results(with_temperature(density, temperature).sample(tf.maximum(n, 1), seed=seed))
+        return {name: value[:n] for name, value in found.items()}
 
     def results(real):
         if not is_image:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import pathlib
 import re
 import zipfile
@@ -20,6 +21,7 @@ _IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 _SPLITS = ("train", "validation", "test")
 _DIGITS_SIZES = (1197, 200, 400)
 _DRAWN_SIZES = (100_000, 10_000, 50_000)
+_NODE_SETS_SIZES = (1_000_000, 10_000, 50_000)  # 100,000 are learnt by heart in twelve passes.
 
 
 def check_size(split: str, size: int, least: int = 1) -> None:
@@ -33,9 +35,9 @@ def open_source(name: str, split: str, data_dir: str | None) -> Source:
     path = pathlib.Path(name.removeprefix("folder:")).expanduser()
     if name == "digits":
         return held(_select(split, _digits()), num_levels=17)
-    for drawn in (planar, node_sets):
+    for drawn, sizes in ((planar, _DRAWN_SIZES), (node_sets, _NODE_SETS_SIZES)):
         if name in drawn.NAMES:
-            return held(_select(split, _drawn(drawn.sample, name)), num_levels=None)
+            return held(_select(split, _drawn(drawn.sample, name, sizes)), num_levels=None)
     if path.suffix == ".npz":
         return held(_select(split, _npz_arrays(path)))
     if not name.startswith("folder:") and (builder := _tfds_builder(name, data_dir)):
@@ -86,10 +88,11 @@ def _digits() -> dict[str, np.ndarray]:
     return splits
 
 
-def _drawn(sample: Callable, name: str) -> dict[str, np.ndarray]:
+@functools.lru_cache(1)
+def _drawn(sample: Callable, name: str, sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The splits of a set that `sample` draws, each with a seed of its own."""
-    sizes = enumerate(zip(_SPLITS, _DRAWN_SIZES, strict=True))
-    return {split: sample(name, size, seed) for seed, (split, size) in sizes}
+    splits = enumerate(zip(_SPLITS, sizes, strict=True))
+    return {split: sample(name, size, seed) for seed, (split, size) in splits}
 
 
 def _open_folder(root: pathlib.Path, split: str) -> Source:

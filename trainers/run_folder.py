@@ -28,7 +28,7 @@ REMEMBERED = (
     "spectral_cap",
     "volume",
     "volume_iterations",
-    "recompute",
+    "memory",
     "strategy",
     "cpu_devices",
     "jit",
@@ -44,12 +44,13 @@ flags.DEFINE_multi_string(
     "Argument of the architecture to change, as name=value with a JSON value, such as "
     "--set=steps=[8,8,8] or --set=contraction=tanh; `zoo.describe(name)` lists them.",
 )
-flags.DEFINE_bool(
-    "recompute",
+flags.DEFINE_enum(
+    "memory",
     None,
-    "Gradient checkpointing: compute blocks and couplings again in the backward pass rather than "
-    "keep what they computed. Less memory, about a third more time. Default: off, or what the run "
-    "to resume did.",
+    ["store", "recompute", "invert"],
+    "What of the flow a step keeps for its gradient. store: everything. recompute: the input of "
+    "each block; about a third more time. invert: next to nothing; inputs are found by inverses. "
+    "Default: store, or what the run to resume did.",
 )
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
 

@@ -1,21 +1,19 @@
-"""Flags that the binaries share, and what they set up: workdir, strategy, precision."""
+"""Flags that the binaries share, and what they set up: workdir, model, precision."""
 
 import importlib.metadata
-import math
 import os
 import pathlib
 import platform
 
-import keras
 import tensorflow as tf
 from absl import app, flags
 
+from trainers import strategies
 from zoo import files
 
 FLAGS = flags.FLAGS
 CONFIG = "config.json"
 write_json = files.write_json
-PIXELS_A_SHARD = 8192  # With fewer, a step is mostly the starting of operations.
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-datasets", "numpy")
 
 flags.DEFINE_string(
@@ -41,73 +39,17 @@ flags.DEFINE_string(
 flags.DEFINE_integer("batch_size", None, "Images a step, over all replicas. Default: the model's.")
 flags.DEFINE_integer("seed", 0, "Seed of initial weights, data order, noise and samples.")
 flags.DEFINE_enum(
-    "strategy",
-    "auto",
-    ["auto", "one_device", "mirrored"],
-    "tf.distribute strategy. auto: mirrored over all GPUs if there are several, else one device. "
-    "mirrored without a GPU: over logical CPU devices, see --cpu_devices.",
-)
-flags.DEFINE_integer("cpu_devices", 1, "Number of logical CPU devices, each a replica of mirrored.")
-flags.DEFINE_integer(
-    "shards",
-    None,
-    "Parts of a batch that a step evaluates side by side, each on one thread. Default: on CPU one "
-    "a core if the images are large enough, which is faster than sharing every small convolution "
-    "among the cores; else 1.",
-)
-flags.DEFINE_enum(
     "jit",
     "auto",
     ["auto", "on", "off"],
     "Whether XLA compiles the step. auto: on with an accelerator; on CPU, where XLA is slower for "
     "convolutions and faster for dense layers, on for points and sets and off for images.",
 )
-flags.DEFINE_enum(
-    "precision",
-    "float32",
-    ["float32", "mixed_bfloat16"],
-    "Keras precision policy of the networks; flow arithmetic and log-dets stay in float32.",
-)
 flags.DEFINE_integer(
     "log_det_terms",
     20,
     "Terms of the log-det of residual layers that are computed for sure, where it is estimated.",
 )
-
-
-def make_strategy():
-    """Returns the `tf.distribute.Strategy` that the flags ask for; call before the first tensor."""
-    if FLAGS.cpu_devices > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * FLAGS.cpu_devices
-        )
-    keras.mixed_precision.set_global_policy(FLAGS.precision)
-    gpus = tf.config.list_logical_devices("GPU")
-    if FLAGS.strategy == "mirrored" or (FLAGS.strategy == "auto" and len(gpus) > 1):
-        devices = gpus or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    return tf.distribute.get_strategy()
-
-
-def set_shards(batch_size, event_shape):
-    """Returns the number of shards of a step and sets the threads for it; call it first of all."""
-    pixels = batch_size * math.prod(event_shape[:-1])
-    cores = len(os.sched_getaffinity(0))
-    on_cpu = not tf.config.list_physical_devices("GPU") and FLAGS.strategy != "mirrored"
-    shards = FLAGS.shards
-    if shards is None:
-        most = min(cores, max(1, pixels // PIXELS_A_SHARD)) if on_cpu else 1
-        shards = max(d for d in range(1, most + 1) if batch_size % d == 0)
-    if batch_size % shards:
-        raise ValueError(
-            "`--shards` must divide the batch size. "
-            f"Received: --shards={shards}, a batch size of {batch_size}."
-        )
-    if shards > 1:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(cores)
-    return shards
 
 
 def use_jit(event_shape):
@@ -142,7 +84,7 @@ def required_preset():
     """
     if bool(FLAGS.workdir) == bool(FLAGS.model):
         raise app.UsageError("Either --workdir or --model must be given.")
-    make_strategy()
+    strategies.make()
     if FLAGS.model:
         return FLAGS.model, None, None
     workdir, config = required_workdir()

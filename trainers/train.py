@@ -7,7 +7,9 @@ on the validation split, a picture of samples, and a backup from which `--resume
 The trained model ends in `workdir/preset`, which `zoo.load` reads.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -28,6 +30,7 @@ from trainers import (
     run_folder,
     schedules,
     settings,
+    strategies,
     volume,
 )
 
@@ -128,8 +131,9 @@ def describe(data):
     return f"images {list(data.event_shape)} with {data.num_levels} values"
 
 
-def validation_data(model, recipe):
-    """Returns the data that reports are scored on: the validation split, or else the test split."""
+def validation_data(model, recipe, strategy):
+    """Returns what `fit` needs to score reports, on the validation split or else the test split."""
+    replicas = strategy.num_replicas_in_sync
     for split in ("validation", "test"):
         try:
             size = data.load(
@@ -137,17 +141,21 @@ def validation_data(model, recipe):
             ).num_examples
         except ValueError:  # No such split.
             continue
-        count = min(size, FLAGS.num_validation)
-        return data.load(
+        count = min(size, FLAGS.num_validation) // replicas * replicas
+        batch_size = min(recipe.batch_size, count)
+        load = functools.partial(
+            data.load,
             recipe.dataset,
             f"{split}[:{count}]",
-            batch_size=min(recipe.batch_size, count),
+            batch_size=batch_size,
             data_dir=FLAGS.data_dir,
             num_bits=data.bits_to_keep(model.num_levels),
             drop_remainder=True,
-        ).dataset
+        )
+        images = strategies.feed(strategy, load)
+        return {"validation_data": images, "validation_steps": count // batch_size}
     logging.warning("%s has no validation or test split; reports have no score.", recipe.dataset)
-    return None
+    return {}
 
 
 def make_regularizers():
@@ -173,8 +181,9 @@ def build_model(entry, recipe, steps_per_pass, shards):
         units=entry.units,
         seed=FLAGS.seed,
         shards=shards,
+        check_finite=FLAGS.strategy != "tpu",  # Its diagnosis runs on the host.
         regularizers=make_regularizers(),
-        recompute=bool(FLAGS.recompute),
+        memory=FLAGS.memory or "store",
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
@@ -183,7 +192,10 @@ def build_model(entry, recipe, steps_per_pass, shards):
 
 
 def make_callbacks(workdir, model, recipe, dataset):
-    """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`."""
+    """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`.
+
+    That is in the stored order: a run that is resumed has to look at the same images.
+    """
     for name in ("metrics.jsonl", "metrics.csv", volume.LINES):
         callbacks.drop_half_line(workdir / name)
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
@@ -211,23 +223,33 @@ def volume_log(workdir, dataset, num_images=32):
 def train(entry):
     """Runs the training of `entry`, a `zoo.Model`."""
     recipe = resolve(run_folder.default_recipe(entry))
-    shards = settings.set_shards(recipe.batch_size, entry.event_shape)
-    strategy = settings.make_strategy()
+    shards = strategies.set_shards(recipe.batch_size, entry.event_shape)
+    strategy = strategies.make()
     known = open_data(entry, recipe)
     recipe = resolve(recipe, known.num_examples)
     if not FLAGS.resume:
         report_interval(recipe.steps, recipe.steps)  # An error before there is a folder.
-    with run_folder.held(entry, known.num_examples) as workdir:
+    is_chief = strategies.is_chief(strategy)
+    with contextlib.ExitStack() as stack:
+        if is_chief:
+            workdir = stack.enter_context(run_folder.held(entry, known.num_examples))
         with strategy.scope():
             model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
-        done = backup.restore(workdir / "backup", model)
+        if is_chief:
+            backup.restore(workdir / "backup", model)
+        state = [variable.value for variable in model.optimizer.variables]
+        strategies.broadcast(strategy, [*model.weights, *state])
+        done = int(model.optimizer.iterations.numpy())
         if done > recipe.steps:
             raise ValueError(
                 f"The run has taken {done} steps: `--steps` must not be less. "
                 f"Received: {recipe.steps} steps."
             )
         interval = report_interval(recipe.steps - done or recipe.steps, recipe.steps)
-        run_folder.write(entry, recipe, known.num_examples, shards, interval)
+        watchers = []
+        if is_chief:
+            run_folder.write(entry, recipe, known.num_examples, shards, interval)
+            watchers = make_callbacks(workdir, model, recipe, known.dataset)
         logging.info(
             "%s: %d parameters, %d of %d steps done",
             entry.name,
@@ -236,25 +258,27 @@ def train(entry):
             recipe.steps,
         )
         if done < recipe.steps:
-            fit(workdir, entry, model, recipe, known.dataset, done, interval)
+            with strategies.explained(strategy):
+                fit(entry, model, recipe, done, interval, watchers)
         else:  # As the end of `fit` does: with the moving average, where there is one.
             model.optimizer.finalize_variable_values(model.trainable_weights)
-        finish(workdir, entry, model, recipe)
+        if is_chief:
+            finish(workdir, entry, model, recipe)
 
 
-def fit(workdir, entry, model, recipe, ordered, done, interval):
+def fit(entry, model, recipe, done, interval, watchers):
     """Takes the steps that are left.
 
     Args:
-      workdir: folder of the run.
       entry: the `zoo.Model`.
       model: the `FlowModel`, with the weights after `done` steps.
       recipe: the `zoo.Recipe`.
-      ordered: the training data in the stored order.
       done: steps taken so far.
       interval: steps between two reports.
+      watchers: callbacks.
     """
-    images = data.load(
+    load = functools.partial(
+        data.load,
         recipe.dataset,
         "train",
         batch_size=recipe.batch_size,
@@ -264,19 +288,21 @@ def fit(workdir, entry, model, recipe, ordered, done, interval):
         flip=recipe.flip,
         num_bits=data.bits_to_keep(entry.num_levels),
         start_step=done,
-    ).dataset
+    )
+    strategy = model.distribute_strategy
     if done == 0:
         count = batching.most_events(256, entry.event_shape)
-        model.initialize(next(iter(images.unbatch().batch(count))))
+        model.initialize(next(iter(load().dataset.unbatch().batch(count))))
+        strategies.broadcast(strategy, model.weights)
     left = recipe.steps - done
     model.fit(
-        images.take(left),
+        strategies.feed(strategy, load),
         initial_epoch=done // interval,
         epochs=done // interval + left // interval,
         steps_per_epoch=interval,
-        validation_data=validation_data(entry, recipe),
-        # In the stored order: a run that is resumed has to look at the same images.
-        callbacks=make_callbacks(workdir, model, recipe, ordered),
+        **validation_data(entry, recipe, strategy),
+        callbacks=watchers,
+        verbose="auto" if strategies.is_chief(strategy) else 0,
     )
 
 

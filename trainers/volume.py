@@ -70,7 +70,8 @@ def report(model, images, num_iterations):
         x, _ = distribution.dequantize(x, seed=[model.seed, -1])
         distribution = distribution.distribution
     variables = distribution.trainable_variables
-    with tf.GradientTape() as tape, bijectors.recomputing(model.recompute):
+    mode = "store" if model.memory == "store" else "recompute"  # Inverses would have errors.
+    with tf.GradientTape() as tape, bijectors.memory(mode):
         loss = -tf.reduce_mean(distribution.log_prob(x))
     gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
     layers = volume_report(

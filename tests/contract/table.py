@@ -28,6 +28,7 @@ class Row:
       onto: whether it reaches every value, so that a normal can be its base.
       any_input: whether it takes any shape and dtype.
       sliceable: whether a batch of it can be sliced, rather than raise an error.
+      slow: whether it runs with `-m slow` alone: another row has the same code, and is faster.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     onto: bool = True
     any_input: bool = False
     sliceable: bool = True
+    slow: bool = False
 
 
 def conv_net(dtype, inputs, outputs, context=None):
@@ -309,6 +311,7 @@ ROWS = [
             lambda d, kind=kind: bijectors.MatvecExponential(linear_operator(d, kind)),
             (6,) if kind == "kronecker" else (5,),
             1 if kind == "dense" else 2,
+            slow=kind == "toeplitz",
         )
         for kind in ("dense", "toeplitz", "kronecker")
     ],
@@ -426,7 +429,7 @@ ROWS = [
         (3,),
         9,
     ),
-    Row("residual_flow_conv", lambda d: residual_flow(d, [3, 2, 2]), (3, 2, 2), 9),
+    Row("residual_flow_conv", lambda d: residual_flow(d, [3, 2, 2]), (3, 2, 2), 9, slow=True),
     Row("whitening", whitening, (4,), 0),
     Row("whitening_batch", lambda d: whitening(d, [2, 1]), (4,), 0, batch_shape=(2, 1)),
     Row("squeeze", lambda d: bijectors.Squeeze(), (4, 2, 3), 0),

@@ -18,7 +18,10 @@ tfd = tfp.distributions
 # Documented tolerances, relative to the largest input: a few hundred roundings.
 TOLERANCE = {tf.float32: 3e-5, tf.float64: 1e-12}
 
-rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+rows = pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else []) for row in ROWS],
+)
 dtypes = pytest.mark.parametrize("dtype", [tf.float32, tf.float64], ids=["float32", "float64"])
 
 

@@ -262,7 +262,7 @@ def test_weights_of_another_shape_are_refused_before_any_is_loaded(tmp_path):
 def test_keras_file_holds_the_whole_model(tmp_path):
     path = tmp_path / "model.keras"
     model = FlowModel.from_builder(
-        density, {"seed": 3}, units="nats", seed=5, check_finite=False, recompute=True
+        density, {"seed": 3}, units="nats", seed=5, check_finite=False, memory="recompute"
     )
     model.compile(keras.optimizers.Adam(0.01))
     model.fit(data(), batch_size=32, verbose=0)
@@ -270,7 +270,7 @@ def test_keras_file_holds_the_whole_model(tmp_path):
     again = keras.saving.load_model(path)
     assert isinstance(again, FlowModel)
     assert (again.units, again.seed, again.check_finite) == ("nats", 5, False)
-    assert again.recompute
+    assert again.memory == "recompute"
     x = data(4)
     np.testing.assert_array_equal(again(x), model(x))
     assert int(again.optimizer.iterations) == 2

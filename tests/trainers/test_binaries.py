@@ -151,6 +151,7 @@ def test_evaluate_scores_a_run(finished, capsys):
     assert f"{metrics['bits_per_dim']:.4f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_residual_flows_resume_exactly_and_are_scored_as_stated(tmp_path):
     arguments = {"steps": (1,), "widths": (4,), "prior_width": 4}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -196,22 +197,23 @@ def test_changed_arguments_and_volume(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_recompute_takes_the_same_steps_and_a_resumed_run_goes_on_with_it(finished, tmp_path):
+@pytest.mark.parametrize("mode", ["recompute", "invert"])
+def test_memory_takes_the_same_steps_and_a_resumed_run_goes_on_with_it(mode, finished, tmp_path):
     path, made = tmp_path / "run", []
 
     def remember(*args, **kwargs):
-        made.append(kwargs["recompute"])
+        made.append(kwargs["memory"])
         return original(*args, **kwargs)
 
     original = train.tfflows.FlowModel.from_builder
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train.tfflows.FlowModel, "from_builder", remember)
         with killed_at_epoch(1):
-            run(model="tiny.digits", workdir=str(path), report_every=2, recompute=True)
+            run(model="tiny.digits", workdir=str(path), report_every=2, memory=mode)
         run(workdir=str(path), resume=True, report_every=2)
-    assert made == [True, True]
-    assert json.loads((path / "config.json").read_text())["flags"]["recompute"] is True
-    assert not json.loads((finished / "config.json").read_text())["flags"]["recompute"]
+    assert made == [mode, mode]
+    assert json.loads((path / "config.json").read_text())["flags"]["memory"] == mode
+    assert not json.loads((finished / "config.json").read_text())["flags"]["memory"]
     expected = trained_weights(finished)
     for name, value in trained_weights(path).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)

@@ -36,6 +36,7 @@ def test_means_are_over_the_seeds_and_say_how_many_runs_ended():
     ]
 
 
+@pytest.mark.slow
 def test_runs_that_end_and_runs_that_stop_are_in_the_table(tmp_path, monkeypatch):
     runs = [
         experiments.Run({"kind": "usual", "seed": 0}, TINY, split="test[:16]"),

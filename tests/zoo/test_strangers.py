@@ -331,10 +331,10 @@ def fuzz(cases, seed, seconds):
 
 
 def test_altered_presets_load_or_say_why_not():
-    counts = fuzz(cases=30, seed=0, seconds=900)
-    assert sum(counts.values()) == 30
+    counts = fuzz(cases=20, seed=0, seconds=900)
+    assert sum(counts.values()) == 20
     for name in ("config.json", presets.WEIGHTS):
-        assert counts[name, "refused"] > 3
+        assert counts[name, "refused"] > 1
     assert counts["metadata.json", "loaded"] > 0
 
 

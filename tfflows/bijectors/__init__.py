@@ -28,12 +28,12 @@ from tfflows.bijectors.periodic_conv import PeriodicConv
 from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.bijectors.rational_quadratic_coupling import RationalQuadraticCoupling
-from tfflows.bijectors.recomputation import recomputing
 from tfflows.bijectors.residual_flow import ResidualFlow
 from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
 from tfflows.bijectors.sylvester import Sylvester
+from tfflows.bijectors.tape_memory import memory
 from tfflows.bijectors.whitening import Whitening
 from tfflows.bijectors.woodbury_conv import WoodburyConv
 
@@ -74,8 +74,8 @@ __all__ = [
     "forward_and_log_det",
     "initialize",
     "inverse_and_log_det",
+    "memory",
     "normalized_adjacency",
     "observe_layers",
     "operator_norm_bound",
-    "recomputing",
 ]

@@ -2,12 +2,13 @@
 
 import contextlib
 import copy
+import functools
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import _private, recomputation
+from tfflows.bijectors import _private, tape_memory
 from tfflows.bijectors._memo import EvaluationMemo
 
 tfb = tfp.bijectors
@@ -52,7 +53,9 @@ class FlowBijector(tfb.Bijector):
     """
 
     _cache = EvaluationMemo()
-    recomputed = False  # Whether `recomputing` computes it again as a whole.
+    recomputed = False  # Whether `memory` takes it as a whole.
+    is_series = False  # Whether it is no more than its `bijectors`, one after the other.
+    has_levels = False  # Whether `memory` looks at its parts one by one.
 
     def __init__(
         self,
@@ -210,8 +213,8 @@ def observe_layers(before=None, after=None):
 
 
 def _watching():
-    """Returns the observers; none inside a layer whose values are not kept, see `recomputing`."""
-    return [] if recomputation.is_inside() else _observers
+    """Returns the observers; none inside a layer whose values are not kept, see `memory`."""
+    return [] if tape_memory.is_inside() else _observers
 
 
 def initialize(bijector, x):
@@ -251,7 +254,7 @@ def forward_and_log_det(bijector, x, event_ndims=None):
         before(bijector, x)
     if isinstance(bijector, FlowBijector):
         bijector._check(x, bijector._event_shape, "x")
-        y, log_det = recomputation.evaluate(bijector, bijector._forward_and_log_det, x)
+        y, log_det = tape_memory.evaluate(bijector, bijector._forward_and_log_det, x)
         log_det = _sum_over_event(log_det, x, bijector.forward_min_event_ndims, event_ndims)
     elif isinstance(bijector, _private.InvertBase):
         return inverse_and_log_det(bijector.bijector, x, event_ndims)
@@ -282,7 +285,7 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
         before(bijector, y)
     if isinstance(bijector, FlowBijector):
         bijector._check(y, bijector._inverse_event_shape_expected, "y")
-        x, log_det = recomputation.evaluate(bijector, bijector._inverse_and_log_det, y)
+        x, log_det = tape_memory.evaluate(bijector, bijector._inverse_and_log_det, y)
         log_det = _sum_over_event(log_det, y, bijector.inverse_min_event_ndims, event_ndims)
     elif isinstance(bijector, _private.InvertBase):
         return forward_and_log_det(bijector.bijector, y, event_ndims)
@@ -298,22 +301,69 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
 
 def forward_through(bijectors, x, event_ndims):
     """Applies `forward` of each bijector in turn; returns the output and the summed log-det."""
-    total = tf.zeros([], tf.nest.flatten(x)[0].dtype)
-    for bijector in bijectors:
-        next_ndims = bijector.forward_event_ndims(event_ndims)
-        x, log_det = forward_and_log_det(bijector, x, event_ndims)
-        total, event_ndims = total + log_det, next_ndims
-    return x, total
+    return _through(bijectors, x, event_ndims, backwards=False)
 
 
 def inverse_through(bijectors, y, event_ndims):
     """Applies `inverse` of each bijector in turn; returns the result and the summed log-det."""
-    total = tf.zeros([], tf.nest.flatten(y)[0].dtype)
-    for bijector in bijectors:
-        next_ndims = bijector.inverse_event_ndims(event_ndims)
-        y, log_det = inverse_and_log_det(bijector, y, event_ndims)
-        total, event_ndims = total + log_det, next_ndims
-    return y, total
+    return _through(bijectors, y, event_ndims, backwards=True)
+
+
+def _through(bijectors, x, event_ndims, backwards):
+    """Evaluates bijectors in turn; a series of them as one, where `memory` says so."""
+    total, series = tf.zeros([], tf.nest.flatten(x)[0].dtype), []
+    steps = [(bijector, backwards) for bijector in bijectors]
+    if inverting := tape_memory.is_inverting() and not _watching():
+        steps = [leaf for step in steps for leaf in _leaves(*step)]
+
+    def finish(x, total):
+        if len(series) == 1:  # Its input is kept as well as its output.
+            y, log_det = series[0].function(x)
+        elif series:
+            y, log_det = tape_memory.through(list(series), x)
+        else:
+            return x, total
+        series.clear()
+        return y, total + log_det
+
+    for bijector, inverse in steps:
+        ndims, next_ndims = bijector.forward_event_ndims, bijector.inverse_event_ndims
+        there, back = forward_and_log_det, inverse_and_log_det
+        if inverse:
+            ndims, next_ndims, there, back = next_ndims, ndims, back, there
+        after = ndims(event_ndims)
+        if inverting and _is_in_series(bijector):
+            layer = tape_memory.Layer(
+                bijector,
+                functools.partial(there, bijector, event_ndims=event_ndims),
+                functools.partial(back, bijector, event_ndims=after),
+            )
+            series.append(layer)
+        else:
+            x, total = finish(x, total)
+            x, log_det = there(bijector, x, event_ndims)
+            total += log_det
+        event_ndims = after
+    return finish(x, total)
+
+
+def _leaves(bijector, backwards):
+    """Returns the parts of a composed bijector in order, each with whether it is inverted."""
+    if isinstance(bijector, _private.InvertBase):
+        return _leaves(bijector.bijector, not backwards)
+    if isinstance(bijector, _private.ChainBase):
+        parts = bijector.bijectors[::-1]
+    elif isinstance(bijector, FlowBijector) and bijector.is_series:
+        parts = bijector.bijectors
+    else:
+        return [(bijector, backwards)]
+    return [leaf for part in parts[:: -1 if backwards else 1] for leaf in _leaves(part, backwards)]
+
+
+def _is_in_series(bijector):
+    """Returns whether a bijector maps one `Tensor` to one, and is no flow of several levels."""
+    ends = [bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims]
+    return not any(map(tf.nest.is_nested, ends)) and not getattr(bijector, "has_levels", False)
 
 
 def _sum_over_event(log_det, value, min_event_ndims, event_ndims):

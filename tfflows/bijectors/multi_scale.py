@@ -34,6 +34,8 @@ class MultiScale(FlowBijector):
     Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017, arXiv:1605.08803.
     """
 
+    has_levels = True
+
     def __init__(
         self, levels, event_shape, split_fraction=0.5, validate_args=False, name="multi_scale"
     ):

@@ -33,6 +33,8 @@ class Sequential(FlowBijector):
     ```
     """
 
+    is_series = True
+
     def __init__(self, bijectors, validate_args=False, name="sequential"):
         parameters = dict(locals())
         bijectors = list(bijectors)
@@ -105,7 +107,7 @@ class Block(Sequential):
     """A `Sequential` that is one step of a deeper flow.
 
     What looks at a flow step by step, such as `regularizers.transport_cost`, takes it as a whole,
-    and so does `recomputing`.
+    and so does `memory`.
 
     Args:
       bijectors: see `Sequential`.
@@ -114,6 +116,7 @@ class Block(Sequential):
     """
 
     recomputed = True
+    is_series = False
 
     def __init__(self, bijectors, validate_args=False, name="block"):
         super().__init__(bijectors, validate_args=validate_args, name=name)

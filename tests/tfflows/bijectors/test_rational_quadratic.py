@@ -203,7 +203,7 @@ def activation_layer(values, inverse):
     return (layer._inverse_and_log_det if inverse else layer._forward_and_log_det)(values[0])
 
 
-@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("inverse", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("layer", "shapes"),
     [(coupling_layer, [(9, 3 * 14)]), (activation_layer, [(3, 5), (3, 5), (3, 6), (3,)])],

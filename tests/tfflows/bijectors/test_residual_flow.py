@@ -180,15 +180,15 @@ def test_log_prob_of_images_takes_its_noise_from_the_seed():
     assert np.all(np.isfinite(bound))
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-def test_steps_of_training_repeat_and_differ(recompute):
+@pytest.mark.parametrize("memory", ["store", "recompute"])
+def test_steps_of_training_repeat_and_differ(memory):
     shape = (33,)
 
     def losses(seed):
         layer = flow(shape, dtype=tf.float32, stretch=0.3)
         base = distributions.standard_normal(shape)
         density = tfd.TransformedDistribution(base, tfb.Invert(layer))
-        model = FlowModel(density, units="nats", seed=seed, recompute=recompute)
+        model = FlowModel(density, units="nats", seed=seed, memory=memory)
         model.compile("sgd")
         model.optimizer.learning_rate = 0.0  # What differs from step to step is the noise.
         x = inputs(shape, 4, tf.float32)
@@ -200,15 +200,16 @@ def test_steps_of_training_repeat_and_differ(recompute):
     assert first == again
     assert first[0] != first[1]
     assert other[0] != first[0]
-    if recompute:  # The second evaluation draws the noise of the first.
+    if memory == "recompute":  # The second evaluation draws the noise of the first.
         x = inputs(shape, 4, tf.float32)
         gradients = []
-        for on in (False, True):
-            with tf.GradientTape() as tape, bijectors.recomputing(on), estimating(3):
+        for mode in ("store", "recompute", "invert"):
+            with tf.GradientTape() as tape, bijectors.memory(mode), estimating(3):
                 loss = tf.reduce_sum(model.distribution.log_prob(tf.identity(x)))
             gradients.append(tape.gradient(loss, model.trainable_variables))
-        for a, b in zip(*gradients, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        for a, *others in zip(*gradients, strict=True):
+            for b in others:
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_inverse_of_a_steep_flow():

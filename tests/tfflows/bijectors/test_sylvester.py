@@ -171,7 +171,7 @@ def conv_sylvester(dtype, scale=0.3):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
-@pytest.mark.parametrize("scale", [0.3, 10.0])
+@pytest.mark.parametrize("scale", [pytest.param(0.3, marks=pytest.mark.slow), 10.0])
 def test_round_trip_of_conv_sylvester_in_a_compiled_graph(dtype, tolerance, scale):
     flow = conv_sylvester(dtype, scale)
     x = tf.constant(np.random.default_rng(5).normal(size=[6, 4, 5, 3]), dtype)
@@ -196,7 +196,7 @@ def test_slope_of_bounded_tanh_is_below_one_half():
     np.testing.assert_allclose(tape.gradient(value, u), diagonal, rtol=1e-12)
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_gradients_of_the_inverse_of_conv_sylvester(jit):
     rng = np.random.default_rng(8)
     flow = conv_sylvester("float64")
@@ -223,19 +223,20 @@ def test_gradients_of_the_inverse_of_conv_sylvester(jit):
     np.testing.assert_allclose(slope, (losses[0] - losses[1]) / 2e-6, rtol=1e-6)
 
 
-def test_conv_sylvester_inside_a_block_that_is_recomputed():
+@pytest.mark.parametrize("mode", ["recompute", "invert"])
+def test_conv_sylvester_inside_a_block_that_is_recomputed(mode):
     flow = conv_sylvester("float64")
-    block = bijectors.Block([flow])
+    block = bijectors.Sequential([bijectors.Block([flow]), bijectors.Flip([-1])])
     x = tf.constant(np.random.default_rng(5).normal(size=[2, 4, 5, 3]))
 
-    def gradients(method, on):
-        with tf.GradientTape() as tape, bijectors.recomputing(on):
+    def gradients(method, mode):
+        with tf.GradientTape() as tape, bijectors.memory(mode):
             out, log_det = method(block, x)
             loss = tf.reduce_sum(out**2) + tf.reduce_sum(log_det)
         return tape.gradient(loss, flow.trainable_variables)
 
     for method in (bijectors.forward_and_log_det, bijectors.inverse_and_log_det):
-        for plain, again in zip(gradients(method, False), gradients(method, True), strict=True):
+        for plain, again in zip(gradients(method, "store"), gradients(method, mode), strict=True):
             np.testing.assert_allclose(again, plain, rtol=1e-8, atol=1e-12)
 
 

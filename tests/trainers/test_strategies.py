@@ -1,0 +1,185 @@
+"""Strategies: replicas and worker processes take the steps of one device."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow as tf
+from absl.testing import flagsaver
+
+from trainers import callbacks, data, strategies
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 20
+TINY = (
+    "--model=convexp_glow.digits",
+    "--set=steps=[1,1]",
+    "--set=widths=[4,4]",
+    "--recipe=flip=false",
+    "--batch_size=24",
+    "--num_validation=24",
+    "--jit=on",
+)
+
+
+def command(workdir, *flags):
+    return [sys.executable, "-m", "trainers.train", *TINY, f"--workdir={workdir}", *flags]
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def start_workers(count, workdir, *flags):
+    """Starts processes that find each other through TF_CONFIG; their output goes to files."""
+    workers = [f"localhost:{port}" for port in free_ports(count)]
+    found = []
+    for index in range(count):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        with open(f"{workdir}.{index}.log", "a") as log:
+            found.append(
+                subprocess.Popen(
+                    command(workdir, "--strategy=multi_worker", *flags),
+                    cwd=ROOT,
+                    env=os.environ | {"TF_CONFIG": json.dumps(task)},
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+    return found
+
+
+def finish(processes, seconds=300):
+    """Waits; returns the exit codes."""
+    end = time.monotonic() + seconds
+    try:
+        return [process.wait(max(1, end - time.monotonic())) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def losses(workdir):
+    lines = callbacks.read_lines(workdir / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    return [line["bits_per_dim"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    "strategy, replicas",
+    [
+        ("mirrored", 2),
+        pytest.param("mirrored", 4, marks=pytest.mark.slow),
+        pytest.param("multi_worker", 2, marks=pytest.mark.slow),
+        pytest.param("multi_worker", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_replicas_take_the_steps_of_one_device(strategy, replicas, tmp_path):
+    every = [f"--steps={STEPS}", "--report_every=1"]
+    one = subprocess.Popen(
+        command(tmp_path / "one", *every, f"--shards={replicas}"),
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    if strategy == "mirrored":
+        flags = ("--strategy=mirrored", f"--cpu_devices={replicas}", *every)
+        several = [subprocess.Popen(command(tmp_path / "several", *flags), cwd=ROOT)]
+    else:
+        several = start_workers(replicas, tmp_path / "several", *every, "--shards=1")
+    assert finish([one, *several]) == [0] * (1 + len(several))
+    found, expected = losses(tmp_path / "several"), losses(tmp_path / "one")
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert len({round(value, 6) for value in expected}) == STEPS
+    assert (tmp_path / "several" / "preset").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 2], ids=["chief", "worker"])
+def test_a_worker_that_dies_ends_all_and_all_resume(killed, tmp_path):
+    every = ["--report_every=5", "--shards=1"]
+    workdir = tmp_path / "run"
+    workers = start_workers(3, workdir, f"--steps={50 * STEPS}", *every)
+    try:
+        end = time.monotonic() + 240
+        while not list((workdir / "backup").glob("step_*")):
+            assert time.monotonic() < end, pathlib.Path(f"{workdir}.0.log").read_text()[-2000:]
+            time.sleep(0.2)
+        workers[killed].send_signal(signal.SIGKILL)
+        codes = finish(workers, 240)
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert codes[killed] == -signal.SIGKILL
+    assert all(codes), codes
+    for index in {0, 1, 2} - {killed}:
+        assert "--resume" in pathlib.Path(f"{workdir}.{index}.log").read_text()
+    done = max(line["step"] for line in callbacks.read_lines(workdir / "metrics.jsonl"))
+    steps = f"--steps={done + 10}"
+    assert finish(start_workers(3, workdir, steps, *every, "--resume")) == [0, 0, 0]
+    whole = start_workers(3, tmp_path / "whole", f"--steps={50 * STEPS}", *every)
+    del whole
+
+
+def parts_of(count, **kwargs):
+    """The batches of all parts, put together."""
+    parts = [
+        list(data.load("digits", "train", part=(i, count), **kwargs).dataset.take(3))
+        for i in range(count)
+    ]
+    return [tf.concat(rows, 0) for rows in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parts_are_the_whole_batches(count):
+    kwargs = {"batch_size": 24, "shuffle_seed": 1, "repeat": True, "flip": True, "start_step": 60}
+    whole = list(data.load("digits", "train", **kwargs).dataset.take(3))
+    for found, expected in zip(parts_of(count, **kwargs), whole, strict=True):
+        assert tf.reduce_all(found == expected)
+
+
+@pytest.mark.parametrize("part", [(0, 5), (2, 2), (-1, 2)])
+def test_parts_that_are_none(part):
+    with pytest.raises(ValueError, match=r"`part` must be \(i, n\)"):
+        data.load("digits", "train", batch_size=24, repeat=True, part=part)
+
+
+def test_parts_need_full_batches():
+    with pytest.raises(ValueError, match="`part` needs full batches"):
+        data.load("digits", "test", batch_size=24, part=(0, 2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+    ],
+)
+def test_multi_worker_needs_all_workers(text, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with (
+        flagsaver.flagsaver(strategy="multi_worker"),
+        pytest.raises(ValueError, match="needs the environment variable TF_CONFIG"),
+    ):
+        strategies.set_shards(24, (8, 8, 1))
+
+
+def test_batches_that_replicas_cannot_share(monkeypatch):
+    with (
+        flagsaver.flagsaver(strategy="mirrored", cpu_devices=5),
+        pytest.raises(ValueError, match=r"multiple of their number\. Received: a batch size of 24"),
+    ):
+        strategies.set_shards(24, (8, 8, 1))

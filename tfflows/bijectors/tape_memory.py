@@ -1,0 +1,233 @@
+"""What of a layer is kept for its gradient: all, its input, or nothing.
+
+Chen, Xu, Zhang, Guestrin, *Training Deep Nets with Sublinear Memory Cost*, 2016, arXiv:1604.06174;
+Gomez, Ren, Urtasun, Grosse, *The Reversible Residual Network*, NeurIPS 2017, arXiv:1707.04585.
+"""
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfflows.bijectors import _private, estimation
+
+MODES = ("store", "recompute", "invert")
+
+
+class _State(threading.local):  # The replicas of a strategy are threads.
+    mode = "store"
+    inside = False
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def memory(mode):
+    """Saves memory: says what gradient tapes inside the `with` block keep of a flow.
+
+    - `"store"`: all that a gradient needs, as ever. Memory grows with every operation.
+    - `"recompute"`: the input of each `Block`, and of each coupling or spline outside of a block.
+      What is computed in it is done a second time when the gradient gets there: gradient
+      checkpointing. Values and gradients are the same to rounding. Memory grows with every block.
+    - `"invert"`: of a whole series of layers, only the output. When the gradient gets there, the
+      input of each layer is found from its output by its inverse, and its gradient from that
+      input. Memory does not grow with the number of layers. The inputs found are the true ones up
+      to the rounding errors of the inverses, which add up along a series: see
+      `analysis.round_trip_error`. A layer whose inverse iterates takes that time, and an inverse
+      that does not converge gives NaN. Series end where a level of `MultiScale` does.
+
+    It applies to the parts of a composed flow (`Sequential`, `MultiScale`, `tfb.Chain`,
+    `tfb.Invert`), in eager mode, in graphs and under XLA. What watches a flow, such as
+    `observe_layers` and the regularizers, sees blocks and couplings but not what is inside of them,
+    and keeps what it sees: under its eyes `"invert"` does what `"recompute"` does.
+
+    Args:
+      mode: `"store"`, `"recompute"` or `"invert"`.
+
+    Raises:
+      ValueError: if it is none of them.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    import zoo
+    from tfflows import bijectors
+
+    density = zoo.create("balanced.digits")
+    with tf.GradientTape() as tape, bijectors.memory("invert"):
+        loss = -tf.reduce_mean(density.log_prob(tf.ones([4, 8, 8, 1])))
+    gradients = tape.gradient(loss, density.trainable_variables)
+    ```
+
+    #### References
+
+    Chen, Xu, Zhang, Guestrin, *Training Deep Nets with Sublinear Memory Cost*, 2016,
+    arXiv:1604.06174. Gomez, Ren, Urtasun, Grosse, *The Reversible Residual Network: Backpropagation
+    Without Storing Activations*, NeurIPS 2017, arXiv:1707.04585.
+    """
+    if mode not in MODES:
+        raise ValueError(f"`memory` must be one of {MODES}. Received: {mode!r}.")
+    before, _state.mode = _state.mode, mode
+    try:
+        yield
+    finally:
+        _state.mode = before
+
+
+def is_inside():
+    """Returns whether a layer is being evaluated whose values are not kept."""
+    return _state.inside
+
+
+def is_inverting():
+    """Returns whether a series of layers is to be evaluated by `through`."""
+    return _state.mode == "invert" and not _state.inside
+
+
+def evaluate(bijector, function, x):
+    """Returns `function(x)`, an output and a log-det; recomputed, if it is the bijector's turn.
+
+    Args:
+      bijector: the `FlowBijector` that `function` is a method of.
+      function: `_forward_and_log_det` or `_inverse_and_log_det`.
+      x: a `Tensor`.
+    """
+    if _state.mode == "store" or not bijector.recomputed or _state.inside:
+        return function(x)
+    # The second time as the first: noise is drawn again from the same seed.
+    return _recomputed(estimation.as_now(function), x, _tensors_of(bijector))
+
+
+def _recomputed(function, x, constants):
+    """Returns `function(x)`, differentiable by `x`, by variables and by the tensors it closes over.
+
+    Args:
+      function: maps a `Tensor` to a pair of them.
+      x: a `Tensor`.
+      constants: the tensors that `function` finds by itself, such as a context.
+    """
+
+    @tf.custom_gradient
+    def run(x, *constants):
+        with _private.stop_recording():
+            outputs = _inside(function, x)
+
+        def gradient(*upstream, variables=()):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                again = _after(upstream[0], x)
+                sources = [again, *constants, *variables]
+                tape.watch(sources)
+                values = _inside(function, again)
+            found = tape.gradient(values, sources, upstream, unconnected_gradients="zero")
+            found = [tf.convert_to_tensor(g) for g in found]
+            count = 1 + len(constants)
+            return found[:count], found[count:]
+
+        return outputs, gradient
+
+    return run(x, *constants)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One layer of a series.
+
+    Attributes:
+      bijector: what its variables and tensors belong to.
+      function: maps its input to its output and the log-det.
+      inverse: maps its output to its input and a log-det.
+    """
+
+    bijector: tfp.bijectors.Bijector
+    function: Callable
+    inverse: Callable
+
+
+def through(layers, x):
+    """Returns the output of a series of layers and its log-det, of which only the output is kept.
+
+    Args:
+      layers: a list of `Layer`.
+      x: a `Tensor`.
+    """
+    functions = [estimation.as_now(layer.function) for layer in layers]
+    own = [_tensors_of(layer.bijector) for layer in layers]
+    shared = list({id(tensor): tensor for tensors in own for tensor in tensors}.values())
+
+    @tf.custom_gradient
+    def run(x, *constants):
+        y, total = x, tf.zeros([], x.dtype)
+        with _private.stop_recording():
+            for function in functions:
+                y, log_det = _inside(function, y)
+                total += log_det
+        output, shape = y, tf.shape(total)
+
+        def gradient(upstream, of_log_det, variables=()):
+            y, sums = output, {}
+            for layer, function, tensors in zip(
+                layers[::-1], functions[::-1], own[::-1], strict=True
+            ):
+                # Waits for the gradient from above: else all inverses would run ahead, and what
+                # they find would have to be kept.
+                with _private.stop_recording():
+                    x, _ = _inside(layer.inverse, _after(upstream, y))
+                weights = layer.bijector.trainable_variables
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch([x, *tensors, *weights])
+                    value, log_det = _inside(function, x)
+                    values = value, tf.broadcast_to(log_det, shape)
+                upstream, *found = tape.gradient(
+                    values, [x, *tensors, *weights], (upstream, of_log_det), "zero"
+                )
+                keys = [*map(id, tensors), *(w.ref() for w in weights)]
+                for key, part in zip(keys, map(tf.convert_to_tensor, found), strict=True):
+                    sums[key] = sums[key] + part if key in sums else part
+                y = x
+            return (
+                [upstream, *(sums[id(tensor)] for tensor in shared)],
+                [sums[variable.ref()] for variable in variables],
+            )
+
+        return (output, total), gradient
+
+    return run(x, *shared)
+
+
+def _inside(function, x):
+    before, _state.inside = _state.inside, True
+    try:
+        y, log_det = function(x)
+    finally:
+        _state.inside = before
+    return y, tf.convert_to_tensor(log_det)
+
+
+def _after(upstream, x):
+    """Returns `x`, as a value that depends on the gradient that has arrived from above.
+
+    Else a compiler would see the same operations on the same input twice and do them once, and keep
+    what we want it to forget. Neither Grappler nor XLA can know that `min(|g|, 0)` is 0. (XLA takes
+    no notice of control dependencies, and has its optimization barrier to itself.)
+    """
+    if tf.executing_eagerly():
+        return tf.identity(x)
+    element = tf.reduce_sum(tf.reshape(upstream, [-1])[:1])  # Of an empty batch too.
+    return x + tf.cast(tf.minimum(tf.abs(element), 0), x.dtype)
+
+
+def _tensors_of(bijector):
+    """Returns the tensors among the parameters of a bijector and its parts, each once."""
+
+    def is_constant(value):
+        return (
+            tf.is_tensor(value) and not isinstance(value, tf.Variable) and value.dtype.is_floating
+        )
+
+    found = bijector._flatten(recursive=True, predicate=is_constant)
+    return list({id(tensor): tensor for tensor in found}.values())
