@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+from trainers.node_sets import NAMES as NODE_SETS
 from zoo.planar import DATASETS
 
 SEEDS = (0, 1, 2)
@@ -232,9 +233,8 @@ def ablations(steps=400, seeds=SEEDS):
     ]
 
 
-def graph(seeds=SEEDS):
+def graph(steps=1000, seeds=SEEDS):
     """Three flows of node features, of half their usual depth, on four sets."""
-    steps = {"mog4": 1500, "mog9": 1000, "mog4_ring": 1500, "mog9_ring": 1000}
     models = ("graph_coupling", "gnf", "gnf_convexp")
     return [
         Run(
@@ -242,14 +242,15 @@ def graph(seeds=SEEDS):
             (
                 f"--model={model}.{dataset}",
                 "--set=num_blocks=4",
+                "--batch_size=128",
                 "--recipe=warmup_steps=100",
-                f"--steps={steps[dataset]}",
-                f"--report_every={steps[dataset] // 5}",
+                f"--steps={steps}",
+                f"--report_every={steps // 5}",
                 f"--seed={seed}",
             ),
-            split="test",
+            split="test[:20000]",
         )
-        for seed, dataset, model in itertools.product(seeds, steps, models)
+        for seed, dataset, model in itertools.product(seeds, NODE_SETS, models)
     ]
 
 
