@@ -50,8 +50,8 @@ class VolumeLog(keras.callbacks.Callback):
             file.write(json.dumps({"step": step, "layers": layers}) + "\n")
         with self._writer.as_default(step=step):
             for layer in layers:
-                for measure in MEASURES:
-                    if layer[measure] is None:  # No power iterations.
+                for measure in (*MEASURES, "drift"):
+                    if layer[measure] is None:  # Not asked for.
                         continue
                     tf.summary.scalar(f"{measure}/{layer['name']}", layer[measure])
         self._writer.flush()
@@ -78,6 +78,7 @@ def report(model, images, num_iterations):
         distribution.bijector.bijector,
         x,
         num_iterations=num_iterations,
+        drift=model.memory == "invert",
         gradients=dict(zip([v.ref() for v in variables], gradients, strict=True)),
     )
     return [

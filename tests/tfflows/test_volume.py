@@ -67,6 +67,16 @@ def test_report_of_a_flow():
         assert layer.gradient_norm > 0
 
 
+def test_drift_is_what_the_inverse_of_a_layer_misses():
+    flow = bijectors.Sequential([bijectors.Flip([-1]), tfb.Scale(1e-3), tfb.Tanh(), tfb.Shift(1e4)])
+    x = tf.random.stateless_normal([8, 2, 2, 3], [0, 1])
+    drift = [layer.drift for layer in analysis.volume_report(flow, x, drift=True)]
+    assert drift[0] == 0
+    assert 0 < drift[1] < 1e-6
+    assert 1e-5 < drift[3] < 1e-3  # A float32 near 1e4 has steps of 1e-3.
+    assert {layer.drift for layer in analysis.volume_report(flow, x)} == {None}
+
+
 def test_log_dets_of_the_report_add_up_to_that_of_the_model():
     model = zoo.create("balanced.digits")
     for variable in model.trainable_variables:

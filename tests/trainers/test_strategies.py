@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 import tensorflow as tf
 from absl.testing import flagsaver
 
+import zoo
+from tfflows import FlowModel
 from trainers import callbacks, data, strategies
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -183,3 +186,40 @@ def test_batches_that_replicas_cannot_share(monkeypatch):
         pytest.raises(ValueError, match=r"multiple of their number\. Received: a batch size of 24"),
     ):
         strategies.set_shards(24, (8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convexp_glow.digits",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "glow.digits",
+                "balanced.digits",
+                "sylvester.digits",
+                "residual.digits",
+                "coupling.digits",
+                "maf.two_moons",
+                "rq_nsf.two_moons",
+                "gnf_convexp.mog4",
+            )
+        ),
+    ],
+)
+def test_a_step_is_made_of_what_a_tpu_has(name):
+    """XLA translates all of it: static shapes, nothing in float64, no calls of the host."""
+    entry = zoo.find(name)
+    model = FlowModel(entry.build(), units=entry.units, check_finite=False)
+    model.compile("adam")
+    model.optimizer.build(model.trainable_weights)
+    dtype = tf.float32 if entry.num_levels is None else tf.uint8
+    x = tf.zeros([8, *entry.event_shape], dtype)
+    step = tf.function(model.train_step, jit_compile=True, autograph=False)
+    text = step.experimental_get_compiler_ir(x)(stage="hlo")
+    assert "ENTRY" in text
+    # XLA itself expands decompositions into QR and the like, on every kind of device.
+    calls = set(re.findall(r'custom_call_target="(\w+)"', text))
+    assert calls <= {"Qr", "ProductOfElementaryHouseholderReflectors"}
+    for foreign in ("<=", "f64[", "infeed", "outfeed", "send(", "recv("):
+        assert foreign not in re.sub(r"metadata=\{[^}]*\}", "", text), foreign

@@ -2,9 +2,13 @@
 
 import math
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
+from tfflows import FlowModel
 from trainers import data, evaluate
 from zoo import cards, presets
 
@@ -18,7 +22,7 @@ def test_the_promised_models_have_weights():
         "balanced.two_moons",
         "gnf_convexp.mog4",
     }
-    promised |= {"convexp_glow.digits", "glow.digits", "gnf_convexp.mog4"}
+    promised |= {"convexp_glow.digits", "glow.digits", "gnf_convexp.mog9", "sylvester.digits"}
     assert promised <= set(NAMES)
 
 
@@ -49,3 +53,39 @@ def test_card_states_what_the_weights_reach(name):
     error = float(scores.std(ddof=1)) / math.sqrt(len(scores))
     tolerance = 1e-3 if dataset == "digits" else 4 * error
     assert scores.mean() == pytest.approx(metric["value"], abs=tolerance)
+
+
+QUICK = ("balanced.two_moons", "convexp_glow.digits")
+SOME_SLOW = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES
+]
+
+
+@pytest.mark.parametrize("name", SOME_SLOW)
+def test_gradients_without_activations_are_those_with_them(name):
+    """`memory="invert"` finds the inputs of all layers of a trained model from its latents."""
+    model, entry = zoo.create_trained(name, pretrained=True), zoo.find(name)
+    x = next(iter(data.load(entry.recipe.dataset, "test", batch_size=32).dataset))
+    found = {}
+    for mode in ("store", "invert"):
+        trainer = FlowModel(model, units=entry.units, memory=mode)
+        trainer.compile("adam")
+        found[mode] = trainer._make_loss_and_gradients()(x, tf.constant([0, 1]))[2]
+    for exact, inverted in zip(found["store"], found["invert"], strict=True):
+        assert np.linalg.norm(inverted - exact) < 1e-4 * np.linalg.norm(exact)
+
+
+def test_networks_in_bfloat16_cost_less_than_a_hundredth_of_a_bit():
+    """With the weights of a model that was trained in float32."""
+    test = data.load("digits", "test", batch_size=200)
+    scores = {}
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.mixed_precision.set_global_policy(policy)
+        try:
+            model = zoo.create_trained("convexp_glow.digits", pretrained=True)
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        scores[policy] = evaluate.score(model, test.dataset, test.num_examples, 1, seed=0)
+    difference = scores["mixed_bfloat16"] - scores["float32"]
+    assert np.any(difference != 0)
+    assert abs(difference.mean()) < 0.01

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.analysis.layers import record_layers
+from tfflows.analysis.round_trip import round_trip_error
 from tfflows.bijectors._private import ChainBase, InvertBase
 from tfflows.bijectors.flow_bijector import forward_and_log_det
 from tfflows.bijectors.multi_scale import MultiScale
@@ -28,6 +29,8 @@ class LayerVolume:
         bound that power iteration raises towards it. `None` if it was not asked for.
       gradient_norm: norm of the gradient of the loss with respect to the layer's variables. `None`
         if no loss was given.
+      drift: largest difference between the layer's input and what its inverse makes of its output:
+        the error that `bijectors.memory("invert")` adds there. `None` if it was not asked for.
     """
 
     name: str
@@ -36,6 +39,7 @@ class LayerVolume:
     variance: float
     spectral_norm: float | None = None
     gradient_norm: float | None = None
+    drift: float | None = None
 
     @property
     def log_det_per_dim(self) -> float:
@@ -43,7 +47,7 @@ class LayerVolume:
         return self.log_det / self.num_dims
 
 
-def volume_report(flow, x, *, num_iterations=0, gradients=None):
+def volume_report(flow, x, *, num_iterations=0, gradients=None, drift=False):
     """Returns a `LayerVolume` for every layer of a flow, in the order of evaluation.
 
     Liao and He (2021), section 2.3: with `|f_l'| <= K_l`, inequality (8) bounds the volume,
@@ -57,16 +61,17 @@ def volume_report(flow, x, *, num_iterations=0, gradients=None):
       num_iterations: power iterations for the singular values, with products of the Jacobian and
         its transpose with vectors; 0 leaves them out. 10 is a fair estimate.
       gradients: a dictionary from `variable.ref()` to gradient, to report their norm by layer.
+      drift: whether to invert each layer, and report by how much it misses its input.
 
     Returns:
       A list of `LayerVolume`.
     """
     records = record_layers(flow, x, event_ndims=x.shape.rank - 1)
     layers = [r for r in records if not isinstance(r.bijector, COMPOSED)]
-    return [_volume(record, num_iterations, gradients) for record in layers]
+    return [_volume(record, num_iterations, gradients, drift) for record in layers]
 
 
-def _volume(record, num_iterations, gradients):
+def _volume(record, num_iterations, gradients, drift):
     size = record.input[0].shape.num_elements()
     spectral_norm = gradient_norm = None
     if num_iterations:
@@ -75,6 +80,7 @@ def _volume(record, num_iterations, gradients):
     if gradients is not None:
         found = [gradients[v.ref()] for v in record.bijector.trainable_variables]
         gradient_norm = float(tf.linalg.global_norm(found)) if found else 0.0
+    error = round_trip_error(record.bijector, record.input) if drift else None
     return LayerVolume(
         name=record.name,
         log_det=float(tf.reduce_mean(record.log_det)),
@@ -82,6 +88,7 @@ def _volume(record, num_iterations, gradients):
         variance=float(tf.math.reduce_variance(record.output)),
         spectral_norm=spectral_norm,
         gradient_norm=gradient_norm,
+        drift=float(tf.reduce_max(error)) if drift else None,
     )
 
 
