@@ -78,12 +78,18 @@ def score(distribution, dataset, num_examples, num_samples, seed):
 
 
 def round_trip(distribution, x, seed):
-    """Returns the largest `|f^-1(f(x)) - x|` over a batch, for images in values of a pixel."""
+    """Inverts what the flow makes of a batch.
+
+    Returns:
+      The largest `|f^-1(f(x)) - x|`, for images in values of a pixel; and the iterations of each
+      layer whose inverse iterates, an array `[layers, events]`.
+    """
     if isinstance(distribution, Dequantized):
         x, _ = distribution.dequantize(x, seed=[seed, -1])
         distribution = distribution.distribution
     flow = distribution.bijector.bijector
-    return float(tf.reduce_max(tfflows.analysis.round_trip_error(flow, x)))
+    error = float(tf.reduce_max(tfflows.analysis.round_trip_error(flow, x)))
+    return error, tfflows.analysis.inverse_iterations(flow, x).numpy()
 
 
 def definition(distribution, num_samples):
@@ -142,7 +148,7 @@ def main(argv):
         scores = score(
             distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed
         )
-    error = round_trip(distribution, next(iter(images.dataset)), FLAGS.seed)
+    error, iterations = round_trip(distribution, next(iter(images.dataset)), FLAGS.seed)
     kind = {1: "points", 2: "sets", 3: "images"}[distribution.event_shape.rank]
     units, meaning = definition(distribution, FLAGS.num_samples)
     meaning += log_det_definition(distribution, FLAGS.num_samples)
@@ -162,11 +168,22 @@ def main(argv):
     }
     if entropy is not None:
         metrics["entropy"] = entropy
+    if iterations.size:
+        metrics["inverse_iterations"] = {
+            "layers": len(iterations),
+            "mean": float(iterations.mean()),
+            "largest": int(iterations.max()),
+        }
     print(f"\n{entry.name} on {metrics['data']}")
     print(f"  {units:17} {mean:.4f} +- {error_of_mean:.4f}")
     print(f"  defined as        {metrics['definition']}")
     values = f" of {images.num_levels} values" if images.num_levels else ""
     print(f"  round-trip error  {error:.2e}{values}")
+    if iterations.size:
+        print(
+            f"  inverse           {iterations.mean():.1f} iterations a layer and event, at most "
+            f"{iterations.max()}, in {len(iterations)} layers"
+        )
     settings.write_json(output, metrics)
     if workdir and FLAGS.split == "test":
         metric = {key: metrics[key] for key in ("definition", "data", "command")}

@@ -4,7 +4,7 @@ from tfflows.analysis.bits import bits_per_dim
 from tfflows.analysis.latents import resample_levels
 from tfflows.analysis.layers import LayerRecord, first_non_finite, record_layers
 from tfflows.analysis.linear_optimum import ppca_flow, quasi_linear_optimum
-from tfflows.analysis.round_trip import round_trip_error
+from tfflows.analysis.round_trip import inverse_iterations, round_trip_error
 from tfflows.analysis.volume import LayerVolume, jacobian_norm, volume_report
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "LayerVolume",
     "bits_per_dim",
     "first_non_finite",
+    "inverse_iterations",
     "jacobian_norm",
     "ppca_flow",
     "quasi_linear_optimum",

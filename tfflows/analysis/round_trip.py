@@ -1,7 +1,9 @@
-"""How exactly a flow can be undone."""
+"""How exactly a flow can be undone, and at what cost."""
 
 import numpy as np
 import tensorflow as tf
+
+from tfflows.analysis.layers import record_layers
 
 
 def round_trip_error(bijector, x):
@@ -21,3 +23,21 @@ def round_trip_error(bijector, x):
     largest, failed = tf.reduce_max(error, axes), tf.reduce_any(tf.math.is_nan(error), axes)
     # XLA's maximum on CPU passes over NaNs.
     return tf.where(failed, tf.constant(np.nan, error.dtype), largest)
+
+
+def inverse_iterations(bijector, x):
+    """Returns how many iterations the inverse of each layer that iterates takes, by event.
+
+    Args:
+      bijector: any `tfb.Bijector`.
+      x: a batch, `[N, *event]`, whose image is inverted.
+
+    Returns:
+      An `int32` `Tensor` `[layers, N]`, in the order of `forward`; `[0, N]` if no layer iterates.
+    """
+    counts = [
+        record.bijector.inverse_iterations(record.output)
+        for record in record_layers(bijector, x)
+        if hasattr(record.bijector, "inverse_iterations")
+    ]
+    return tf.stack(counts) if counts else tf.zeros([0, len(x)], tf.int32)

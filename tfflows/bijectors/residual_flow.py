@@ -182,17 +182,29 @@ class ResidualFlow(FlowBijector):
             pull_back, v, estimation.terms(self._num_terms), self._go_on_probability, seed
         )
 
-    def _inverse_and_log_det(self, y):
+    def _solve(self, y):
+        """Returns the `Solution` of `x + g(x) = y`."""
         # Capped kernels, say, are the same at each step.
         network = self._network.prepared() if hasattr(self._network, "prepared") else None
-        x = fixed_point.solve(
+        return fixed_point.solve(
             lambda u: self._contraction(u, network),
             y,
             event_ndims=len(self._shape),
             tolerance=self._tolerance,
             max_iterations=self._max_iterations,
-        ).value
+        )
+
+    def _inverse_and_log_det(self, y):
+        x = self._solve(y).value
         return x, -self._forward_and_log_det(x)[1]
+
+    def inverse_iterations(self, y):
+        """Returns how many iterations `inverse` takes for each event, `int32`.
+
+        Args:
+          y: `[..., *event]`, as `inverse` takes it.
+        """
+        return self._solve(tf.convert_to_tensor(y)).num_iterations
 
 
 def log_det_of_jacobian(jacobian):

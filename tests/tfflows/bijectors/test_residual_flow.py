@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import FlowModel, bijectors, distributions, networks
+from tfflows import FlowModel, analysis, bijectors, distributions, networks
 from tfflows.bijectors import estimating, forward_and_log_det
 
 tfb = tfp.bijectors
@@ -256,3 +256,19 @@ def test_errors_name_the_parameter():
     wide = bijectors.ResidualFlow(lambda x: tf.concat([x, x], -1), [3])
     with pytest.raises(ValueError, match=r"`network` of `ResidualFlow` must return .*\(1, 6\)"):
         wide.forward(tf.zeros([1, 3]))
+
+
+def test_iterations_are_counted_by_layer_and_event():
+    """`x + a x = y` from `x = y`: each iteration multiplies the error by `a`."""
+    layers = [
+        bijectors.ResidualFlow(lambda x, a=a: a * x, [2], dtype=tf.float64) for a in (0.5, 0.0, 0.9)
+    ]
+    flow = bijectors.Sequential([layers[0], tfb.Scale(tf.constant(2.0, tf.float64)), *layers[1:]])
+    counts = analysis.inverse_iterations(flow, inputs([2], 3, tf.float64)).numpy()
+    assert counts.shape == (3, 3)
+    assert np.all(counts[1] <= 2)
+    # To 1e-10 or so: log(1e-10) / log(0.5) = 33, log(1e-10) / log(0.9) = 219.
+    assert np.all((counts[0] > 25) & (counts[0] < 60))
+    assert np.all((counts[2] > 150) & (counts[2] < 400))
+    none = analysis.inverse_iterations(tfb.Scale(tf.constant(2.0)), tf.ones([4, 2]))
+    assert none.shape == (0, 4)
