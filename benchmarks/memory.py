@@ -123,10 +123,10 @@ def measure(case: Case, memory: str, jit: bool, steps: int) -> dict[str, float]:
     }
 
 
-def measure_apart(number: int, memory: str) -> dict[str, float]:
+def measure_apart(number: int, memory: str, batch_size: int) -> dict[str, float]:
     """Returns what `measure` does, from a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:]]
-    command += [f"--child={number}", f"--memory={memory}"]
+    command += [f"--child={number}", f"--memory={memory}", f"--child_batch={batch_size}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -142,6 +142,7 @@ def parse_flags():
     parser.add_argument("--depths", action="store_true", help="4 to 64 blocks of one level")
     parser.add_argument("--memory", choices=MODES, help="only this mode")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--child_batch", type=int, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if not flags.model:
         usual = DEPTHS if flags.depths else CASES
@@ -155,14 +156,17 @@ def main():
     measuring.set_up_tensorflow(flags.onednn)
     if flags.child is not None:
         steps = 1 if flags.quick else flags.steps
-        print(json.dumps(measure(cases[flags.child], flags.memory, flags.jit, steps)))
+        case = dataclasses.replace(cases[flags.child], batch_size=flags.child_batch)
+        print(json.dumps(measure(case, flags.memory, flags.jit, steps)))
         return
     environment = measuring.environment(["tensorflow", "tensorflow-probability", "keras", "numpy"])
     measuring.print_values(environment | {"XLA": flags.jit})
     rows = []
     for number, case in enumerate(cases):
         for memory in [flags.memory] if flags.memory else MODES:
-            found = measure_apart(number, memory)
+            found = measure_apart(number, memory, case.batch_size)
+            one = measure_apart(number, memory, 1)["memory MB"]
+            found = {"of the batch MB": found["memory MB"] - one} | found
             name = " ".join([case.model, *(f"{k}={v}" for k, v in case.overrides.items())])
             configuration = {"model": name, "batch": case.batch_size}
             rows.append(configuration | {"memory": memory} | found)

@@ -32,7 +32,7 @@ from absl import app, flags
 
 import zoo
 from tfflows.distributions import Dequantized
-from trainers import operations, settings, strategies, train
+from trainers import operations, run_folder, settings, strategies, train
 from zoo import presets
 
 FLAGS = flags.FLAGS
@@ -43,9 +43,11 @@ COLUMNS = ("parameters", "batch size", "first step, s", "step, s", "examples/s",
 
 
 def find(name):
-    """Returns the `zoo.Model` of a name or of the path of a preset."""
+    """Returns the `zoo.Model` of a name, with the changes of --set, or of the path of a preset."""
     if not os.path.isdir(name):
-        return zoo.find(name)
+        return run_folder.with_changes(zoo.find(name))
+    if FLAGS.set:
+        raise app.UsageError(f"--set can't change what a preset is. Received: --model={name}.")
     config = presets.read_json(presets.folder(name) / "config.json")
     return dataclasses.replace(zoo.find(config["model"]), arguments=config["arguments"])
 

@@ -19,7 +19,8 @@ def moved(model):
     """A model that is not the identity."""
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
-        variable.assign_add(rng.normal(0, 0.1, variable.shape))
+        # More makes flows with condition numbers of 1e7, of which float32 finds nothing back.
+        variable.assign_add(rng.normal(0, 0.04, variable.shape))
     return model
 
 
