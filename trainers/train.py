@@ -225,6 +225,7 @@ def train(entry):
     recipe = resolve(run_folder.default_recipe(entry))
     shards = strategies.set_shards(recipe.batch_size, entry.event_shape)
     strategy = strategies.make()
+    strategies.check_batch(recipe.batch_size, strategy.num_replicas_in_sync)
     known = open_data(entry, recipe)
     recipe = resolve(recipe, known.num_examples)
     if not FLAGS.resume:
