@@ -35,8 +35,8 @@ def memory(mode):
       checkpointing. Values and gradients are the same to rounding. Memory grows with every block.
     - `"invert"`: of a whole series of layers, only the output. When the gradient gets there, the
       input of each layer is found from its output by its inverse, and its gradient from that
-      input. Memory does not grow with the number of layers. The inputs found are the true ones up
-      to the rounding errors of the inverses, which add up along a series: see
+      input. What is kept of a batch does not grow with the number of layers. The inputs found are
+      the true ones up to the rounding errors of the inverses, which add up along a series: see
       `analysis.round_trip_error`. A layer whose inverse iterates takes that time, and an inverse
       that does not converge gives NaN. Series end where a level of `MultiScale` does.
 
