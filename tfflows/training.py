@@ -325,7 +325,7 @@ class FlowModel(keras.Model):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self._loss_and_gradients is None:
             self._loss_and_gradients = self._make_loss_and_gradients()
-        step = self.optimizer.iterations.value + 0
+        step = tf.identity(self.optimizer.iterations.value)  # Before the optimizer counts on.
         seed = self._step_seed(step)
         loss, penalties, gradients = self._loss_and_gradients(x, seed)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync

@@ -187,6 +187,30 @@ def test_training_moves_the_power_iteration():
     np.testing.assert_allclose(np.linalg.norm(vector), 1.0, rtol=1e-5)
 
 
+@pytest.fixture
+def float16():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def test_float16_scales_the_loss_and_counts_steps_that_overflow(float16):
+    model = FlowModel(density())
+    model.compile(keras.optimizers.SGD(1e-2, global_clipnorm=1.0))
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    model.optimizer.build(model.trainable_weights)
+    before, x = weights(model), 100 * data(16)  # A loss whose multiple is beyond float32.
+    model.optimizer.dynamic_scale.assign(1e38)
+    model.fit(x, batch_size=16, verbose=0)
+    assert_same(weights(model), before)
+    assert float(model.optimizer.dynamic_scale.numpy()) == pytest.approx(5e37)
+    assert int(model.optimizer.iterations.numpy()) == 1
+    model.optimizer.dynamic_scale.assign(16.0)
+    history = model.fit(data(16), batch_size=16, epochs=4, verbose=0).history
+    assert int(model.optimizer.iterations.numpy()) == 5
+    assert history["bits_per_dim"][-1] < history["bits_per_dim"][0]
+
+
 # Two devices.
 
 
