@@ -10,6 +10,7 @@ Time is that of the clock, and that of all cores, which other processes disturb 
 import argparse
 import dataclasses
 import importlib
+import itertools
 import json
 import pathlib
 import resource
@@ -43,6 +44,13 @@ CASES = [
     Case("balanced.cifar10", 128, {"steps": [16]}),
     Case("glow.cifar10_small", 256),
     Case("balanced.celebahq1024", 1, {"image_shape": [512, 512, 3], "steps": [12]}),
+]
+# Deep flows of layers that repeat: dense networks, convolutions.
+REPEATS = [
+    Case("glow.two_moons", 512, {"num_blocks": 96}),
+    Case("balanced.two_moons", 512, {"num_blocks": 96}),
+    Case("glow.cifar10_small", 32, {"steps": [32] * 3, "exponentials": 0}),
+    Case("balanced.cifar10_small", 32, {"steps": [32] * 3, "width": 32}),
 ]
 # One level of blocks, of which there are more and more.
 DEPTHS = [
@@ -80,12 +88,13 @@ def _status(key: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def measure(case: Case, memory: str, jit: bool, steps: int) -> dict[str, float]:
+def measure(case: Case, memory: str, loop: bool, jit: bool, steps: int) -> dict[str, float]:
     """Returns seconds and MB of a training step; to be called in a new process.
 
     Args:
       case: what to train.
       memory: argument of `FlowModel`.
+      loop: argument of `FlowModel`.
       jit: whether XLA compiles the step.
       steps: steps to time, after one that does not count.
     """
@@ -94,12 +103,15 @@ def measure(case: Case, memory: str, jit: bool, steps: int) -> dict[str, float]:
         importlib.import_module, ("numpy", "tensorflow", "tfflows", "zoo", "trainers.schedules")
     )
     entry = zoo.find(case.model)
-    model = tfflows.FlowModel(entry.build(**case.overrides), memory=memory)
+    model = tfflows.FlowModel(entry.build(**case.overrides), memory=memory, loop=loop)
     model.compile(schedules.make_optimizer(entry.recipe, steps_per_pass=1000), jit_compile=jit)
     model.optimizer.build(model.trainable_weights)
     shape = [case.batch_size, *model.distribution.event_shape]
-    images = np.random.default_rng(0).integers(entry.num_levels, size=shape)
-    images = tf.constant(images, tf.uint8)
+    if model.distribution.dtype.is_floating:
+        images = tf.constant(np.random.default_rng(0).normal(size=shape), tf.float32)
+    else:
+        images = np.random.default_rng(0).integers(entry.num_levels, size=shape)
+        images = tf.constant(images, tf.uint8)
     start = time.perf_counter()
     step = tf.function(model.train_step, autograph=False).get_concrete_function(images)
     tracing = time.perf_counter() - start
@@ -123,10 +135,11 @@ def measure(case: Case, memory: str, jit: bool, steps: int) -> dict[str, float]:
     }
 
 
-def measure_apart(number: int, memory: str, batch_size: int) -> dict[str, float]:
+def measure_apart(number: int, memory: str, loop: str, batch_size: int) -> dict[str, float]:
     """Returns what `measure` does, from a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:]]
-    command += [f"--child={number}", f"--memory={memory}", f"--child_batch={batch_size}"]
+    command += [f"--child={number}", f"--memory={memory}", f"--loop={loop}"]
+    command += [f"--child_batch={batch_size}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -140,12 +153,14 @@ def parse_flags():
     parser.add_argument("--jit", action="store_true", help="let XLA compile the step")
     parser.add_argument("--steps", type=int, default=3, help="steps to time, after the first")
     parser.add_argument("--depths", action="store_true", help="4 to 64 blocks of one level")
+    parser.add_argument("--repeats", action="store_true", help="deep flows, with loops and without")
+    parser.add_argument("--loop", choices=("off", "on"), help="whether layers that repeat are one")
     parser.add_argument("--memory", choices=MODES, help="only this mode")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--child_batch", type=int, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if not flags.model:
-        usual = DEPTHS if flags.depths else CASES
+        usual = DEPTHS if flags.depths else REPEATS if flags.repeats else CASES
         return flags, QUICK if flags.quick else usual
     return flags, [Case(flags.model, flags.batch_size or 1, json.loads(flags.set))]
 
@@ -157,19 +172,23 @@ def main():
     if flags.child is not None:
         steps = 1 if flags.quick else flags.steps
         case = dataclasses.replace(cases[flags.child], batch_size=flags.child_batch)
-        print(json.dumps(measure(case, flags.memory, flags.jit, steps)))
+        print(json.dumps(measure(case, flags.memory, flags.loop == "on", flags.jit, steps)))
         return
     environment = measuring.environment(["tensorflow", "tensorflow-probability", "keras", "numpy"])
     measuring.print_values(environment | {"XLA": flags.jit})
     rows = []
+    loops = [flags.loop] if flags.loop else ["off", "on"] if flags.repeats else ["off"]
+    memories = [flags.memory] if flags.memory else ["store"] if flags.repeats else MODES
     for number, case in enumerate(cases):
-        for memory in [flags.memory] if flags.memory else MODES:
-            found = measure_apart(number, memory, case.batch_size)
-            one = measure_apart(number, memory, 1)["memory MB"]
-            found = {"of the batch MB": found["memory MB"] - one} | found
+        for memory, loop in itertools.product(memories, loops):
+            found = measure_apart(number, memory, loop, case.batch_size)
+            if not flags.repeats:
+                one = measure_apart(number, memory, loop, 1)["memory MB"]
+                found = {"of the batch MB": found["memory MB"] - one} | found
             name = " ".join([case.model, *(f"{k}={v}" for k, v in case.overrides.items())])
-            configuration = {"model": name, "batch": case.batch_size}
-            rows.append(configuration | {"memory": memory} | found)
+            rows.append(
+                {"model": name, "batch": case.batch_size, "memory": memory, "loop": loop} | found
+            )
     measuring.print_table(rows)
     results = {"environment": environment, "XLA": flags.jit, "results": rows}
     measuring.write_results(flags.output, results)

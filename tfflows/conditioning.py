@@ -2,6 +2,7 @@
 
 import tensorflow_probability as tfp
 
+from tfflows.bijectors._rebuild import rebuilt
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 tfb = tfp.bijectors
@@ -40,28 +41,15 @@ def condition(model, context):
     tfflows.condition(model, tf.ones([5, 1])).sample().shape  # [5, 2]
     ```
     """
-    bound = _bind(model, context)
+
+    def changes(part):
+        conditional = isinstance(part, FlowBijector) and part.parameters.get("conditional")
+        return {"context": context} if conditional else {}
+
+    bound = rebuilt(model, changes=changes)
     if bound is model:
         raise ValueError(
             "`model` must have a conditional part, a bijector with a parameter `context`. "
             f"Received: model={model!r}."
         )
     return bound
-
-
-def _bind(part, context):
-    """Returns `part` itself if nothing in it is conditional, else a copy with `context` bound."""
-    if isinstance(part, (tfb.Bijector, tfd.Distribution)):
-        changes = {}
-        for name, value in part.parameters.items():
-            bound = _bind(value, context)
-            if bound is not value:
-                changes[name] = bound
-        if isinstance(part, FlowBijector) and part.parameters.get("conditional"):
-            changes["context"] = context
-        return part.copy(**changes) if changes else part
-    if isinstance(part, (list, tuple)):
-        bound = [_bind(item, context) for item in part]
-        if any(new is not old for new, old in zip(bound, part, strict=True)):
-            return type(part)(bound)
-    return part

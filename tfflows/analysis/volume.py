@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 from tfflows.analysis.layers import record_layers
 from tfflows.analysis.round_trip import round_trip_error
 from tfflows.bijectors._private import ChainBase, InvertBase
-from tfflows.bijectors.flow_bijector import forward_and_log_det
+from tfflows.bijectors.evaluation import forward_and_log_det
 from tfflows.bijectors.multi_scale import MultiScale
 from tfflows.bijectors.sequential import Sequential
 

@@ -11,16 +11,17 @@ from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
 from tfflows.bijectors.emerging_conv import EmergingConv
 from tfflows.bijectors.estimation import estimating
-from tfflows.bijectors.flip import Flip
-from tfflows.bijectors.flow_bijector import (
-    FlowBijector,
+from tfflows.bijectors.evaluation import (
     forward_and_log_det,
     initialize,
     inverse_and_log_det,
     observe_layers,
 )
+from tfflows.bijectors.flip import Flip
+from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.graph_conv_exponential import GraphConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
+from tfflows.bijectors.loops import looping
 from tfflows.bijectors.matvec_exponential import MatvecExponential, operator_norm_bound
 from tfflows.bijectors.mexican_hat import MexicanHatScale
 from tfflows.bijectors.multi_scale import MultiScale
@@ -74,6 +75,7 @@ __all__ = [
     "forward_and_log_det",
     "initialize",
     "inverse_and_log_det",
+    "looping",
     "memory",
     "normalized_adjacency",
     "observe_layers",

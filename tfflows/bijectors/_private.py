@@ -4,6 +4,8 @@ Each has a public stand-in that would be wrong or slower here; when an upgrade b
 the file to mend.
 """
 
+import contextlib
+
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
@@ -20,6 +22,7 @@ __all__ = [
     "Recording",
     "clip_gradients",
     "forget_deferred_variables",
+    "recording",
     "stop_recording",
 ]
 
@@ -27,6 +30,19 @@ __all__ = [
 def clip_gradients(optimizer, gradients):
     """Returns the gradients as a Keras optimizer would clip them before it applies them."""
     return optimizer._clip_gradients(gradients)
+
+
+@contextlib.contextmanager
+def recording():
+    """Lets tapes record again inside of `stop_recording`: those opened here, and all others."""
+    stopped = pywrap_tfe.TFE_Py_TapeSetIsStopped()
+    if stopped:
+        pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
+    try:
+        yield
+    finally:
+        if stopped:
+            pywrap_tfe.TFE_Py_TapeSetStopOnThread()
 
 
 def forget_deferred_variables():

@@ -1,8 +1,5 @@
 """`ConvSylvester`: the convolutional Sylvester flow (paper A, section 4)."""
 
-import copy
-
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -12,6 +9,7 @@ from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.sequential import Sequential
 from tfflows.bijectors.sylvester import Sylvester
+from tfflows.networks.building import NetworkModule
 
 
 class ConvSylvester(Sylvester):
@@ -74,7 +72,7 @@ class ConvSylvester(Sylvester):
         return cls(basis, BoundedTanh(network), event_shape=tuple(event_shape), name=name, **kwargs)
 
 
-class BoundedTanh(tf.Module):
+class BoundedTanh(NetworkModule):
     """The autoregressive function of `ConvSylvester`, of a slope `d` in (-1/2, 1/2).
 
         f(u) = s2 tanh(s1 u + t1) + t2,   s1 = tanh(h_s1),  s2 = tanh(h_s2) / 2
@@ -86,22 +84,6 @@ class BoundedTanh(tf.Module):
         after it in some order, which is not checked. It may have a method `prepared`, see
         `Sylvester`.
     """
-
-    def __init__(self, network):
-        super().__init__()
-        if isinstance(network, keras.layers.Layer):
-            if not network.built:
-                raise ValueError(
-                    "`network` must be built, so that its variables are known. "
-                    f"Received: network={network!r}, network.built=False."
-                )
-            # Keras variables are invisible to `tf.Module`; the `tf.Variable`s inside are not.
-            self._network_variables = [variable.value for variable in network.variables]
-
-        self._network = network
-
-    def __deepcopy__(self, memo):
-        return type(self)(copy.deepcopy(self._network, memo))
 
     def prepared(self):
         """Returns the function `u -> (f(u), d(u))`."""

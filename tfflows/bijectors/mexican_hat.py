@@ -58,6 +58,16 @@ class MexicanHatScale:
                 high = middle
         self._biases = (low + offsets) * (-1) ** np.arange(num_inputs)
 
+    # Two that compute the same are equal: layers that have them are alike, see `looping`.
+
+    def __eq__(self, other):
+        if type(self) is not type(other):
+            return NotImplemented
+        return (self.num_inputs, self.log_scale) == (other.num_inputs, other.log_scale)
+
+    def __hash__(self):
+        return hash((self.num_inputs, self.log_scale))
+
     def __call__(self, h):
         """Maps `[..., M C]`, all of the first hat first, to `log s` `[..., C]`."""
         shape = tf.concat([tf.shape(h)[:-1], [self.num_inputs, -1]], axis=0)

@@ -3,7 +3,8 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors.flow_bijector import FlowBijector, forward_and_log_det, inverse_and_log_det
+from tfflows.bijectors.evaluation import forward_and_log_det, inverse_and_log_det
+from tfflows.bijectors.flow_bijector import FlowBijector
 
 
 class MultiScale(FlowBijector):

@@ -163,14 +163,16 @@ class ResidualFlow(FlowBijector):
 
     def _forward_and_log_det(self, x):
         flat = tf.reshape(x, [-1, math.prod(self._shape)])
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(flat)
-            g = self._contraction(tf.reshape(flat, tf.shape(x)))
-            flat_g = tf.reshape(g, tf.shape(flat))
-        if self._log_det == "exact":
-            log_det = log_det_of_jacobian(tape.batch_jacobian(flat_g, flat))
-        else:
-            log_det = self._estimate(flat, lambda v: tape.gradient(flat_g, flat, v, "zero"))
+        tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
+        with _private.recording():
+            with tape:
+                tape.watch(flat)
+                g = self._contraction(tf.reshape(flat, tf.shape(x)))
+                flat_g = tf.reshape(g, tf.shape(flat))
+            if self._log_det == "exact":
+                log_det = log_det_of_jacobian(tape.batch_jacobian(flat_g, flat))
+            else:
+                log_det = self._estimate(flat, lambda v: tape.gradient(flat_g, flat, v, "zero"))
         return x + g, tf.reshape(log_det, tf.shape(x)[: -len(self._shape)])
 
     def _estimate(self, x, pull_back):

@@ -6,6 +6,7 @@ Gomez, Ren, Urtasun, Grosse, *The Reversible Residual Network*, NeurIPS 2017, ar
 
 import contextlib
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable
 
@@ -100,7 +101,7 @@ def evaluate(bijector, function, x):
     if _state.mode == "store" or not bijector.recomputed or _state.inside:
         return function(x)
     # The second time as the first: noise is drawn again from the same seed.
-    return _recomputed(estimation.as_now(function), x, _tensors_of(bijector))
+    return _recomputed(estimation.as_now(function), x, tensors_of(bijector))
 
 
 def _recomputed(function, x, constants):
@@ -114,15 +115,15 @@ def _recomputed(function, x, constants):
 
     @tf.custom_gradient
     def run(x, *constants):
-        with _private.stop_recording():
-            outputs = _inside(function, x)
+        with _unrecorded():
+            outputs = inside(function, x)
 
         def gradient(*upstream, variables=()):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 again = _after(upstream[0], x)
                 sources = [again, *constants, *variables]
                 tape.watch(sources)
-                values = _inside(function, again)
+                values = inside(function, again)
             found = tape.gradient(values, sources, upstream, unconnected_gradients="zero")
             found = [tf.convert_to_tensor(g) for g in found]
             count = 1 + len(constants)
@@ -139,13 +140,21 @@ class Layer:
 
     Attributes:
       bijector: what its variables and tensors belong to.
-      function: maps its input to its output and the log-det.
-      inverse: maps its output to its input and a log-det.
+      inverse: whether the layer is the inverse of the bijector.
+      event_ndims: rank of the events of its input.
+      function: maps the bijector and an input to an output and the log-det.
+      undo: maps the bijector and an output to the input and a log-det.
     """
 
     bijector: tfp.bijectors.Bijector
+    inverse: bool
+    event_ndims: int
     function: Callable
-    inverse: Callable
+    undo: Callable
+
+    def __call__(self, x):
+        """Returns the output and the log-det."""
+        return self.function(self.bijector, x)
 
 
 def through(layers, x):
@@ -155,16 +164,16 @@ def through(layers, x):
       layers: a list of `Layer`.
       x: a `Tensor`.
     """
-    functions = [estimation.as_now(layer.function) for layer in layers]
-    own = [_tensors_of(layer.bijector) for layer in layers]
-    shared = list({id(tensor): tensor for tensors in own for tensor in tensors}.values())
+    functions = [estimation.as_now(layer) for layer in layers]
+    own = [tensors_of(layer.bijector) for layer in layers]
+    shared = tensors_of(*(layer.bijector for layer in layers))
 
     @tf.custom_gradient
     def run(x, *constants):
         y, total = x, tf.zeros([], x.dtype)
-        with _private.stop_recording():
+        with _unrecorded():
             for function in functions:
-                y, log_det = _inside(function, y)
+                y, log_det = inside(function, y)
                 total += log_det
         output, shape = y, tf.shape(total)
 
@@ -175,12 +184,13 @@ def through(layers, x):
             ):
                 # Waits for the gradient from above: else all inverses would run ahead, and what
                 # they find would have to be kept.
-                with _private.stop_recording():
-                    x, _ = _inside(layer.inverse, _after(upstream, y))
+                with _unrecorded():
+                    undo = functools.partial(layer.undo, layer.bijector)
+                    x, _ = inside(undo, _after(upstream, y))
                 weights = layer.bijector.trainable_variables
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch([x, *tensors, *weights])
-                    value, log_det = _inside(function, x)
+                    value, log_det = inside(function, x)
                     values = value, tf.broadcast_to(log_det, shape)
                 upstream, *found = tape.gradient(
                     values, [x, *tensors, *weights], (upstream, of_log_det), "zero"
@@ -199,7 +209,16 @@ def through(layers, x):
     return run(x, *shared)
 
 
-def _inside(function, x):
+def _unrecorded():
+    """Keeps the inside of a layer off the tapes outside, in eager mode.
+
+    In graphs a tape keeps nothing alive, and layers may need tapes of their own.
+    """
+    return _private.stop_recording() if tf.executing_eagerly() else contextlib.nullcontext()
+
+
+def inside(function, x):
+    """Returns an output and a log-det, evaluated as the inside of a layer."""
     before, _state.inside = _state.inside, True
     try:
         y, log_det = function(x)
@@ -221,13 +240,17 @@ def _after(upstream, x):
     return x + tf.cast(tf.minimum(tf.abs(element), 0), x.dtype)
 
 
-def _tensors_of(bijector):
-    """Returns the tensors among the parameters of a bijector and its parts, each once."""
+def tensors_of(*bijectors):
+    """Returns the tensors among the parameters of bijectors and their parts, each once."""
 
     def is_constant(value):
         return (
             tf.is_tensor(value) and not isinstance(value, tf.Variable) and value.dtype.is_floating
         )
 
-    found = bijector._flatten(recursive=True, predicate=is_constant)
+    found = [
+        tensor
+        for bijector in bijectors
+        for tensor in bijector._flatten(recursive=True, predicate=is_constant)
+    ]
     return list({id(tensor): tensor for tensor in found}.values())

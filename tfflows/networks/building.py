@@ -1,5 +1,7 @@
 """What the networks share: seeded layers, context, building."""
 
+import copy
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -28,18 +30,41 @@ def as_module(network):
     Args:
       network: a Keras layer that is built.
     """
-    return _NetworkModule(network)
+    return NetworkModule(network)
 
 
-class _NetworkModule(tf.Module):
-    """See `as_module`."""
+class NetworkModule(tf.Module):
+    """A `tf.Module` around a network, and with no other state, whose variables it has.
+
+    Args:
+      network: a callable; a Keras layer has to be built.
+
+    Raises:
+      ValueError: if it is a layer that is not built.
+    """
 
     def __init__(self, network):
-        super().__init__(name=network.name)
+        super().__init__(name=getattr(network, "name", None))
+        if isinstance(network, keras.layers.Layer):
+            if not network.built:
+                raise ValueError(
+                    "`network` must be built, so that its variables are known. "
+                    f"Received: network={network!r}, network.built=False."
+                )
+            # Keras variables are invisible to `tf.Module`; the `tf.Variable`s inside are not.
+            self._network_variables = [variable.value for variable in network.variables]
         self._network = network
-        self._network_variables = [variable.value for variable in network.variables]
+
+    def __deepcopy__(self, memo):
+        return type(self)(copy.deepcopy(self._network, memo))
+
+    @property
+    def network(self):
+        """The network."""
+        return self._network
 
     def __call__(self, *args):
+        """Calls the network."""
         return self._network(*args)
 
 

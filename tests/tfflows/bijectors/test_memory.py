@@ -158,6 +158,55 @@ def test_inverting_a_flow_of_levels_keeps_no_layers(how):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-5 * largest)
 
 
+class Differentiating(tfb.Bijector):
+    """`x + x^3` as a bijector of TFP, which asks a tape for its log-det."""
+
+    def __init__(self):
+        super().__init__(forward_min_event_ndims=0, name="differentiating")
+
+    def _forward(self, x):
+        return x + x**3
+
+    def _forward_log_det_jacobian(self, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = self._forward(x)
+        return tf.math.log(tape.gradient(y, x))
+
+    def _inverse(self, y):
+        x = y
+        for _ in range(60):
+            x -= (self._forward(x) - y) / (1 + 3 * x**2)
+        return x
+
+
+@pytest.mark.parametrize("how", ["eager", "graph"])
+@pytest.mark.parametrize("mode", ["recompute", "invert"])
+def test_layers_may_differentiate_something_themselves(mode, how):
+    """Their tapes record, where those outside must not."""
+    layers = [tfb.Invert(tfb.Invert(Differentiating()))]
+    for log_det in ("exact", "unbiased"):
+        network = networks.LipschitzNet(3, width=4, kernel_sizes=(1, 1), seed=1)
+        networks.build_network(network, [3])
+        layers.append(bijectors.ResidualFlow(network, [3], log_det=log_det))
+    part = bijectors.Sequential([bijectors.Block(layers[:2]), layers[0], layers[2]])
+    for variable in part.trainable_variables:
+        variable.assign_add(0.3 * tf.ones_like(variable))
+    x = tf.random.stateless_normal([4, 3], [1, 2])
+
+    def run(mode):
+        with tf.GradientTape() as tape, bijectors.memory(mode), bijectors.estimating(3):
+            tape.watch(x)
+            y, log_det = bijectors.forward_and_log_det(part, x)
+        sources = [x, *part.trainable_variables]
+        return [y, log_det, *tape.gradient([y, log_det], sources)]
+
+    plain, again = (compiled(how)(lambda mode=mode: run(mode))() for mode in ("store", mode))
+    assert np.min(np.abs(plain[1])) > 0.01
+    for expected, actual in zip(plain, again, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_series_of_layers_are_evaluated_three_times():
     """Forward, backward from the output, and forward again for the gradient."""
     first, last = Counted(), Counted()

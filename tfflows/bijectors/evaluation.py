@@ -1,0 +1,201 @@
+"""How bijectors are evaluated: output and log-det together, one after the other, watched."""
+
+import contextlib
+import functools
+
+import tensorflow as tf
+
+from tfflows.bijectors import _private, loops, tape_memory
+from tfflows.bijectors.flow_bijector import FlowBijector
+
+_observers = []
+
+
+@contextlib.contextmanager
+def observe_layers(before=None, after=None):
+    """Watches the evaluation of each bijector of a composed flow, in the order of evaluation.
+
+    Args:
+      before: called as `before(bijector, input)`, the whole of a composed bijector first.
+      after: called as `after(bijector, input, output, log_det)`, the whole last.
+
+    Yields:
+      Nothing.
+    """
+    observer = (before or (lambda *_: None), after or (lambda *_: None))
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def _watching():
+    """Returns the observers; none inside a layer whose values are not kept, see `memory`."""
+    return [] if tape_memory.is_inside() else _observers
+
+
+def initialize(bijector, x):
+    """Runs the data-dependent initialisation of every part that has one, in order.
+
+    Each part with a method `initialize(x)` (as `ActNorm`) sees what the parts before it, already
+    initialised, make of the batch.
+
+    Args:
+      bijector: any `tfb.Bijector`.
+      x: a batch of data, in eager mode.
+    """
+    x = tf.convert_to_tensor(x, dtype_hint=bijector.dtype)
+
+    def initialize_part(part, value):
+        if hasattr(part, "initialize"):
+            part.initialize(value)
+
+    with observe_layers(before=initialize_part):
+        forward_and_log_det(bijector, x)
+
+
+def forward_and_log_det(bijector, x, event_ndims=None):
+    """Returns `f(x)` and `log|det f'(x)|` from one evaluation.
+
+    Args:
+      bijector: any `tfb.Bijector`. `tfb.Chain` and `tfb.Invert` are looked into.
+      x: a `Tensor`.
+      event_ndims: rank of the events of `x`; by default `bijector.forward_min_event_ndims`.
+
+    Returns:
+      A pair: the output, and the log-det, which broadcasts to the batch shape of `x`.
+    """
+    if event_ndims is None:
+        event_ndims = bijector.forward_min_event_ndims
+    for before, _ in _watching():
+        before(bijector, x)
+    if isinstance(bijector, FlowBijector):
+        bijector._check(x, bijector._event_shape, "x")
+        y, log_det = tape_memory.evaluate(bijector, bijector._forward_and_log_det, x)
+        log_det = _sum_over_event(log_det, x, bijector.forward_min_event_ndims, event_ndims)
+    elif isinstance(bijector, _private.InvertBase):
+        return inverse_and_log_det(bijector.bijector, x, event_ndims)
+    elif isinstance(bijector, _private.ChainBase):
+        return forward_through(reversed(bijector.bijectors), x, event_ndims)
+    else:
+        with _private.recording():  # It may differentiate something itself.
+            x = tf.nest.map_structure(tf.identity, x)  # New tensors, which TFP's cache can't know.
+            y, log_det = bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
+    for _, after in _watching():
+        after(bijector, x, y, log_det)
+    return y, log_det
+
+
+def inverse_and_log_det(bijector, y, event_ndims=None):
+    """Returns `f^-1(y)` and `log|det (f^-1)'(y)|` from one evaluation.
+
+    Args:
+      bijector: any `tfb.Bijector`. `tfb.Chain` and `tfb.Invert` are looked into.
+      y: a `Tensor`.
+      event_ndims: rank of the events of `y`; by default `bijector.inverse_min_event_ndims`.
+
+    Returns:
+      A pair: the preimage, and the log-det, which broadcasts to the batch shape of `y`.
+    """
+    if event_ndims is None:
+        event_ndims = bijector.inverse_min_event_ndims
+    for before, _ in _watching():
+        before(bijector, y)
+    if isinstance(bijector, FlowBijector):
+        bijector._check(y, bijector._inverse_event_shape_expected, "y")
+        x, log_det = tape_memory.evaluate(bijector, bijector._inverse_and_log_det, y)
+        log_det = _sum_over_event(log_det, y, bijector.inverse_min_event_ndims, event_ndims)
+    elif isinstance(bijector, _private.InvertBase):
+        return forward_and_log_det(bijector.bijector, y, event_ndims)
+    elif isinstance(bijector, _private.ChainBase):
+        return inverse_through(bijector.bijectors, y, event_ndims)
+    else:
+        with _private.recording():
+            y = tf.nest.map_structure(tf.identity, y)
+            x, log_det = bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims)
+    for _, after in _watching():
+        after(bijector, y, x, log_det)
+    return x, log_det
+
+
+def forward_through(bijectors, x, event_ndims):
+    """Applies `forward` of each bijector in turn; returns the output and the summed log-det."""
+    return _through(bijectors, x, event_ndims, backwards=False)
+
+
+def inverse_through(bijectors, y, event_ndims):
+    """Applies `inverse` of each bijector in turn; returns the result and the summed log-det."""
+    return _through(bijectors, y, event_ndims, backwards=True)
+
+
+def _through(bijectors, x, event_ndims, backwards):
+    """Evaluates bijectors in turn; a series of them as one, where `memory` or `looping` say so."""
+    steps = [(bijector, backwards) for bijector in bijectors]
+    inverting = tape_memory.is_inverting() and not _watching()
+    looping = loops.is_looping() and not _watching()
+    if inverting or looping:
+        steps = [leaf for step in steps for leaf in _leaves(*step)]
+    layers = []
+    for bijector, inverse in steps:
+        ndims, next_ndims = bijector.forward_event_ndims, bijector.inverse_event_ndims
+        there, back = forward_and_log_det, inverse_and_log_det
+        if inverse:
+            ndims, next_ndims, there, back = next_ndims, ndims, back, there
+        after = ndims(event_ndims)
+        there, back = (
+            functools.partial(there, event_ndims=event_ndims),
+            functools.partial(back, event_ndims=after),
+        )
+        layers.append(tape_memory.Layer(bijector, inverse, event_ndims, there, back))
+        event_ndims = after
+    if looping:
+        layers = loops.find(layers, x)
+    total, series = tf.zeros([], tf.nest.flatten(x)[0].dtype), []
+
+    def finish(x, total):
+        if len(series) == 1:  # Its input is kept as well as its output.
+            y, log_det = series[0](x)
+        elif series:
+            y, log_det = tape_memory.through(list(series), x)
+        else:
+            return x, total
+        series.clear()
+        return y, total + log_det
+
+    for layer in layers:
+        if inverting and not isinstance(layer, loops.Loop) and _is_in_series(layer.bijector):
+            series.append(layer)
+        else:
+            x, total = finish(x, total)
+            x, log_det = layer(x)
+            total += log_det
+    return finish(x, total)
+
+
+def _leaves(bijector, backwards):
+    """Returns the parts of a composed bijector in order, each with whether it is inverted."""
+    if isinstance(bijector, _private.InvertBase):
+        return _leaves(bijector.bijector, not backwards)
+    if isinstance(bijector, _private.ChainBase):
+        parts = bijector.bijectors[::-1]
+    elif isinstance(bijector, FlowBijector) and bijector.is_series:
+        parts = bijector.bijectors
+    else:
+        return [(bijector, backwards)]
+    return [leaf for part in parts[:: -1 if backwards else 1] for leaf in _leaves(part, backwards)]
+
+
+def _is_in_series(bijector):
+    """Returns whether a bijector maps one `Tensor` to one, and is no flow of several levels."""
+    ends = [bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims]
+    return not any(map(tf.nest.is_nested, ends)) and not getattr(bijector, "has_levels", False)
+
+
+def _sum_over_event(log_det, value, min_event_ndims, event_ndims):
+    """Sums the log-det over the dimensions of an event that a smaller bijector took for a batch."""
+    extra = event_ndims - min_event_ndims
+    if extra == 0:
+        return log_det
+    shape = tf.shape(value)[: tf.rank(value) - min_event_ndims]
+    return tf.reduce_sum(tf.broadcast_to(log_det, shape), axis=list(range(-extra, 0)))
