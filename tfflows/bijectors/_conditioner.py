@@ -1,5 +1,8 @@
 """How a bijector calls its conditioner network."""
 
+import copy
+
+import keras
 import tensorflow as tf
 
 
@@ -29,3 +32,38 @@ def call_network(network, x, event_ndims, context=None, context_ndims=None):
     output_event = output.shape[1:]
     result = tf.reshape(output, tf.concat([batch, output_event], axis=0))
     return tf.ensure_shape(result, x.shape[:-event_ndims] + output_event)
+
+
+class NetworkModule(tf.Module):
+    """A `tf.Module` around a network, and with no other state, whose variables it has.
+
+    Args:
+      network: a callable; a Keras layer has to be built.
+
+    Raises:
+      ValueError: if it is a layer that is not built.
+    """
+
+    def __init__(self, network):
+        super().__init__(name=getattr(network, "name", None))
+        if isinstance(network, keras.layers.Layer):
+            if not network.built:
+                raise ValueError(
+                    "`network` must be built, so that its variables are known. "
+                    f"Received: network={network!r}, network.built=False."
+                )
+            # Keras variables are invisible to `tf.Module`; the `tf.Variable`s inside are not.
+            self._network_variables = [variable.value for variable in network.variables]
+        self._network = network
+
+    def __deepcopy__(self, memo):
+        return type(self)(copy.deepcopy(self._network, memo))
+
+    @property
+    def network(self):
+        """The network."""
+        return self._network
+
+    def __call__(self, *args):
+        """Calls the network."""
+        return self._network(*args)

@@ -3,13 +3,12 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._conditioner import call_network
+from tfflows.bijectors._conditioner import NetworkModule, call_network
 from tfflows.bijectors._parameters import normal_variable, stateless_seed
 from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.sequential import Sequential
 from tfflows.bijectors.sylvester import Sylvester
-from tfflows.networks.building import NetworkModule
 
 
 class ConvSylvester(Sylvester):

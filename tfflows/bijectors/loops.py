@@ -13,8 +13,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.bijectors import estimation, tape_memory
+from tfflows.bijectors._conditioner import NetworkModule
 from tfflows.bijectors._rebuild import rebuilt
-from tfflows.networks.building import Conditioner, NetworkModule
 
 LEAST = 3  # Repetitions that are worth a loop.
 
@@ -228,8 +228,8 @@ class _Description:
 def _config(layer):
     """Returns the configuration of a Keras layer without what does not matter to its values."""
     config = layer.get_config()
-    if isinstance(layer, Conditioner):
-        config.pop("seed", None)  # That of the initial values.
+    if getattr(layer, "seeds_initial_values", False):
+        config.pop("seed", None)
     return _nameless(config)
 
 

@@ -1,10 +1,10 @@
 """What the networks share: seeded layers, context, building."""
 
-import copy
-
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tfflows.bijectors._conditioner import NetworkModule
 
 
 def build_network(network, input_shape, context_shape=None):
@@ -33,41 +33,6 @@ def as_module(network):
     return NetworkModule(network)
 
 
-class NetworkModule(tf.Module):
-    """A `tf.Module` around a network, and with no other state, whose variables it has.
-
-    Args:
-      network: a callable; a Keras layer has to be built.
-
-    Raises:
-      ValueError: if it is a layer that is not built.
-    """
-
-    def __init__(self, network):
-        super().__init__(name=getattr(network, "name", None))
-        if isinstance(network, keras.layers.Layer):
-            if not network.built:
-                raise ValueError(
-                    "`network` must be built, so that its variables are known. "
-                    f"Received: network={network!r}, network.built=False."
-                )
-            # Keras variables are invisible to `tf.Module`; the `tf.Variable`s inside are not.
-            self._network_variables = [variable.value for variable in network.variables]
-        self._network = network
-
-    def __deepcopy__(self, memo):
-        return type(self)(copy.deepcopy(self._network, memo))
-
-    @property
-    def network(self):
-        """The network."""
-        return self._network
-
-    def __call__(self, *args):
-        """Calls the network."""
-        return self._network(*args)
-
-
 class Conditioner(keras.layers.Layer):
     """Base of the networks: a layer that Keras can save, from the arguments of its constructor.
 
@@ -75,6 +40,8 @@ class Conditioner(keras.layers.Layer):
       arguments: what `get_config` adds to that of Keras.
       **kwargs: arguments of `keras.layers.Layer`.
     """
+
+    seeds_initial_values = True  # And nothing else: layers with other seeds compute the same.
 
     def __init__(self, arguments, **kwargs):
         super().__init__(**kwargs)
