@@ -50,6 +50,13 @@ flags.DEFINE_integer(
     None,
     "Steps between reports, a divisor of the steps. Default: about 20 reports.",
 )
+flags.DEFINE_integer(
+    "steps_per_execution",
+    None,
+    "Steps that run before the host, which reads their loss, is waited for; a divisor of those "
+    "between reports. Default: up to 20 on one accelerator, 1 on a CPU and on several replicas, "
+    "where Keras can do no other.",
+)
 flags.DEFINE_integer("num_validation", 1000, "Images of the validation split to score a report.")
 flags.DEFINE_multi_string(
     "recipe", [], "Entry of the recipe to change, in the same way: --recipe=optimizer=adamax."
@@ -65,6 +72,12 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_integer(
     "volume_iterations", 4, "Power iterations for the steepness of each layer; 0 for none."
+)
+flags.DEFINE_bool(
+    "check_finite",
+    True,
+    "Stop before the update of a step whose loss or gradients are not finite. On a GPU the host "
+    "waits for the gradients of each step to know; never on a TPU.",
 )
 flags.DEFINE_bool("list", False, "List the models and exit.")
 
@@ -103,6 +116,24 @@ def report_interval(left, steps):
         return stored
     divisors = [d for d in range(1, left + 1) if left % d == 0]
     return min(divisors, key=lambda d: abs(steps / d - 20))
+
+
+def steps_per_execution(interval, replicas):
+    """Returns how many of the steps between reports run as one call."""
+    if FLAGS.steps_per_execution is None:
+        most = 20 if settings.has_accelerator() and replicas == 1 else 1
+        return max(n for n in range(1, most + 1) if interval % n == 0)
+    if FLAGS.steps_per_execution < 1 or interval % FLAGS.steps_per_execution:
+        raise ValueError(
+            "`--steps_per_execution` must divide the steps between reports. Received: "
+            f"--steps_per_execution={FLAGS.steps_per_execution}, {interval} steps between reports."
+        )
+    if FLAGS.steps_per_execution > 1 and replicas > 1:  # Fails with Keras 3.15, TensorFlow 2.21.
+        raise ValueError(
+            "`--steps_per_execution` must be 1 on several replicas. Received: "
+            f"--steps_per_execution={FLAGS.steps_per_execution}, {replicas} replicas."
+        )
+    return FLAGS.steps_per_execution
 
 
 def open_data(model, recipe):
@@ -181,9 +212,10 @@ def build_model(entry, recipe, steps_per_pass, shards):
         units=entry.units,
         seed=FLAGS.seed,
         shards=shards,
-        check_finite=FLAGS.strategy != "tpu",  # Its diagnosis runs on the host.
+        check_finite=FLAGS.check_finite and FLAGS.strategy != "tpu",  # It asks the host.
         regularizers=make_regularizers(),
         memory=FLAGS.memory or "store",
+        loop=settings.use_loop(entry.event_shape),
     )
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
@@ -228,8 +260,9 @@ def train(entry):
     strategies.check_batch(recipe.batch_size, strategy.num_replicas_in_sync)
     known = open_data(entry, recipe)
     recipe = resolve(recipe, known.num_examples)
-    if not FLAGS.resume:
-        report_interval(recipe.steps, recipe.steps)  # An error before there is a folder.
+    if not FLAGS.resume:  # An error before there is a folder.
+        interval = report_interval(recipe.steps, recipe.steps)
+        steps_per_execution(interval, strategy.num_replicas_in_sync)
     is_chief = strategies.is_chief(strategy)
     with contextlib.ExitStack() as stack:
         if is_chief:
@@ -291,6 +324,7 @@ def fit(entry, model, recipe, done, interval, watchers):
         start_step=done,
     )
     strategy = model.distribute_strategy
+    model.steps_per_execution = steps_per_execution(interval, strategy.num_replicas_in_sync)
     if done == 0:
         count = batching.most_events(256, entry.event_shape)
         model.initialize(next(iter(load().dataset.unbatch().batch(count))))

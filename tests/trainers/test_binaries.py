@@ -197,6 +197,70 @@ def test_changed_arguments_and_volume(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_traces_its_step_once(tmp_path):
+    """Of one shape, whatever the reports; no Python in it but for the diagnosis of its failure."""
+    steps = []
+
+    def traced(self, data):
+        steps.append(self)
+        return original(self, data)
+
+    original = train.tfflows.FlowModel.train_step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.tfflows.FlowModel, "train_step", traced)
+        run(model="tiny.digits", workdir=str(tmp_path / "run"), report_every=1, check_finite=False)
+    assert len(callbacks.read_lines(tmp_path / "run" / "metrics.jsonl")) == 4
+    assert len(steps) == 1
+    model = steps[0]
+    assert model._loss_and_gradients.experimental_get_tracing_count() == 1
+    for check in (False, True):
+        model.check_finite = check
+        step = tf.function(model.train_step, autograph=False)
+        graph = step.get_concrete_function(tf.zeros([16, 8, 8, 1], tf.uint8)).graph.as_graph_def()
+        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+        assert len(nodes) > 100
+        assert sum("PyFunc" in node.op for node in nodes) == check
+
+
+def test_steps_that_are_one_call_are_the_same_steps(finished, tmp_path):
+    path, calls = tmp_path / "run", []
+
+    class Count(callbacks.Throughput):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            calls.append(batch)
+
+    flags = {"workdir": str(path), "report_every": 2, "steps_per_execution": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "Throughput", Count)
+        run(model="tiny.digits", **flags)
+    assert calls == [1, 1]
+    expected = trained_weights(finished)
+    for name, value in trained_weights(path).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    reports = [callbacks.read_lines(folder / "metrics.jsonl") for folder in (path, finished)]
+    for one, other in zip(*reports, strict=True):
+        np.testing.assert_allclose(one["bits_per_dim"], other["bits_per_dim"], rtol=1e-5)
+    flags |= {"workdir": str(tmp_path / "other"), "steps_per_execution": 3}
+    with pytest.raises(ValueError, match="must divide .* Received: --steps_per_execution=3, 2"):
+        run(model="tiny.digits", **flags)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_may_loop_over_layers_that_repeat(tmp_path):
+    path, model = tmp_path / "run", ["steps=[3,3]"]
+    run(model="tiny.digits", set=model, workdir=str(tmp_path / "plain"), report_every=2)
+    with killed_at_epoch(1):
+        run(model="tiny.digits", set=model, workdir=str(path), report_every=2, loop="on")
+    run(workdir=str(path), resume=True, report_every=2)
+    config = json.loads((path / "config.json").read_text())
+    assert (config["flags"]["loop"], config["loop"]) == ("on", True)
+    assert not json.loads((tmp_path / "plain" / "config.json").read_text())["loop"]
+    expected = trained_weights(tmp_path / "plain")
+    for name, value in trained_weights(path).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
 @pytest.mark.parametrize("mode", ["recompute", "invert"])
 def test_memory_takes_the_same_steps_and_a_resumed_run_goes_on_with_it(mode, finished, tmp_path):
     path, made = tmp_path / "run", []
