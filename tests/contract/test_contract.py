@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.contract.table import ROWS, inputs, perturbed
+from tfflows import bijectors
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -102,6 +103,25 @@ def test_gradients_are_finite_and_complete(row):
         assert gradient is not None
         assert np.all(np.isfinite(gradient))
         assert np.any(gradient != 0)
+
+
+@rows
+@pytest.mark.parametrize("mode", ["recompute", "invert"])
+def test_values_and_gradients_do_not_depend_on_what_is_kept(row, mode):
+    bijector, x = perturbed(row, tf.float64), inputs(row, tf.float64)
+    flow = tfb.Chain([bijector, tfb.Invert(bijector), bijectors.Block([bijector])])
+    event_ndims = len(row.event_shape)
+
+    def run(mode):
+        with tf.GradientTape() as tape, bijectors.memory(mode), bijectors.estimating(3):
+            tape.watch(x)
+            y, log_det = bijectors.forward_and_log_det(flow, x, event_ndims)
+            loss = tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(log_det)
+        sources = [x, *bijector.trainable_variables]
+        return [y, log_det, *tape.gradient(loss, sources, unconnected_gradients="zero")]
+
+    for actual, desired in zip(run(mode), run("store"), strict=True):
+        assert_close(actual, desired, 1e-8)
 
 
 @rows

@@ -65,6 +65,8 @@ class ConvExponential(FlowBijector):
     Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
     """
 
+    recomputed = True
+
     def __init__(
         self,
         kernel,

@@ -74,6 +74,8 @@ class GraphConvExponential(FlowBijector):
     Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
     """
 
+    recomputed = True
+
     def __init__(
         self,
         adjacency,

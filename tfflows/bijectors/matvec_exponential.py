@@ -54,6 +54,8 @@ class MatvecExponential(FlowBijector):
     Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
     """
 
+    recomputed = True
+
     # `tf.Module` takes an operator for a composite tensor, which one's own need not be. Its
     # variables are listed instead.
     _TF_MODULE_IGNORED_PROPERTIES = FlowBijector._TF_MODULE_IGNORED_PROPERTIES.union(

@@ -249,7 +249,7 @@ def tensors_of(*bijectors):
         )
 
     found = [
-        tensor
+        tensor.values if isinstance(tensor, tf.SparseTensor) else tensor
         for bijector in bijectors
         for tensor in bijector._flatten(recursive=True, predicate=is_constant)
     ]
