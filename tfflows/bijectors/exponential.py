@@ -131,7 +131,7 @@ def conv_exponential(
 
     whose matrix of coefficients has a low numerical rank: `corr` is evaluated for 4 pairs of linear
     combinations in float32, 6 in float64, all in one call, and only those combinations of `M^i x`
-    are kept for the backward pass.
+    are kept for the backward pass (of a bijector under `memory("recompute")`, its input alone).
 
     Args:
       x: images `[N, H, W, C]`.

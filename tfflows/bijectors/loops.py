@@ -249,61 +249,80 @@ def evaluate(loop, x):
       loop: a `Loop`.
       x: a `Tensor`.
     """
-    count = len(loop.stacks[0])
     x, batch = _broadcast(loop.layers, x)
     inverting = tape_memory.is_inverting()
-    bijectors = [layer.bijector for layer in loop.layers]
-    constants = tape_memory.tensors_of(*bijectors)
+    constants = tape_memory.tensors_of(*(layer.bijector for layer in loop.layers))
     step, undo = (estimation.as_now(_Pass(loop, undoing).__call__) for undoing in (False, True))
-
-    def run_forward(x, arrays):
-        kept = _array(x, 0 if inverting else count)
-
-        def body(i, y, total, kept):
-            if not inverting:
-                kept = kept.write(i, y)
-            y, log_det = step(y, [array.read(i) for array in arrays])
-            return i + 1, tf.ensure_shape(y, x.shape), total + log_det, kept
-
-        total = tf.zeros(batch, x.dtype)
-        _, y, total, kept = _while(count, body, [0, x, total, kept])
-        return y, total, y if inverting else kept.stack()
-
-    def run_backward(kept, arrays, upstream, of_log_det):
-        x = kept if inverting else kept[0]
-        sums = [tf.zeros_like(c) for c in constants]
-
-        def body(i, y, upstream, found, sums):
-            values = [array.read(i) for array in arrays]
-            x = undo(y, values)[0] if inverting else kept[i]
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                sources = [x, *values, *constants]
-                tape.watch(sources)
-                outputs = step(x, values)
-            upstream, *parts = tape.gradient(outputs, sources, (upstream, of_log_det), "zero")
-            parts = list(map(tf.convert_to_tensor, parts))
-            found = [f.write(i, part) for f, part in zip(found, parts, strict=False)]
-            sums = [a + part for a, part in zip(sums, parts[len(values) :], strict=True)]
-            return i - 1, x, tf.ensure_shape(upstream, y.shape), found, sums
-
-        found = [_array(array.read(0), count) for array in arrays]
-        start = [count - 1, x, upstream, found, sums]
-        _, _, upstream, found, sums = _while(count, body, start)
-        return upstream, [f.stack() for f in found], sums
 
     @tf.custom_gradient
     def run(x, stacks, constants):
-        arrays = [_array(s[0], count).unstack(s) for s in stacks]
-        y, log_det, kept = run_forward(x, arrays)
+        y, log_det, inputs = _forward(step, x, batch, stacks, keep_inputs=not inverting)
 
         def gradient(upstream, of_log_det):
-            arrays = [_array(s[0], count).unstack(s) for s in stacks]
-            return run_backward(kept, arrays, upstream, of_log_det)
+            def input_of(i, y, values):
+                return undo(y, values)[0] if inverting else inputs[i]
+
+            start = [y if inverting else x, upstream]
+            return _backward(step, input_of, start, of_log_det, stacks, constants)
 
         return (y, log_det), gradient
 
-    stacks = [tf.stack(column) for column in loop.stacks]
-    return run(x, stacks, constants)
+    return run(x, [tf.stack(column) for column in loop.stacks], constants)
+
+
+def _forward(step, x, batch, stacks, keep_inputs):
+    """Takes all steps; returns output, log-det, and the stacked inputs if they are kept.
+
+    Args:
+      step: a `_Pass`: maps input and values of variables to an output and a log-det.
+      x: the input of the first step.
+      batch: its batch shape.
+      stacks: for each variable its values in all steps.
+      keep_inputs: whether to keep the input of each step.
+    """
+    count, arrays = stacks[0].shape[0], _arrays(stacks)
+
+    def body(i, y, total, inputs):
+        if keep_inputs:
+            inputs = inputs.write(i, y)
+        y, log_det = step(y, [array.read(i) for array in arrays])
+        return i + 1, tf.ensure_shape(y, x.shape), total + log_det, inputs
+
+    start = [tf.constant(0), x, tf.zeros(batch, x.dtype), _array(x, count if keep_inputs else 0)]
+    _, y, total, inputs = _while(count, body, start)
+    return y, total, inputs.stack() if keep_inputs else None
+
+
+def _backward(step, input_of, start, of_log_det, stacks, constants):
+    """Goes back through all steps; returns the gradients by input, stacks and constants.
+
+    Args:
+      step: see `_forward`.
+      input_of: returns the input of a step, given its number, output and values of variables.
+      start: the output, or anything of its shape that `input_of` needs none of, and its gradient.
+      of_log_det: gradient with respect to the log-det.
+      stacks: see `_forward`.
+      constants: tensors that `step` finds by itself.
+    """
+    count, arrays = stacks[0].shape[0], _arrays(stacks)
+
+    def body(i, y, upstream, found, sums):
+        values = [array.read(i) for array in arrays]
+        x = input_of(i, y, values)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            sources = [x, *values, *constants]
+            tape.watch(sources)
+            outputs = step(x, values)
+        parts = tape.gradient(outputs, sources, (upstream, of_log_det), "zero")
+        upstream, *parts = map(tf.convert_to_tensor, parts)
+        found = [f.write(i, part) for f, part in zip(found, parts, strict=False)]
+        sums = [a + part for a, part in zip(sums, parts[len(values) :], strict=True)]
+        return i - 1, x, tf.ensure_shape(upstream, x.shape), found, sums
+
+    found = [_array(stack[0], count) for stack in stacks]
+    sums = [tf.zeros_like(constant) for constant in constants]
+    _, _, upstream, found, sums = _while(count, body, [tf.constant(count - 1), *start, found, sums])
+    return upstream, [array.stack() for array in found], sums
 
 
 def _broadcast(layers, x):
@@ -327,8 +346,11 @@ def _array(like, size):
     return tf.TensorArray(like.dtype, size, element_shape=like.shape, clear_after_read=False)
 
 
+def _arrays(stacks):
+    return [_array(stack[0], stack.shape[0]).unstack(stack) for stack in stacks]
+
+
 def _while(count, body, start):
-    start[0] = tf.constant(start[0])
     return tf.while_loop(
         lambda i, *_: (i >= 0) & (i < count),
         body,

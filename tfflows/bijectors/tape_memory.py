@@ -31,9 +31,10 @@ def memory(mode):
     """Saves memory: says what gradient tapes inside the `with` block keep of a flow.
 
     - `"store"`: all that a gradient needs, as ever. Memory grows with every operation.
-    - `"recompute"`: the input of each `Block`, and of each coupling or spline outside of a block.
-      What is computed in it is done a second time when the gradient gets there: gradient
-      checkpointing. Values and gradients are the same to rounding. Memory grows with every block.
+    - `"recompute"`: the input of each `Block`, and outside of blocks of each coupling, spline,
+      exponential and residual layer. What is computed in it is done a second time when the
+      gradient gets there: gradient checkpointing. Values and gradients are the same to rounding.
+      Memory grows with every block.
     - `"invert"`: of a whole series of layers, only the output. When the gradient gets there, the
       input of each layer is found from its output by its inverse, and its gradient from that
       input. What is kept of a batch does not grow with the number of layers. The inputs found are
