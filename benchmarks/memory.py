@@ -88,7 +88,9 @@ def _status(key: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def measure(case: Case, memory: str, loop: bool, jit: bool, steps: int) -> dict[str, float]:
+def measure(
+    case: Case, memory: str, loop: bool, jit: bool, steps: int, update: bool = True
+) -> dict[str, float]:
     """Returns seconds and MB of a training step; to be called in a new process.
 
     Args:
@@ -97,6 +99,7 @@ def measure(case: Case, memory: str, loop: bool, jit: bool, steps: int) -> dict[
       loop: argument of `FlowModel`.
       jit: whether XLA compiles the step.
       steps: steps to time, after one that does not count.
+      update: whether the optimiser is part of the step.
     """
     # These import TensorFlow, which reads its settings once.
     np, tf, tfflows, zoo, schedules = map(
@@ -113,7 +116,15 @@ def measure(case: Case, memory: str, loop: bool, jit: bool, steps: int) -> dict[
         images = np.random.default_rng(0).integers(entry.num_levels, size=shape)
         images = tf.constant(images, tf.uint8)
     start = time.perf_counter()
-    step = tf.function(model.train_step, autograph=False).get_concrete_function(images)
+    if update:
+        step = tf.function(model.train_step, autograph=False).get_concrete_function(images)
+    else:
+        gradients = model._make_loss_and_gradients()
+        gradients = gradients.get_concrete_function(images, tf.constant([0, 0]))
+
+        def step(images):
+            return {"bits_per_dim": gradients(images, tf.constant([0, 0]))[0]}
+
     tracing = time.perf_counter() - start
     before = resident()
     forget_peak()
@@ -155,6 +166,7 @@ def parse_flags():
     parser.add_argument("--depths", action="store_true", help="4 to 64 blocks of one level")
     parser.add_argument("--repeats", action="store_true", help="deep flows, with loops and without")
     parser.add_argument("--loop", choices=("off", "on"), help="whether layers that repeat are one")
+    parser.add_argument("--no_update", action="store_true", help="gradients without the optimiser")
     parser.add_argument("--memory", choices=MODES, help="only this mode")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--child_batch", type=int, help=argparse.SUPPRESS)
@@ -172,7 +184,13 @@ def main():
     if flags.child is not None:
         steps = 1 if flags.quick else flags.steps
         case = dataclasses.replace(cases[flags.child], batch_size=flags.child_batch)
-        print(json.dumps(measure(case, flags.memory, flags.loop == "on", flags.jit, steps)))
+        print(
+            json.dumps(
+                measure(
+                    case, flags.memory, flags.loop == "on", flags.jit, steps, not flags.no_update
+                )
+            )
+        )
         return
     environment = measuring.environment(["tensorflow", "tensorflow-probability", "keras", "numpy"])
     measuring.print_values(environment | {"XLA": flags.jit})
