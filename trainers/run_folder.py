@@ -168,7 +168,7 @@ def _identity(model):
     return {"model": model.name, "arguments": dict(model.arguments), "seed": FLAGS.seed}
 
 
-def write(model, recipe, num_examples, shards, interval):
+def write(model, recipe, num_examples, shards, interval, loop):
     """Writes the configuration of the run.
 
     Args:
@@ -177,6 +177,7 @@ def write(model, recipe, num_examples, shards, interval):
       num_examples: size of its training data.
       shards: parts of a batch that a step evaluates side by side.
       interval: steps between two reports.
+      loop: whether layers that repeat are a loop.
     """
     files.write_json(
         pathlib.Path(FLAGS.workdir) / settings.CONFIG,
@@ -187,7 +188,7 @@ def write(model, recipe, num_examples, shards, interval):
             "report_every": interval,
             "num_examples": num_examples,
             "jit": settings.use_jit(model.event_shape),
-            "loop": settings.use_loop(model.event_shape),
+            "loop": loop,
             "command": shlex.join(["python", "-m", "trainers.train", *sys.argv[1:]]),
             "versions": settings.versions(),
         },

@@ -13,6 +13,7 @@ from zoo import files
 
 FLAGS = flags.FLAGS
 CONFIG = "config.json"
+DEEP = 500  # Trainable variables from which on a sooner start outweighs slower steps.
 write_json = files.write_json
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-datasets", "numpy")
 
@@ -50,7 +51,8 @@ flags.DEFINE_enum(
     "auto",
     ["auto", "on", "off"],
     "Whether layers that repeat are one loop in the graph of the step, which starts sooner and "
-    "takes less memory. auto: on where XLA compiles it, but for convolutions on a CPU.",
+    "takes less memory. auto: on where XLA compiles it and the model is deep, with "
+    f"{DEEP} variables or more, but for convolutions on a CPU.",
 )
 flags.DEFINE_integer(
     "log_det_terms",
@@ -64,10 +66,10 @@ def use_jit(event_shape):
     return _suits_xla(event_shape) if FLAGS.jit == "auto" else FLAGS.jit == "on"
 
 
-def use_loop(event_shape):
+def use_loop(event_shape, num_variables):
     """Returns whether layers of the step that repeat are a loop."""
     if FLAGS.loop == "auto":
-        return use_jit(event_shape) and _suits_xla(event_shape)
+        return use_jit(event_shape) and _suits_xla(event_shape) and num_variables >= DEEP
     return FLAGS.loop == "on"
 
 

@@ -215,8 +215,8 @@ def build_model(entry, recipe, steps_per_pass, shards):
         check_finite=FLAGS.check_finite and FLAGS.strategy != "tpu",  # It asks the host.
         regularizers=make_regularizers(),
         memory=FLAGS.memory or "store",
-        loop=settings.use_loop(entry.event_shape),
     )
+    model.loop = settings.use_loop(entry.event_shape, len(model.trainable_weights))
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
     model.optimizer.build(model.trainable_weights)
@@ -282,7 +282,7 @@ def train(entry):
         interval = report_interval(recipe.steps - done or recipe.steps, recipe.steps)
         watchers = []
         if is_chief:
-            run_folder.write(entry, recipe, known.num_examples, shards, interval)
+            run_folder.write(entry, recipe, known.num_examples, shards, interval, model.loop)
             watchers = make_callbacks(workdir, model, recipe, known.dataset)
         logging.info(
             "%s: %d parameters, %d of %d steps done",
