@@ -190,6 +190,7 @@ def test_batches_that_replicas_cannot_share(monkeypatch):
         strategies.set_shards(24, (8, 8, 1))
 
 
+@pytest.mark.parametrize("loop", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name",
     [
@@ -209,10 +210,10 @@ def test_batches_that_replicas_cannot_share(monkeypatch):
         ),
     ],
 )
-def test_a_step_is_made_of_what_a_tpu_has(name):
+def test_a_step_is_made_of_what_a_tpu_has(name, loop):
     """XLA translates all of it: static shapes, nothing in float64, no calls of the host."""
     entry = zoo.find(name)
-    model = FlowModel(entry.build(), units=entry.units, check_finite=False)
+    model = FlowModel(entry.build(), units=entry.units, check_finite=False, loop=loop)
     model.compile("adam")
     model.optimizer.build(model.trainable_weights)
     dtype = tf.float32 if entry.num_levels is None else tf.uint8
