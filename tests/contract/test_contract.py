@@ -106,7 +106,7 @@ def test_gradients_are_finite_and_complete(row):
 
 
 @rows
-@pytest.mark.parametrize("mode", ["recompute", "invert"])
+@pytest.mark.parametrize("mode", [pytest.param("recompute", marks=pytest.mark.slow), "invert"])
 def test_values_and_gradients_do_not_depend_on_what_is_kept(row, mode):
     bijector, x = perturbed(row, tf.float64), inputs(row, tf.float64)
     flow = tfb.Chain([bijector, tfb.Invert(bijector), bijectors.Block([bijector])])

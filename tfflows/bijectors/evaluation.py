@@ -5,7 +5,7 @@ import functools
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private, loops, tape_memory
+from tfflows.bijectors import _private, _repetitions, loops, tape_memory
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 _observers = []
@@ -150,7 +150,7 @@ def _through(bijectors, x, event_ndims, backwards):
         layers.append(tape_memory.Layer(bijector, inverse, event_ndims, there, back))
         event_ndims = after
     if looping:
-        layers = loops.find(layers, x)
+        layers = _repetitions.find(layers, x)
     total, series = tf.zeros([], tf.nest.flatten(x)[0].dtype), []
 
     def finish(x, total):

@@ -105,9 +105,14 @@ def assert_same(actual, expected, tolerance):
         np.testing.assert_allclose(one, other, tolerance, tolerance * largest / 30)
 
 
-@pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
-@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("memory", ["store", "recompute", "invert"])
+QUICK = [("store", False, True), ("invert", False, False)]
+CASES = itertools.product(("store", "recompute", "invert"), (False, True), (False, True))
+
+
+@pytest.mark.parametrize(
+    "memory, jit, inverse",
+    [pytest.param(*c, marks=[] if c in QUICK else pytest.mark.slow) for c in CASES],
+)
 def test_values_and_gradients_are_those_of_the_copies(deep, memory, jit, inverse):
     expected, without = run(deep, events(), False, inverse=inverse, jit=jit)
     actual, nodes = run(deep, events(), True, memory, inverse, jit)
@@ -154,6 +159,23 @@ def test_layers_that_take_turns_repeat_together():
     assert loops_of(nodes) == 4
 
 
+class Masked(keras.layers.Layer):
+    """Has a constant that its configuration says nothing of."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self._parts = [{"mask": np.array(mask, np.float32)}]
+
+    def build(self, shape):
+        self._weight = self.add_weight(shape=[shape[-1]], initializer="ones")
+
+    def get_config(self):
+        return {}
+
+    def call(self, x):
+        return keras.ops.tile(self._weight * self._parts[0]["mask"] * x, [1, 1, 1, 2])
+
+
 def unlike():
     """Flows of three layers that are not alike, or have more to them than their parameters."""
     shift = tf.Variable(tf.ones([4]))
@@ -183,6 +205,10 @@ def unlike():
                 networks.build_network(networks.MLP(4, 8, activation=name), [4, 4, 2]), SHAPE
             )
             for name in ("silu", "relu", "tanh")
+        ],
+        "other constants of a layer": [
+            bijectors.AffineCoupling(networks.build_network(Masked(mask), [4, 4, 2]), SHAPE)
+            for mask in ([1, 0], [0, 1], [1, 1])
         ],
         "other functions": [
             bijectors.AffineCoupling(functions[i % 2], SHAPE, split_size=2) for i in range(3)
@@ -354,7 +380,16 @@ WITHOUT_LOOPS = {
 }
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in WITH_VARIABLES])
+SOME = ("act_norm", "conv_exponential", "conv_sylvester", "coupling_conditional", "residual_flow")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(r, id=r.name, marks=[] if r.name.startswith(SOME) else pytest.mark.slow)
+        for r in WITH_VARIABLES
+    ],
+)
 def test_every_bijector_loops_or_stays_what_it_is(row):
     first = row.make(tf.float32)
     x = inputs(row, tf.float32)
