@@ -160,7 +160,10 @@ def _constants(value, seen):
 
 def _config(layer):
     """Returns the configuration of a Keras layer without what does not matter to its values."""
-    config = layer.get_config()
+    try:
+        config = layer.get_config()
+    except NotImplementedError:  # A layer that Keras can't describe is like no other.
+        return {"id": id(layer)}
     if getattr(layer, "seeds_initial_values", False):
         config.pop("seed", None)
     return _nameless(config)

@@ -176,6 +176,13 @@ class Masked(keras.layers.Layer):
         return keras.ops.tile(self._weight * self._parts[0]["mask"] * x, [1, 1, 1, 2])
 
 
+class Undescribed(Masked):
+    """Can't be saved by Keras."""
+
+    def get_config(self):
+        raise NotImplementedError
+
+
 def unlike():
     """Flows of three layers that are not alike, or have more to them than their parameters."""
     shift = tf.Variable(tf.ones([4]))
@@ -209,6 +216,10 @@ def unlike():
         "other constants of a layer": [
             bijectors.AffineCoupling(networks.build_network(Masked(mask), [4, 4, 2]), SHAPE)
             for mask in ([1, 0], [0, 1], [1, 1])
+        ],
+        "layers without a configuration": [
+            bijectors.AffineCoupling(networks.build_network(Undescribed([1, 1]), [4, 4, 2]), SHAPE)
+            for _ in range(3)
         ],
         "other functions": [
             bijectors.AffineCoupling(functions[i % 2], SHAPE, split_size=2) for i in range(3)
