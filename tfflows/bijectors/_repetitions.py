@@ -39,7 +39,8 @@ def find(layers, x):
             list(itertools.chain(*(d.variables for d in descriptions[start : start + period])))
             for start in range(position, end, period)
         ]
-        if count < LEAST or len(set(map(_sharing, rows))) > 1:
+        # Without variables there is nothing to loop over, and little to save.
+        if count < LEAST or not rows[0] or len(set(map(_sharing, rows))) > 1:
             found.append(layers[position])
             position += 1
             continue

@@ -236,6 +236,7 @@ def unlike():
             bijectors.ResidualFlow(network, SHAPE, log_det="unbiased", seed=seed)
             for seed, network in enumerate(lipschitz)
         ],
+        "no variables": [bijectors.Flip([-1])] * 4,
         "shapes": [bijectors.Squeeze(), bijectors.Squeeze()],
         "two": [bijectors.ConvExponential.trainable(SHAPE, seed=seed) for seed in range(2)],
     }
