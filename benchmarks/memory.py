@@ -1,6 +1,7 @@
 """Peak memory and time of a training step, for each way to keep what its gradient needs.
 
-python -m benchmarks.memory [--depths] [--model=NAME] [--jit] [--output=results.json] [--quick]
+python -m benchmarks.memory [--depths | --repeats] [--model=NAME] [--memory=MODE] [--loop=on]
+                            [--no_update] [--jit] [--output=results.json] [--quick]
 
 Each configuration is a step of `FlowModel` in a process of its own. Memory is the largest resident
 size of the process from its first step on, less what it was before, with the step traced already.
