@@ -5,10 +5,12 @@ and each TFP fits a few releases of TensorFlow: what goes wrong shows up far fro
 the metadata of the installed packages takes milliseconds and imports none of them.
 """
 
+import importlib.util
 import json
 import os
 import pathlib
 import re
+import sys
 from importlib import metadata
 
 # What the pip command in a message asks for, as in requirements.txt; a test compares the two.
@@ -59,6 +61,13 @@ def _environment_problems() -> list[str]:
             "tfflows needs Keras 3, and TF_USE_LEGACY_KERAS makes tf.keras Keras 2. Unset it. "
             f"Received: TF_USE_LEGACY_KERAS={legacy}."
         )
+    if not _has_distutils():
+        version = ".".join(map(str, sys.version_info[:2]))
+        problems.append(
+            "TensorFlow Probability imports distutils, which Python 3.12 has from setuptools. "
+            "Unset SETUPTOOLS_USE_DISTUTILS, and run: python -m pip install setuptools. "
+            f"Received: no distutils in Python {version}."
+        )
     backend, source = _keras_backend()
     if backend != "tensorflow":
         problems.append(
@@ -66,6 +75,21 @@ def _environment_problems() -> list[str]:
             f"Received: {backend!r} from {source}."
         )
     return problems
+
+
+def _has_distutils() -> bool:
+    """Whether `import distutils` works, after `import setuptools` where it did not before.
+
+    The .pth file of setuptools makes it work, unless it stands in a folder in which .pth files are
+    not read: one of PYTHONPATH, of `pip install --target` or of Bazel.
+    """
+    if importlib.util.find_spec("distutils"):
+        return True
+    try:
+        importlib.import_module("setuptools")
+    except ImportError:
+        return False
+    return importlib.util.find_spec("distutils") is not None
 
 
 def _keras_backend() -> tuple[str, str]:

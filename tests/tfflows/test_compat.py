@@ -103,6 +103,25 @@ def test_legacy_keras_off(installed, monkeypatch):
     _compat.check_versions()
 
 
+@pytest.mark.parametrize("has_setuptools", [False, True])
+def test_distutils_comes_from_setuptools(installed, monkeypatch, has_setuptools):
+    # As Python 3.12 is without the .pth file of setuptools.
+    found = [None]
+    monkeypatch.setattr(_compat.importlib.util, "find_spec", lambda name: found[0])
+
+    def import_module(name):
+        if not has_setuptools:
+            raise ImportError(name)
+        found[0] = "a spec"
+
+    monkeypatch.setattr(_compat.importlib, "import_module", import_module)
+    if has_setuptools:
+        _compat.check_versions()
+    else:
+        with pytest.raises(ImportError, match=r"pip install setuptools\. Received: no distutils"):
+            _compat.check_versions()
+
+
 def test_other_backend(installed, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(ImportError, match=r"KERAS_BACKEND=tensorflow.*'jax' from KERAS_BACKEND"):

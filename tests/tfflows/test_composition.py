@@ -326,3 +326,50 @@ def test_initialize_takes_an_array():
     np.testing.assert_allclose(
         layer.forward([[1.0, 2.0], [3.0, 6.0]]), [[-1, -1], [1, 1]], rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("bijector", "x", "y"),
+    [
+        (tfb.Pad, [1.0, 2.0], [1.0, 2.0, 0.0]),
+        (tfb.SoftmaxCentered, [0.0, np.log(2.0)], [0.25, 0.5, 0.25]),
+        (tfb.UnitVector, [2.0, 2.0], [4 / 9, 4 / 9, 7 / 9]),
+        (tfd.Dirichlet([1.0, 1.0, 1.0]), [0.0, np.log(2.0)], [0.25, 0.5, 0.25]),
+        (tfd.VectorDeterministic([1.0, 2.0]), np.zeros([2, 0], np.float32), [1.0, 2.0]),
+    ],
+)
+def test_simplices_and_spheres_whatever_the_version_of_numpy(bijector, x, y):
+    # Those of TFP 0.25 call `np.reshape` as NumPy 2.4 no longer allows: `bijectors._private`.
+    if isinstance(bijector, tfd.Distribution):
+        bijector = bijector.experimental_default_event_space_bijector
+    bijector = bijector()
+    np.testing.assert_allclose(bijector.forward(x), np.float32(y), rtol=1e-6)
+    np.testing.assert_allclose(bijector.inverse(np.float32(y)), x, atol=1e-6)
+
+
+def test_a_surrogate_posterior_with_a_simplex():
+    # As in docs/composing.md: after counts of 30, 50 and 20 it is Dirichlet(31, 51, 21).
+    counts = np.float32([30, 50, 20])
+    prior = tfd.JointDistributionNamed(
+        {
+            "probs": tfd.Dirichlet(tf.ones([3])),
+            "counts": lambda probs: tfd.Multinomial(100.0, probs=probs),
+        }
+    )
+    pinned = prior.experimental_pin(counts=counts)
+    flow = bijectors.Sequential([bijectors.ActNorm.trainable(2, event_ndims=1), coupling(1)])
+    to_events = [
+        pinned.experimental_default_event_space_bijector(),
+        tfb.pack_sequence_as(pinned.event_shape),
+        tfb.JointMap([tfb.Identity()]),
+        tfb.Split([2]),
+    ]
+    q = tfd.TransformedDistribution(
+        distributions.standard_normal([2]), tfb.Chain([*to_events, tfb.Invert(flow)])
+    )
+    target = pinned.unnormalized_log_prob
+    optimizer = keras.optimizers.Adam(0.2)
+    tfp.vi.fit_surrogate_posterior(target, q, optimizer, 30, sample_size=8, seed=[1, 2])
+    probs = tf.nest.flatten(q.sample(2000, seed=[3, 4]))[0]
+    np.testing.assert_allclose(tf.reduce_sum(probs, -1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(tf.reduce_mean(probs, 0), (counts + 1) / 103, atol=0.02)

@@ -6,11 +6,13 @@ the file to mend.
 
 import contextlib
 
+import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
 from tensorflow.python.eager import tape
 from tensorflow.python.eager.record import stop_recording  # Of all tapes; public: of one known.
+from tensorflow_probability.python.bijectors import pad
 
 # `tfb.Chain([...])` and `tfb.Invert(b)` return instances of these classes, not of their own.
 from tensorflow_probability.python.bijectors.chain import _Chain as ChainBase
@@ -25,6 +27,23 @@ __all__ = [
     "recording",
     "stop_recording",
 ]
+
+
+class _NumPyOfPad:
+    """NumPy, but for a `reshape` that takes the name `newshape`, which NumPy 2.4 took back.
+
+    `tfb.Pad` of TFP 0.25 gives it by that name. Simplices rest on `Pad`: `tfb.SoftmaxCentered`,
+    `tfb.UnitVector`, the event-space bijectors of `tfd.Dirichlet` and `tfd.VectorDeterministic`.
+    """
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def reshape(self, array, newshape):
+        return np.reshape(array, newshape)
+
+
+pad.np = _NumPyOfPad()
 
 
 def clip_gradients(optimizer, gradients):
