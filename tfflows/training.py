@@ -1,5 +1,6 @@
 """`FlowModel`: trains any distribution with Keras."""
 
+import contextlib
 import inspect
 
 import keras
@@ -11,6 +12,7 @@ from tfflows.analysis.bits import bits_per_dim
 from tfflows.analysis.layers import recording
 from tfflows.bijectors._private import clip_gradients
 from tfflows.bijectors.tape_memory import MODES
+from tfflows.distributions import integer_images
 from tfflows.distributions.dequantized import Dequantized
 from tfflows.non_finite import NonFiniteError, diagnose_non_finite
 from tfflows.variables import named_variables
@@ -404,14 +406,41 @@ class FlowModel(keras.Model):
         Raises:
           NonFiniteError: if the loss or a gradient is not finite; says in which step. The weights
             are those before the step.
+          ValueError: if images are not the integers that the distribution is over.
         """
         if not self.optimizer.built:  # Much faster here than inside the traced step.
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_weights)
-        try:
+        with self._explained():
             return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates; see `keras.Model.evaluate`.
+
+        Raises:
+          ValueError: if images are not the integers that the distribution is over.
+        """
+        with self._explained():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        """Returns `log p(x)` of all data in nats; see `keras.Model.predict`.
+
+        Raises:
+          ValueError: if images are not the integers that the distribution is over.
+        """
+        with self._explained():
+            return super().predict(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _explained(self):
+        """Raises what an error of TensorFlow says about data, loss or gradients, in its place."""
+        try:
+            yield
         except tf.errors.OpError as error:
             message = error.message or ""
+            if told := integer_images.told(message):
+                raise ValueError(told) from None
             if "NonFiniteError" not in message:
                 raise
             start = message.index("NonFiniteError") + len("NonFiniteError: ")

@@ -38,7 +38,8 @@ def make_scorer(distribution, num_samples, seed):
       seed: seed of the dequantiser, and of log-dets that are estimated.
 
     Returns:
-      A function of a batch and its number, from which its noise follows.
+      A function of a batch and its number, from which its noise follows. It raises a `ValueError`
+      for images that are not the integers that the model is over.
     """
     num_dims = distribution.event_shape.num_elements()
 
@@ -50,7 +51,11 @@ def make_scorer(distribution, num_samples, seed):
         log_prob = distribution.importance_log_prob(x, num_samples, seed=[seed, step * num_samples])
         return tfflows.analysis.bits_per_dim(log_prob, num_dims)
 
-    return score_batch
+    def score_images(x, step):
+        distribution.check(x)  # XLA can't.
+        return score_batch(x, step)
+
+    return score_images if isinstance(distribution, Dequantized) else score_batch
 
 
 def num_nodes(distribution):

@@ -80,7 +80,6 @@ def served(distribution, log_det_terms=20):
     factor, one = tf.TensorSpec([], density.dtype, "temperature"), tf.ones([], density.dtype)
 
     def log_prob(x, seed=None):
-        _check_levels(x, distribution)
         if not is_image:
             with tfflows.bijectors.estimating(seed):
                 return {"log_prob": distribution.log_prob(x)}
@@ -90,7 +89,6 @@ def served(distribution, log_det_terms=20):
         return {"log_prob": found, "bits_per_dim": bits}
 
     def encode(x, seed=None):
-        _check_levels(x, distribution)
         if is_image:
             x, _ = distribution.dequantize(x, seed)
         return {"z": flow.forward(x)}
@@ -143,14 +141,6 @@ def _is_estimated(density):
     """Returns whether a log-det is random."""
     layers = (m for m in density.submodules if isinstance(m, tfflows.bijectors.ResidualFlow))
     return any(layer.log_det != "exact" for layer in layers)
-
-
-def _check_levels(x, distribution):
-    """Refuses, when the SavedModel runs, images with more levels than the model has."""
-    num_levels = getattr(distribution, "num_levels", None)
-    if num_levels is not None and num_levels <= x.dtype.max:
-        message = f"`x` must be integers 0 .. {num_levels - 1}."
-        tf.debugging.assert_less(x, tf.cast(num_levels, x.dtype), message)
 
 
 def export(distribution, path, description=None, log_det_terms=20):

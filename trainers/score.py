@@ -112,16 +112,13 @@ def score_rest(distribution, images, file, done, job):
       ValueError: if an image has more levels than the model.
     """
     score_batch = evaluate.make_scorer(distribution, job["num_samples"], job["seed"])
-    num_levels = getattr(distribution, "num_levels", None)
     bar = keras.utils.Progbar(job["num_examples"], unit_name="image")
     bar.update(done)
     for x in images:
-        if num_levels is not None and (largest := int(tf.reduce_max(x))) >= num_levels:
-            raise ValueError(
-                f"The model takes images with values 0 .. {num_levels - 1}. "
-                f"Received: a value of {largest} in images {done} to {done + len(x) - 1}."
-            )
-        scores = score_batch(x, tf.constant(done // job["batch_size"])).numpy()
+        try:
+            scores = score_batch(x, tf.constant(done // job["batch_size"])).numpy()
+        except ValueError as error:
+            raise ValueError(f"Images {done} to {done + len(x) - 1}: {error}") from None
         content = scores.astype("<f4").tobytes()
         if file.write(content) < len(content):
             raise OSError(f"There is no space left for {file.name}.")

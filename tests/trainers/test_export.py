@@ -209,7 +209,9 @@ def test_seeds_give_other_noise_and_the_same_again():
 
 def test_wrong_inputs_are_refused_when_they_arrive():
     model = export.served(small("glow.digits", GLOW))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"must be integers 0 \.\. 15"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"must be images of integers 0 \.\. 15"
+    ):
         model.log_prob(tf.fill([2, 4, 4, 1], tf.constant(16, tf.uint8)), [0, 1])
     with pytest.raises(tf.errors.InvalidArgumentError, match="`temperature` must be positive"):
         model.sample(2, [0, 1], 0.0)

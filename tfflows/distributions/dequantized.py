@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 from tfflows.bijectors._parameters import stateless_seed
 from tfflows.bijectors.estimation import estimating
 from tfflows.conditioning import condition
+from tfflows.distributions import integer_images
 
 tfd = tfp.distributions
 
@@ -19,13 +20,15 @@ _NO_INTEGERS = (
 
 
 class Dequantized(tfd.Distribution):
-    """Distribution over integers `0 .. num_levels - 1` from a density on `[0, num_levels]`.
+    """Distribution over integers `0 .. num_levels - 1` from a density of real images.
 
     With `p` the density, the probability of an integer image `x` is that of its unit cell,
 
         P(x) = int_{[0, 1)^D} p(x + u) du
 
-    which `log_prob` bounds from below with one sample of a dequantiser `q(u | x)`:
+    so that the sum of `P` over all images is the mass of `p` inside the box `[0, num_levels]^D`: 1
+    for a density on the box, less for one that is positive outside of it, where `sample` takes the
+    nearest integers. `log_prob` bounds `P` from below with one sample of a dequantiser `q(u | x)`:
 
         log P(x) >= E_q [ log p(x + u) - log q(u | x) ]
 
@@ -33,7 +36,9 @@ class Dequantized(tfd.Distribution):
 
         log P(x) >= E log (1/K) sum_k p(x + u_k) / q(u_k | x),    exact as K grows.
 
-    Both are random: they take a `seed`.
+    Both are random: they take a `seed`. Both refuse images that are not integers
+    `0 .. num_levels - 1`, of any dtype: with a `ValueError` in eager mode and an assertion in a
+    `tf.function`. **Under XLA, where there are no assertions, such an image gets NaN.**
 
     Args:
       distribution: the density `p`, over events `[H, W, C]` (or any other shape).
@@ -89,6 +94,17 @@ class Dequantized(tfd.Distribution):
     def _event_shape_tensor(self):
         return self._continuous.event_shape_tensor()
 
+    def check(self, x):
+        """Raises an error if an image of `x` is not of integers `0 .. num_levels - 1`.
+
+        Args:
+          x: images, `[..., *event]`, in eager mode.
+
+        Raises:
+          ValueError: says how many have other values, and of what range and dtype `x` is.
+        """
+        self._strangers(tf.convert_to_tensor(x))
+
     def dequantize(self, x, seed=None):
         """Returns `x + u` and `log q(u | x)` for one sample `u`.
 
@@ -96,8 +112,20 @@ class Dequantized(tfd.Distribution):
           x: integer images, `[..., *event]`.
           seed: Python `int` or a stateless seed, which give the same noise at every call; `None`
             for fresh noise.
+
+        Raises:
+          ValueError: if an image is not of integers `0 .. num_levels - 1`. In a `tf.function` an
+            assertion fails; under XLA `x + u` is NaN.
         """
+        x = tf.convert_to_tensor(x)
+        strange = self._strangers(x)
         x = tf.cast(x, self._continuous.dtype)
+        return self._add_noise(x if strange is None else tf.where(strange, _nan(x), x), seed)
+
+    def _strangers(self, x):
+        return integer_images.strangers(x, self._num_levels, self.event_shape.rank)
+
+    def _add_noise(self, x, seed):
         if self._dequantizer is None:
             u = tf.random.stateless_uniform(tf.shape(x), stateless_seed(seed), dtype=x.dtype)
             return x + u, tf.zeros([], x.dtype)
@@ -105,8 +133,32 @@ class Dequantized(tfd.Distribution):
         u, log_q = noise.experimental_sample_and_log_prob(seed=stateless_seed(seed))
         return x + u, log_q
 
+    def log_prob(self, value, name="log_prob", **kwargs):
+        """See `tfd.Distribution`; takes a `seed`."""
+        # Not yet of the dtype that TFP gives an array: 0.5 would be 0, and 300 be 44.
+        return super().log_prob(tf.convert_to_tensor(value), name, **kwargs)
+
+    def prob(self, value, name="prob", **kwargs):
+        """See `tfd.Distribution`; takes a `seed`."""
+        return super().prob(tf.convert_to_tensor(value), name, **kwargs)
+
+    def unnormalized_log_prob(self, value, name="unnormalized_log_prob", **kwargs):
+        """See `tfd.Distribution`; takes a `seed`."""
+        return super().unnormalized_log_prob(tf.convert_to_tensor(value), name, **kwargs)
+
     def _log_prob(self, x, seed=None):
-        v, log_q = self.dequantize(x, seed)
+        strange = self._strangers(x)
+        return self._marked(self._bound(tf.cast(x, self._continuous.dtype), seed), strange)
+
+    def _marked(self, log_prob, strange):
+        """Returns `log_prob`, NaN for images that are no integers, whatever a flow makes of NaN."""
+        if strange is None:
+            return log_prob
+        strange = tf.squeeze(strange, list(range(-self.event_shape.rank, 0)))
+        return log_prob + tf.where(strange, _nan(log_prob), tf.zeros([], log_prob.dtype))
+
+    def _bound(self, x, seed):
+        v, log_q = self._add_noise(x, seed)
         with estimating(seed):
             return self._continuous.log_prob(v) - log_q
 
@@ -127,17 +179,18 @@ class Dequantized(tfd.Distribution):
             raise ValueError(
                 f"`num_samples` must be at least 1. Received: num_samples={num_samples}."
             )
-        seed = tf.convert_to_tensor(stateless_seed(seed))
-        total = self._log_prob(x, seed)
+        x, seed = tf.convert_to_tensor(x), tf.convert_to_tensor(stateless_seed(seed))
+        strange, x = self._strangers(x), tf.cast(x, self._continuous.dtype)
+        total = self._bound(x, seed)
         _, total = tf.while_loop(
             lambda k, _: k < num_samples,
             lambda k, so_far: (
                 k + 1,
-                tfp.math.log_add_exp(so_far, self._log_prob(x, seed + tf.stack([0, k]))),
+                tfp.math.log_add_exp(so_far, self._bound(x, seed + tf.stack([0, k]))),
             ),
             [tf.constant(1), total],
         )
-        return total - tf.constant(math.log(num_samples), total.dtype)
+        return self._marked(total - tf.constant(math.log(num_samples), total.dtype), strange)
 
     def to_integers(self, v):
         """Returns the integers whose cells the real images `v` lie in, the nearest if outside.
@@ -163,6 +216,10 @@ class Dequantized(tfd.Distribution):
 
     def _sample_n(self, n, seed=None):
         return self.to_integers(self._continuous.sample(n, seed=seed))
+
+
+def _nan(x):
+    return tf.constant(math.nan, x.dtype)
 
 
 def _refuse(failed):

@@ -1,0 +1,69 @@
+"""Whether images are the integers that a distribution of integers is over."""
+
+import re
+
+import tensorflow as tf
+
+_RULE = "`x` must be images of integers 0 .. {}."
+_REMEDY = (
+    "The model scales images and adds noise by itself: undo it where it was done before, "
+    "`tf.round({0} * x)` after a division by {0}. Images of more levels must be reduced to {1}."
+)
+_TOLD = re.compile(_RULE.replace("{}", r"\d+") + r".* must be reduced to \d+\.")
+
+
+def strangers(x, num_levels, event_ndims):
+    """Looks for images that are not integers `0 .. num_levels - 1`; floats may be integers.
+
+    Args:
+      x: a `Tensor`, `[..., *event]`.
+      num_levels: number of values of a pixel.
+      event_ndims: rank of an event.
+
+    Returns:
+      In a graph, which images have other values, a `bool` `Tensor` `[..., 1, ..., 1]`: an assertion
+      fails if one has, unless the graph is compiled by XLA, which knows no assertions. `None` where
+      no image can have: in eager mode, and for the sake of the dtype.
+
+    Raises:
+      ValueError: in eager mode, if an image has other values.
+    """
+    rule, remedy = _RULE.format(num_levels - 1), _REMEDY.format(num_levels - 1, num_levels)
+    dtype = x.dtype
+    if not (dtype.is_integer or dtype.is_floating or dtype.is_bool):
+        raise ValueError(f"{rule} Received: x.dtype={dtype.name}. {remedy}")
+    if dtype.is_bool or (dtype.is_unsigned and dtype.max < num_levels):
+        return None
+    if dtype.size < 4:  # GPUs have no kernels for some of these.
+        x = tf.cast(x, tf.float32)
+    ndims = event_ndims if x.shape.rank is None else min(event_ndims, x.shape.rank)
+    axes = list(range(-ndims, 0))
+    low, high = (f(x, axes, keepdims=True) for f in (tf.reduce_min, tf.reduce_max))
+    inside = (low >= 0) & (high <= tf.constant(min(num_levels - 1, dtype.max), x.dtype))
+    if dtype.is_floating:  # Not NaN, either: a minimum may pass over it.
+        inside &= tf.reduce_all(x == tf.floor(x), axes, keepdims=True)
+    count, total = tf.math.count_nonzero(~inside, dtype=tf.int32), tf.size(inside)
+    low, high = tf.reduce_min(low), tf.reduce_max(high)
+    if not tf.executing_eagerly():
+        found = [
+            count,
+            "of",
+            total,
+            f"have other values, x.dtype={dtype.name}, from",
+            low,
+            "to",
+            high,
+        ]
+        message = [f"{rule} Received:", *found, f". {remedy}"]
+        with tf.control_dependencies([tf.debugging.Assert(count == 0, message)]):
+            return tf.identity(~inside)
+    if count > 0:
+        found = f"{count} of {total} have other values, x.dtype={dtype.name}, from"
+        raise ValueError(f"{rule} Received: {found} {low:.6g} to {high:.6g}. {remedy}")
+    return None
+
+
+def told(message):
+    """Returns what `strangers` says in the message of an error of TensorFlow; `None` if nothing."""
+    found = _TOLD.search(message)
+    return found and found[0].replace("[", "").replace("]", "").replace(" . ", ". ")
