@@ -112,11 +112,16 @@ def streamed(records: tf.data.Dataset, decode: Callable, size: int, shape: tuple
     return Source(batches, size, shape)
 
 
+def is_held(size: int, shape: tuple[int, ...]) -> bool:
+    """Returns whether so many images fit into memory."""
+    return size * math.prod(shape) <= HELD_BYTES
+
+
 def held_or_streamed(
     records: tf.data.Dataset, decode: Callable, size: int, shape: tuple, what: Callable[[int], str]
 ) -> Source:
     """Images decoded once if they fit into memory; `what(i)` names image `i` in errors."""
-    if size * int(np.prod(shape)) > HELD_BYTES:
+    if not is_held(size, shape):
         return streamed(records, decode, size, shape)
     images, filled = np.empty((size, *shape), np.uint8), 0
     batches = records.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(_DECODE_BATCH)

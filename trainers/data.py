@@ -16,7 +16,8 @@ import dataclasses
 import tensorflow as tf
 
 from trainers.batching import Order
-from trainers.image_sources import check_size, open_source
+from trainers.image_sources import check_size, names_of_splits, open_source
+from zoo import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +66,12 @@ def load(
       points, or sets of them, in train (100,000 points, 1,000,000 sets), validation (10,000) and
       test (50,000).
     - an image set of TFDS, prepared on this machine: `cifar10`, `imagenet_resized/32x32`.
-    - `folder:/path`, or the path alone: PNG and JPEG files of one size, 8-bit grey or RGB, in the
-      order of their paths. Sub-folders train, validation and test are the splits; without them
-      everything is `train`.
+    - `folder:/path`, or the path alone: image files of one size, grey or RGB, that can be read as 8
+      bits without a loss (`image_files`), in the order of their paths. Folders with names such as
+      train, val and Test_images are the splits (`split_names`); without them everything is `train`.
     - the path of a `.npz` file: integer arrays `[N, H, W, C]` or `[N, H, W]`. The arrays train,
-      validation and test are the splits; without them `images`, or the only array of such rank, is
-      `train`.
+      validation and test, or x_train and so on, are the splits; without them `images`, or the only
+      array of such rank, is `train`.
 
     The batches depend on the arguments and the data alone. With `repeat`, epochs follow each other
     without a gap: all batches are full, and the images from `e * num_examples` on, `num_examples`
@@ -108,6 +109,7 @@ def load(
     """
     _check_arguments(batch_size, start_step, flip, shuffle_seed)
     _check_part(part, batch_size, repeat or drop_remainder)
+    data_dir = data_dir and str(files.expanded(data_dir))
     source = open_source(name, split, data_dir)
     if drop_remainder and not repeat:
         check_size(split, source.num_examples, batch_size)
@@ -127,6 +129,11 @@ def load(
     dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     dataset = dataset.with_options(_options())
     return Data(dataset, source.num_examples, source.event_shape, num_levels, source.names)
+
+
+def has_split(name: str, split: str, data_dir: str | None = None) -> bool:
+    """Returns whether a source, as `load` takes it, has a split of this name."""
+    return split in names_of_splits(name, data_dir)
 
 
 def check_flip(flip: bool, event_shape: tuple[int, ...]) -> None:

@@ -1,24 +1,19 @@
 """Where the data of the trainers come from: bundled digits, TFDS, folders, files, the plane."""
 
-import dataclasses
 import difflib
 import functools
 import pathlib
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image, UnidentifiedImageError
 
-from trainers import node_sets, planar
+from trainers import image_files, image_folders, image_paths, node_sets, npz, planar, split_names
 from trainers.batching import Source, held, held_or_streamed
+from zoo import files
 
-_IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
-_SPLITS = ("train", "validation", "test")
 _DIGITS_SIZES = (1197, 200, 400)
 _DRAWN_SIZES = (100_000, 10_000, 50_000)
 _NODE_SETS_SIZES = (1_000_000, 10_000, 50_000)  # A run of 5000 steps of 256 takes 1.28 million.
@@ -32,22 +27,43 @@ def check_size(split: str, size: int, least: int = 1) -> None:
 
 def open_source(name: str, split: str, data_dir: str | None) -> Source:
     """Opens a split by the name of its source; see `data.load`."""
-    path = pathlib.Path(name.removeprefix("folder:")).expanduser()
+    return _find(name, data_dir)[1](split)
+
+
+def names_of_splits(name: str, data_dir: str | None) -> tuple[str, ...]:
+    """Returns the names of the splits of a source."""
+    return tuple(_find(name, data_dir)[0])
+
+
+def _find(name: str, data_dir: str | None) -> tuple[Mapping, Callable[[str], Source]]:
+    """The splits of a source, and what opens one of them or a part."""
+    path = files.expanded(name.removeprefix("folder:"))
     if name == "digits":
-        return held(_select(split, _digits()), num_levels=17)
+        return _in_memory(_digits(), 17)
     for drawn, sizes in ((planar, _DRAWN_SIZES), (node_sets, _NODE_SETS_SIZES)):
         if name in drawn.NAMES:
-            return held(_select(split, _drawn(drawn.sample, name, sizes)), num_levels=None)
-    if path.suffix == ".npz":
-        return held(_select(split, _npz_arrays(path)))
+            return _in_memory(_drawn(drawn.sample, name, sizes), None)
+    if path.suffix.lower() == ".npz" and not path.is_dir():
+        return _in_memory(npz.read(path))
     if not name.startswith("folder:") and (builder := _tfds_builder(name, data_dir)):
-        return _open_tfds(name, builder, split)
-    if path.is_dir():
-        return _open_folder(path, split)
-    raise _unknown(name)
+        return builder.info.splits, lambda split: _open_tfds(name, builder, split)
+    if path.is_dir() and name not in ("", "folder:"):
+        root, found = str(path), image_paths.find(str(path))
+        return found, lambda split: image_folders.open_images(root, _select(split, found).tolist())
+    raise _unknown(name, path)
 
 
-def _unknown(name: str) -> Exception:
+def _in_memory(
+    found: Mapping[str, np.ndarray], num_levels: int | None = 256
+) -> tuple[Mapping, Callable[[str], Source]]:
+    return found, lambda split: held(_select(split, found), num_levels)
+
+
+def _unknown(name: str, path: pathlib.Path) -> Exception:
+    if path.is_file():
+        return ValueError(
+            f"`{path}` must be a folder of images or a .npz file of them. {_remedy(path)}"
+        )
     if name.startswith(("folder:", "/", ".", "~")):
         return FileNotFoundError(f"There must be a folder of images. Received: name={name!r}.")
     drawn = [*planar.NAMES, *node_sets.NAMES]
@@ -56,6 +72,22 @@ def _unknown(name: str) -> Exception:
     return ValueError(
         "`name` must be digits, a planar set, a set of nodes, an image set of TFDS, a folder or a "
         f".npz file. Received: name={name!r}." + (f" Did you mean {near}?" if near else "")
+    )
+
+
+def _remedy(path: pathlib.Path) -> str:
+    """What to do with a file that is no data set."""
+    suffix = path.suffix.lower()
+    if suffix in image_files.suffixes():
+        return "It is one image: name the folder it is in."
+    if suffix == ".npy":
+        file = str(path.with_suffix(".npz"))
+        return f"Write one: `np.savez({file!r}, train=np.load({str(path)!r}))`."
+    if suffix in (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"):
+        return "Unpack it and name the folder."
+    return (
+        "Write the images as arrays of 8-bit integers, `np.savez('images.npz', train=images)` with "
+        "images [N, H, W, C]. Other data are for `tfflows.FlowModel.fit`."
     )
 
 
@@ -80,7 +112,7 @@ def _digits() -> dict[str, np.ndarray]:
     digits, splits = datasets.load_digits(), {}
     # `RandomState` and not `Generator`: its stream, and so the split, is the same in every NumPy.
     rest = np.random.RandomState(0).permutation(len(digits.target))
-    for split, size in zip(_SPLITS, _DIGITS_SIZES, strict=True):
+    for split, size in zip(split_names.NAMES, _DIGITS_SIZES, strict=True):
         rest = rest[np.argsort(digits.target[rest], kind="stable")]
         chosen = np.diff(np.arange(len(rest) + 1) * size // len(rest)) == 1
         splits[split] = digits.images[np.sort(rest[chosen]), :, :, np.newaxis].astype(np.uint8)
@@ -91,107 +123,8 @@ def _digits() -> dict[str, np.ndarray]:
 @functools.lru_cache(1)
 def _drawn(sample: Callable, name: str, sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The splits of a set that `sample` draws, each with a seed of its own."""
-    splits = enumerate(zip(_SPLITS, sizes, strict=True))
+    splits = enumerate(zip(split_names.NAMES, sizes, strict=True))
     return {split: sample(name, size, seed) for seed, (split, size) in splits}
-
-
-def _open_folder(root: pathlib.Path, split: str) -> Source:
-    folders = {s: root / s for s in _SPLITS if (root / s).is_dir()} or {"train": root}
-    splits = {s: np.array(_image_paths(folder)) for s, folder in folders.items()}
-    paths = _select(split, splits).tolist()
-    shape = _common_shape(paths)
-
-    def decode(path: tf.Tensor) -> tf.Tensor:
-        file = tf.io.read_file(path)
-        image = tf.cond(
-            tf.io.is_jpeg(file),
-            # Exact, and as Pillow does it: the default is faster and off by up to 6 levels.
-            lambda: tf.io.decode_jpeg(file, dct_method="INTEGER_ACCURATE"),
-            lambda: tf.io.decode_png(file),
-        )
-        return tf.ensure_shape(image, shape)
-
-    records = tf.data.Dataset.from_tensor_slices(paths)
-    source = held_or_streamed(records, decode, len(paths), shape, lambda i: f"`{paths[i]}`")
-    names = tuple(pathlib.Path(path).relative_to(root).as_posix() for path in paths)
-    return dataclasses.replace(source, names=names)
-
-
-def _image_paths(folder: pathlib.Path) -> list[str]:
-    paths = [str(p) for p in sorted(folder.rglob("*")) if p.suffix.lower() in _IMAGE_SUFFIXES]
-    if not paths:
-        raise FileNotFoundError(f"`{folder}` must hold images ({', '.join(_IMAGE_SUFFIXES)}).")
-    return paths
-
-
-def _common_shape(paths: list[str]) -> tuple[int, int, int]:
-    """Height, width and channels of all images, from their headers."""
-    shape = _header_shape(paths[0])
-    for path in paths[1:]:
-        if (other := _header_shape(path)) != shape:
-            raise ValueError(
-                f"Images must have one shape, that of `{paths[0]}`: {shape}. "
-                f"Received: `{path}` of shape {other}. Crop or resize them first."
-            )
-    return shape
-
-
-def _header_shape(path: str) -> tuple[int, int, int]:
-    try:
-        with Image.open(path) as image:
-            (width, height), mode = image.size, image.mode
-    except UnidentifiedImageError as error:
-        raise ValueError(f"`{path}` must be a PNG or JPEG image; it is not readable.") from error
-    if mode not in ("L", "RGB"):
-        raise ValueError(
-            f"`{path}` must be 8-bit grey or RGB (mode L or RGB). Received: mode={mode}. "
-            "Convert it first."
-        )
-    return height, width, 1 if mode == "L" else 3
-
-
-def _npz_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The splits of a `.npz` file, checked."""
-    if not path.is_file():
-        raise FileNotFoundError(f"`{path}` must be a .npz file; there is none.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"`{path}` must be a whole .npz file of plain arrays: {error}") from error
-    splits = {key: key for key in _SPLITS if key in arrays}
-    splits = splits or {"train": "images" if "images" in arrays else _only_images(path, arrays)}
-    return {s: _checked(f"`{path}`, key `{key}`,", arrays[key]) for s, key in splits.items()}
-
-
-def _only_images(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> str:
-    keys = [key for key, array in arrays.items() if array.ndim in (3, 4)]
-    if len(keys) != 1:
-        raise ValueError(
-            f"`{path}` must have arrays train, validation or test, or `images`, or only one array "
-            f"[N, H, W, C] or [N, H, W]. Received: keys={list(arrays)}."
-        )
-    return keys[0]
-
-
-def _checked(what: str, images: np.ndarray) -> np.ndarray:
-    """`uint8` images `[N, H, W, C]`, or an error."""
-    if not np.issubdtype(images.dtype, np.integer):
-        floats = np.issubdtype(images.dtype, np.floating)
-        raise ValueError(
-            f"{what} must hold integers 0 .. 255. Received: dtype={images.dtype}"
-            + (f", {np.isnan(images).sum()} of {images.size} values NaN" if floats else "")
-            + ". Store 8-bit values: images in 0 .. 1 as `np.round(255 * x).astype(np.uint8)`."
-        )
-    if images.ndim not in (3, 4) or not images.size:
-        raise ValueError(
-            f"{what} must be images [N, H, W, C] or [N, H, W]. Received: shape={images.shape}."
-        )
-    low, high = images.min(), images.max()
-    if low < 0 or high > 255:
-        raise ValueError(f"{what} must hold integers 0 .. 255. Received: {low} .. {high}.")
-    images = images.astype(np.uint8, copy=False)
-    return images if images.ndim == 4 else images[..., np.newaxis]
 
 
 def _tfds_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder | None:

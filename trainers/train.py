@@ -166,12 +166,13 @@ def validation_data(model, recipe, strategy):
     """Returns what `fit` needs to score reports, on the validation split or else the test split."""
     replicas = strategy.num_replicas_in_sync
     for split in ("validation", "test"):
-        try:
-            size = data.load(
-                recipe.dataset, split, batch_size=1, data_dir=FLAGS.data_dir
-            ).num_examples
-        except ValueError:  # No such split.
+        if not data.has_split(recipe.dataset, split, FLAGS.data_dir):
             continue
+        if split == "test":
+            logging.warning(
+                "%s has no validation split; reports score its test split.", recipe.dataset
+            )
+        size = data.load(recipe.dataset, split, batch_size=1, data_dir=FLAGS.data_dir).num_examples
         count = min(size, FLAGS.num_validation) // replicas * replicas
         batch_size = min(recipe.batch_size, count)
         load = functools.partial(

@@ -9,6 +9,18 @@ import pathlib
 MAX_JSON_BYTES = 1 << 20
 
 
+def expanded(path):
+    """Returns a path as `pathlib.Path`, with the home directory for a leading `~`.
+
+    Raises:
+      ValueError: if there is no such user.
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"There is no home directory of such a user. Received: {path}.") from None
+
+
 def write_text(path, text):
     """Writes a file whole or not at all, also if the process or the machine stops meanwhile.
 
