@@ -79,13 +79,12 @@ def read_lines(path):
     return [lines[step] for step in sorted(lines)]
 
 
-def drop_half_line(path):
-    """Removes what follows the last line's end, which the next line would else be joined to."""
-    if path.is_file():
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            with open(path, "r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Logs the metrics over the steps, where that of Keras counts epochs, as reports are here."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the metrics."""
+        super().on_epoch_end(int(self.model.optimizer.iterations.numpy()), logs)
 
 
 class SamplePictures(keras.callbacks.Callback):

@@ -27,6 +27,7 @@ from trainers import (
     deform,
     pictures,
     planar,
+    rewind,
     run_folder,
     schedules,
     settings,
@@ -229,15 +230,13 @@ def make_callbacks(workdir, model, recipe, dataset):
 
     That is in the stored order: a run that is resumed has to look at the same images.
     """
-    for name in ("metrics.jsonl", "metrics.csv", volume.LINES):
-        callbacks.drop_half_line(workdir / name)
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     draw = pictures.sampler(model.distribution, FLAGS.seed)
     return [
         callbacks.Throughput(recipe.batch_size),
         callbacks.JsonLines(workdir / "metrics.jsonl", lines[-1]["seconds"] if lines else 0.0),
         keras.callbacks.CSVLogger(workdir / "metrics.csv", append=True),
-        keras.callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
+        callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
         callbacks.SamplePictures(workdir / "samples", draw),
         *volume_log(workdir, dataset),
         backup.Backup(workdir / "backup"),  # The last: what it has a backup of was reported.
@@ -284,6 +283,7 @@ def train(entry):
         watchers = []
         if is_chief:
             run_folder.write(entry, recipe, known.num_examples, shards, interval, model.loop)
+            rewind.rewind(workdir, done)
             watchers = make_callbacks(workdir, model, recipe, known.dataset)
         logging.info(
             "%s: %d parameters, %d of %d steps done",

@@ -15,13 +15,14 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl.testing import flagsaver
 
 import tfflows
 import zoo
 from tfflows.non_finite import NonFiniteError
 from tfflows.variables import named_variables
-from trainers import backup, callbacks, evaluate, run_folder, train
+from trainers import backup, callbacks, evaluate, rewind, run_folder, train
 from zoo import files, glow, registry
 
 TINY = {
@@ -247,17 +248,59 @@ def test_a_second_run_in_the_folder_is_refused_until_the_first_has_died(tmp_path
     first.stdout.close()
 
 
-def test_half_a_line_of_metrics_does_not_spoil_the_next(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 2, "nats": 3.0}\n{"step": 4, "na')
-    assert [line["step"] for line in callbacks.read_lines(path)] == [2]
-    callbacks.drop_half_line(path)
-    with open(path, "a") as file:
-        file.write('{"step": 4, "nats": 2.0}\n[1]\n"text"\n{"nats": 1}\n\x00\n')
-    assert [line["step"] for line in callbacks.read_lines(path)] == [2, 4]
-    path.write_text('{"step"')
-    callbacks.drop_half_line(path)
-    assert path.read_text() == ""
+def events(workdir):
+    """Returns what TensorBoard has, as (part, name, step), sorted."""
+    return sorted(
+        (path.parent.name, value.tag, event.step)
+        for path in workdir.glob("tensorboard/*/*")
+        for event in map(
+            tf.compat.v1.Event.FromString, tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        )
+        for value in event.summary.value
+    )
+
+
+def reported(workdir):
+    """Returns the steps of lines, rows of the table, what TensorBoard has, and pictures."""
+    found = [
+        [json.loads(line)["step"] for line in (workdir / name).read_text().splitlines()]
+        for name in ("metrics.jsonl", "volume.jsonl")
+        if (workdir / name).exists()
+    ]
+    rows = (workdir / "metrics.csv").read_text().splitlines()
+    pictures = sorted(path.name for path in (workdir / "samples").iterdir())
+    return found, [row.partition(",")[0] for row in rows], events(workdir), pictures
+
+
+def test_reports_after_the_step_of_the_backup_are_dropped(tmp_path):
+    """Also where two backups were damaged, or the run was killed within its report."""
+    text = '{"step": 2, "nats": 3.0}\n[1]\n{"step": 4, "nats": 2}\n{"step": 6, "nats": 1}\n{"st'
+    rows = ["epoch,nats\n", "0,3.0\n", "1,2\n", "2,1\n", "3,"]
+    for step, left in ((9, 3), (6, 3), (5, 2), (2, 1), (0, 0)):
+        (tmp_path / "metrics.jsonl").write_text(text)
+        (tmp_path / "volume.jsonl").write_text('{"step": 0}\n{"step": 2}\n{"step": 4}\n')
+        (tmp_path / "metrics.csv").write_text("".join(rows))
+        rewind.rewind(tmp_path, step)
+        lines = callbacks.read_lines(tmp_path / "metrics.jsonl")
+        assert [line["step"] for line in lines] == [2, 4, 6][:left]
+        assert (tmp_path / "metrics.csv").read_text() == "".join(rows[: left + 1] if left else [])
+        volumes = callbacks.read_lines(tmp_path / "volume.jsonl")
+        assert [line["step"] for line in volumes] == [s for s in (0, 2, 4) if 0 < step >= s]
+
+
+def test_half_an_event_is_dropped(tmp_path):
+    folder = tmp_path / "tensorboard" / "train"
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        for step in (1, 2, 3):
+            tf.summary.scalar("nats", 0.0, step=step)
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-5])
+    rewind.rewind(tmp_path, 9)
+    assert events(tmp_path) == [("train", "nats", 1), ("train", "nats", 2)]
+    rewind.rewind(tmp_path, 1)
+    assert events(tmp_path) == [("train", "nats", 1)]
+    rewind.rewind(tmp_path, 0)
+    assert not list(folder.iterdir())
 
 
 def test_a_file_that_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -308,6 +351,8 @@ def runs(tmp_path_factory):
         "seed": 5,
         "shards": 1,
         "weight_l2": 0.01,
+        "volume": True,
+        "volume_iterations": 0,
     }
     run(workdir=str(folder / "whole"), **common)
 
@@ -349,6 +394,7 @@ def test_resume_alone_goes_on_as_the_run_was_begun_while_the_clock_goes_back(
     expected = trained(runs / "whole")
     for name, value in trained(broken).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-6, atol=1e-7, err_msg=name)
+    assert reported(broken) == reported(runs / "whole")
     lines = callbacks.read_lines(broken / "metrics.jsonl")
     assert [line["step"] for line in lines] == [2, 4]
     assert lines[0]["seconds"] < lines[1]["seconds"]
@@ -377,8 +423,7 @@ def test_other_steps_than_before(broken):
         run(workdir=str(broken), resume=True, steps=1)
     run(workdir=str(broken), resume=True, steps=5)  # 3 steps left, in which 2 do not divide.
     assert json.loads((broken / "preset" / "metadata.json").read_text())["steps"] == 5
-    lines = callbacks.read_lines(broken / "metrics.jsonl")
-    assert lines[-1]["step"] == 5
+    assert reported(broken)[0] == [[2, 3, 4, 5], [0, 2, 3, 4, 5]]
     model = small_model()
     del model
     assert backup.step_of(backup.paths(broken / "backup")[0]) == 5
