@@ -15,6 +15,7 @@ from tfflows import (  # noqa: E402
 from tfflows._version import __version__  # noqa: E402
 from tfflows.conditioning import condition  # noqa: E402
 from tfflows.training import FlowModel  # noqa: E402
+from tfflows.variables import set_trainable  # noqa: E402
 
 __all__ = [
     "FlowModel",
@@ -25,5 +26,6 @@ __all__ = [
     "distributions",
     "networks",
     "regularizers",
+    "set_trainable",
     "training",
 ]

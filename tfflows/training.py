@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import warnings
 
 import keras
 import tensorflow as tf
@@ -10,12 +11,12 @@ import tensorflow_probability as tfp
 from tfflows import bijectors
 from tfflows.analysis.bits import bits_per_dim
 from tfflows.analysis.layers import recording
-from tfflows.bijectors._private import clip_gradients
+from tfflows.bijectors._private import clip_gradients, variables_of_optimizer
 from tfflows.bijectors.tape_memory import MODES
 from tfflows.distributions import integer_images
 from tfflows.distributions.dequantized import Dequantized
 from tfflows.non_finite import NonFiniteError, diagnose_non_finite
-from tfflows.variables import named_variables
+from tfflows.variables import named_variables, set_trainable
 
 tfd = tfp.distributions
 
@@ -113,7 +114,10 @@ class FlowModel(keras.Model):
         self._loss_metric = keras.metrics.Mean(name=units)
         self._penalty_metrics = [keras.metrics.Mean(name=key) for key in self.regularizers]
         self._loss_and_gradients = None
+        self._trained = None
         self.built = True
+        if not self.trainable:
+            set_trainable(distribution, False)
 
     @classmethod
     def from_builder(cls, builder, builder_kwargs=None, **kwargs):
@@ -148,6 +152,7 @@ class FlowModel(keras.Model):
             "check_finite": self.check_finite,
             "memory": self.memory,
             "loop": self.loop,
+            "trainable": self.trainable,
             "name": self.name,
         }
 
@@ -173,14 +178,25 @@ class FlowModel(keras.Model):
     # Variables: those of the distribution, which Keras does not find by itself.
 
     @property
+    def trainable(self):
+        """Whether anything is trained; set, it is handed on to all parts of the distribution."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value):
+        self._trainable = bool(value)
+        set_trainable(self.distribution, self._trainable)
+
+    @property
     def trainable_weights(self):
         """The distribution's trainable variables."""
-        return list(self.distribution.trainable_variables)
+        return list(self.distribution.trainable_variables) if self.trainable else []
 
     @property
     def non_trainable_weights(self):
         """The distribution's other variables."""
-        return [v for v in self.distribution.variables if not v.trainable]
+        trainable = {id(variable) for variable in self.trainable_weights}
+        return [v for v in self.distribution.variables if id(v) not in trainable]
 
     @property
     def weights(self):
@@ -188,9 +204,19 @@ class FlowModel(keras.Model):
         return self.trainable_weights + self.non_trainable_weights
 
     @property
+    def variables(self):
+        """All the distribution's variables."""
+        return self.weights
+
+    @property
     def trainable_variables(self):
         """The distribution's trainable variables."""
         return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self):
+        """The distribution's other variables."""
+        return self.non_trainable_weights
 
     @property
     def metrics(self):
@@ -387,7 +413,8 @@ class FlowModel(keras.Model):
     def _assert_finite(self, loss, gradients, x, seed):
         """Returns an operation that fails, with a diagnosis, if anything is not finite."""
         # Scaled gradients may overflow: their optimizer then leaves the step out.
-        norm = 0.0 if self._is_scaled else tf.linalg.global_norm(gradients)
+        bounded = self._is_scaled or not gradients
+        norm = 0.0 if bounded else tf.linalg.global_norm(gradients)
 
         def diagnose():
             return tf.py_function(self._diagnose, [x, seed], tf.bool)
@@ -396,6 +423,34 @@ class FlowModel(keras.Model):
 
     def _diagnose(self, x, seed):
         raise NonFiniteError(diagnose_non_finite(self, x, seed))
+
+    def make_train_function(self, force=False):
+        """Makes the function of a step, anew if what is frozen has changed."""
+        variables = self.trainable_weights
+        if not variables:
+            warnings.warn(f"`fit` changes nothing: all of {self.name!r} is frozen.", stacklevel=2)
+        if self.optimizer.built:
+            self._check_optimizer(variables)
+        trained = list(map(id, variables))
+        if force or trained != self._trained:
+            force, self._loss_and_gradients = True, None
+        self._trained = trained
+        return super().make_train_function(force)
+
+    def _check_optimizer(self, variables):
+        """Raises an error if the optimizer can't train `variables`, or would change others."""
+        known = set(map(id, variables_of_optimizer(self.optimizer)))
+        trained = set(map(id, variables))
+        averaging = getattr(self.optimizer, "inner_optimizer", self.optimizer).use_ema
+        if trained - known or (averaging and trained != known):
+            raise ValueError(
+                "What is frozen has changed since the optimizer was built: call `compile` again, "
+                "with a new optimizer. Received: an optimizer of "
+                f"{len(known)} variables, {len(trained)} to train."
+            )
+
+    def _warn_if_trainable_state_changed(self):
+        """Warns of nothing: the next `fit` heeds what is frozen, compiled again or not."""
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Builds nothing: all is built. Keras would draw a batch, and add up workers' `uint8`."""

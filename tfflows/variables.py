@@ -1,6 +1,9 @@
-"""Names for the variables of a model that stay the same from run to run."""
+"""The variables of a model: names that stay the same from run to run, and freezing."""
 
 import tensorflow as tf
+
+from tfflows.bijectors import _private
+from tfflows.bijectors._network_variables import networks_of, read_variables
 
 
 def named_variables(module):
@@ -30,3 +33,44 @@ def named_variables(module):
         for _, path, variable in paths.values()
     }
     return dict(sorted(named.items()))
+
+
+def set_trainable(module, trainable):
+    """Freezes a bijector or distribution with all its parts, or unfreezes it.
+
+    What is frozen is left out of `trainable_variables`, of the object itself and of all that it is
+    a part of, and `FlowModel.fit` leaves it as it is. Keras networks inside get
+    `network.trainable = trainable`, and can be frozen alone by that. As in Keras, unfreezing
+    reaches all parts, those frozen alone too, but no variable that was made with
+    `trainable=False`.
+
+    Args:
+      module: a `tf.Module`: any `tfb.Bijector` or `tfd.Distribution`.
+      trainable: Python `bool`.
+
+    #### Example
+
+    ```python
+    import tfflows
+    from tfflows import bijectors
+
+    norm, conv = bijectors.ActNorm.trainable(4), bijectors.InvertibleConv1x1.trainable(4, seed=1)
+    flow = bijectors.Sequential([norm, conv])
+    tfflows.set_trainable(norm, False)
+    len(flow.trainable_variables), len(flow.variables)  # 1, 3
+    ```
+    """
+    of_networks = set()
+    for network in networks_of(module):
+        network.trainable = not trainable  # Keras does nothing, nor to its parts, if it is set.
+        network.trainable = trainable
+        of_networks.update(map(id, read_variables(network)))
+    for variable in module.variables:
+        if id(variable) in of_networks:
+            continue
+        if variable.trainable and not trainable:
+            variable._tfflows_frozen = True  # To know it from those that nobody trains.
+            _private.set_trainable(variable, False)
+        elif trainable and getattr(variable, "_tfflows_frozen", False):
+            del variable._tfflows_frozen
+            _private.set_trainable(variable, True)

@@ -25,6 +25,7 @@ from tfflows.bijectors.loops import looping
 from tfflows.bijectors.matvec_exponential import MatvecExponential, operator_norm_bound
 from tfflows.bijectors.mexican_hat import MexicanHatScale
 from tfflows.bijectors.multi_scale import MultiScale
+from tfflows.bijectors.network_calls import calling_networks
 from tfflows.bijectors.periodic_conv import PeriodicConv
 from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
@@ -71,6 +72,7 @@ __all__ = [
     "Whitening",
     "WoodburyConv",
     "adjacency_norm_bound",
+    "calling_networks",
     "estimating",
     "forward_and_log_det",
     "initialize",

@@ -5,6 +5,9 @@ import copy
 import keras
 import tensorflow as tf
 
+from tfflows.bijectors._network_variables import NetworkVariables
+from tfflows.bijectors.network_calls import apply
+
 
 def call_network(network, x, event_ndims, context=None, context_ndims=None):
     """Returns `network(x)` or `network(x, context)` for any batch shape.
@@ -22,11 +25,11 @@ def call_network(network, x, event_ndims, context=None, context_ndims=None):
     batch, event = tf.shape(x)[:-event_ndims], x.shape[-event_ndims:]
     flat = tf.reshape(x, [-1, *event])
     if context is None:
-        output = network(flat)
+        output = apply(network, flat)
     else:
         context_event = context.shape[-context_ndims:]
         context = tf.broadcast_to(context, tf.concat([batch, context_event], axis=0))
-        output = network(flat, tf.reshape(context, [-1, *context_event]))
+        output = apply(network, flat, tf.reshape(context, [-1, *context_event]))
     if x.shape.rank == event_ndims + 1:
         return output
     output_event = output.shape[1:]
@@ -52,8 +55,7 @@ class NetworkModule(tf.Module):
                     "`network` must be built, so that its variables are known. "
                     f"Received: network={network!r}, network.built=False."
                 )
-            # Keras variables are invisible to `tf.Module`; the `tf.Variable`s inside are not.
-            self._network_variables = [variable.value for variable in network.variables]
+            self._network_variables = NetworkVariables(network)
         self._network = network
 
     def __deepcopy__(self, memo):
@@ -66,4 +68,4 @@ class NetworkModule(tf.Module):
 
     def __call__(self, *args):
         """Calls the network."""
-        return self._network(*args)
+        return apply(self._network, *args)

@@ -6,9 +6,12 @@ the file to mend.
 
 import contextlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import get_stateless_scope
+from keras.src.random.seed_generator import global_seed_generator
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
 from tensorflow.python.eager import tape
 from tensorflow.python.eager.record import stop_recording  # Of all tapes; public: of one known.
@@ -24,8 +27,17 @@ __all__ = [
     "Recording",
     "clip_gradients",
     "forget_deferred_variables",
+    "global_seed_state",
+    "is_inside_keras_call",
+    "is_known_layer",
+    "layers_of",
     "recording",
+    "seed_states",
+    "set_trainable",
+    "stateless_scope",
     "stop_recording",
+    "tf_variable",
+    "variables_of_optimizer",
 ]
 
 
@@ -51,6 +63,11 @@ def clip_gradients(optimizer, gradients):
     return optimizer._clip_gradients(gradients)
 
 
+def variables_of_optimizer(optimizer):
+    """Returns the variables that a Keras optimizer that is built has a state for."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables
+
+
 @contextlib.contextmanager
 def recording():
     """Lets tapes record again inside of `stop_recording`: those opened here, and all others."""
@@ -71,6 +88,57 @@ def forget_deferred_variables():
     variables, silently. Public is only `keras.utils.clear_session`, which also resets policies.
     """
     global_state.set_global_attribute("uninitialized_variables", [])
+
+
+def tf_variable(variable):
+    """Returns the `tf.Variable` of a Keras variable.
+
+    Its public `value` is a tensor inside of a `keras.StatelessScope` and under mixed precision.
+    """
+    return variable.value if variable._value is None else variable._value
+
+
+def stateless_scope():
+    """Returns the innermost `keras.StatelessScope`, or `None`."""
+    return get_stateless_scope()
+
+
+def is_inside_keras_call():
+    """Returns whether a Keras layer is being called, from which others inherit `training`."""
+    return global_state.get_global_attribute("current_call_ctx") is not None
+
+
+def global_seed_state():
+    """Returns the variable of the random numbers that Keras draws without a seed."""
+    return global_seed_generator().state
+
+
+def seed_states(layer):
+    """Returns the variables of the random numbers of a Keras layer, but for those of its parts."""
+    return [generator.state for generator in layer._seed_generators]
+
+
+def layers_of(layer):
+    """Returns a Keras layer and all its parts; operations of a functional model too."""
+    operations = [op for part in layer._flatten_layers() for op in getattr(part, "operations", ())]
+    return list({id(part): part for part in [*layer._flatten_layers(), *operations]}.values())
+
+
+def is_known_layer(layer):
+    """Returns whether a layer is one of Keras or tfflows, and no vessel for a user's function."""
+    kind, vessels = type(layer), (keras.layers.Lambda, keras.layers.TFSMLayer)
+    known = kind.__module__.startswith(("keras.src.", "tfflows.networks."))
+    return known and isinstance(layer, keras.layers.Layer) and not isinstance(layer, vessels)
+
+
+def set_trainable(variable, trainable):
+    """Says whether tapes watch a `tf.Variable` by themselves, and whether TFP calls it trainable.
+
+    TensorFlow fixes this when a variable is made; Keras changes it in its own variables alone.
+    """
+    parts = variable.values if isinstance(variable, tf.distribute.DistributedValues) else [variable]
+    for part in parts:
+        part._trainable = trainable
 
 
 class Recording:

@@ -7,6 +7,7 @@ from tfflows.bijectors._conditioner import NetworkModule, call_network
 from tfflows.bijectors._parameters import normal_variable, stateless_seed
 from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
+from tfflows.bijectors.network_calls import prepared
 from tfflows.bijectors.sequential import Sequential
 from tfflows.bijectors.sylvester import Sylvester
 
@@ -86,9 +87,9 @@ class BoundedTanh(NetworkModule):
 
     def prepared(self):
         """Returns the function `u -> (f(u), d(u))`."""
-        prepared = getattr(self._network, "prepared", None)
-        network = self._network if prepared is None else prepared()
+        return self._with(prepared(self._network))
 
+    def _with(self, network):
         def function(u):
             heads = tf.cast(call_network(network, u, 3), u.dtype)
             t1, s1, t2, s2 = tf.split(heads, 4, axis=-1)
@@ -100,4 +101,4 @@ class BoundedTanh(NetworkModule):
 
     def __call__(self, u):
         """Returns `f(u)` and `d(u)`."""
-        return self.prepared()(u)
+        return self._with(self._network)(u)

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.bijectors._memo import EvaluationMemo
+from tfflows.bijectors._network_variables import NetworkVariables
 
 tfb = tfp.bijectors
 
@@ -91,7 +92,11 @@ class FlowBijector(tfb.Bijector):
         raise NotImplementedError(f"{type(self).__name__} has no inverse.")
 
     def _track_network(self, network):
-        """Checks that `network` is built and makes its variables part of this bijector's."""
+        """Checks that `network` is built and makes its variables part of this bijector's.
+
+        One that is frozen, before or after, is not among `trainable_variables`, nor are the parts
+        of it that are.
+        """
         if isinstance(network, keras.layers.Layer):
             if not network.built:
                 raise ValueError(
@@ -99,8 +104,8 @@ class FlowBijector(tfb.Bijector):
                     "are known: call `network.build(input_shape)` or apply it once. "
                     f"Received: network={network!r}, network.built=False."
                 )
-            # Keras variables are invisible to `tf.Module`; the `tf.Variable`s inside are not.
-            self._network_variables = [variable.value for variable in network.variables]
+            known = getattr(self, "_network_variables", NetworkVariables()).networks
+            self._network_variables = NetworkVariables(*known, network)
         return network
 
     def __deepcopy__(self, memo):

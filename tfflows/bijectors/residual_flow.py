@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfflows.bijectors import _private, estimation, fixed_point
 from tfflows.bijectors._conditioner import call_network
 from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.bijectors.network_calls import prepared
 
 _MOST_EXACT = 32  # Largest event whose Jacobian is computed by default.
 _NUM_TERMS = {"exact": None, "series": 10, "unbiased": 3}
@@ -151,9 +152,9 @@ class ResidualFlow(FlowBijector):
         """How the log-det is computed: `"exact"`, `"series"` or `"unbiased"`."""
         return self._log_det
 
-    def _contraction(self, x, network=None):
+    def _contraction(self, x, network):
         """Returns `g(x)` for any batch shape."""
-        g = call_network(network or self._network, x, len(self._shape))
+        g = call_network(network, x, len(self._shape))
         if g.shape[-len(self._shape) :] != self._shape:
             raise ValueError(
                 f"`network` of `{type(self).__name__}` must return events of shape {self._shape}. "
@@ -167,7 +168,7 @@ class ResidualFlow(FlowBijector):
         with _private.recording():
             with tape:
                 tape.watch(flat)
-                g = self._contraction(tf.reshape(flat, tf.shape(x)))
+                g = self._contraction(tf.reshape(flat, tf.shape(x)), self._network)
                 flat_g = tf.reshape(g, tf.shape(flat))
             if self._log_det == "exact":
                 log_det = log_det_of_jacobian(tape.batch_jacobian(flat_g, flat))
@@ -186,8 +187,7 @@ class ResidualFlow(FlowBijector):
 
     def _solve(self, y):
         """Returns the `Solution` of `x + g(x) = y`."""
-        # Capped kernels, say, are the same at each step.
-        network = self._network.prepared() if hasattr(self._network, "prepared") else None
+        network = prepared(self._network)  # Capped kernels, say, are the same at each step.
         return fixed_point.solve(
             lambda u: self._contraction(u, network),
             y,

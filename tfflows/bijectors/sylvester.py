@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 from tfflows.bijectors import fixed_point
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.bijectors.network_calls import apply, prepared
 from tfflows.bijectors.triangular_tanh import (
     HouseholderColumns,
     OrthonormalColumns,
@@ -181,7 +182,8 @@ class Sylvester(FlowBijector):
         Args:
           y: `[..., *event]`, as `inverse` takes it.
         """
-        return self._solve(tf.convert_to_tensor(y), self._function())[-1].num_iterations
+        function = prepared(self._autoregressive)
+        return self._solve(tf.convert_to_tensor(y), function)[-1].num_iterations
 
     def _batch_shape_tensor(self, x_event_ndims):
         shape = tf.zeros([0], tf.int32)
@@ -196,10 +198,6 @@ class Sylvester(FlowBijector):
             shape = tf.broadcast_dynamic_shape(shape, tf.cast(of_part, tf.int32))
         extra = x_event_ndims - self.forward_min_event_ndims
         return shape[: tf.maximum(tf.size(shape) - extra, 0)]
-
-    def _function(self):
-        prepared = getattr(self._autoregressive, "prepared", None)
-        return self._autoregressive if prepared is None else prepared()
 
     def _maps(self):
         """Returns `W` and `W^-1` as functions."""
@@ -235,11 +233,11 @@ class Sylvester(FlowBijector):
 
     def _forward_and_log_det(self, x):
         to_basis, from_basis = self._maps()
-        value, diagonal = self._function()(to_basis(x))
+        value, diagonal = apply(self._autoregressive, to_basis(x))
         return x + from_basis(value), self._log_det(diagonal)
 
     def _inverse_and_log_det(self, y):
-        function = self._function()
+        function = prepared(self._autoregressive)
         from_basis, v, solution = self._solve(y, function)
         # v - u is f(u): without the log-det, f need not be evaluated once more.
         x = y - from_basis(v - solution.value)

@@ -5,8 +5,10 @@ import math
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.bijectors._network_variables import NetworkVariables
 from tfflows.bijectors._parameters import stateless_seed
 from tfflows.bijectors.estimation import estimating
+from tfflows.bijectors.network_calls import apply
 from tfflows.conditioning import condition
 from tfflows.distributions import integer_images
 
@@ -246,15 +248,14 @@ class FlowDequantizer(tf.Module):
         super().__init__(name=name)
         self._distribution = distribution
         self._context_network = context_network
-        # As in `FlowBijector`: makes Keras variables visible to `tf.Module`.
-        self._context_variables = [v.value for v in context_network.variables]
+        self._context_variables = NetworkVariables(context_network)
         self._num_levels = num_levels
 
     def __call__(self, x):
         """Returns the distribution of the noise of images `x` `[..., H, W, C]`."""
         scaled = x / self._num_levels - 0.5
         flat = tf.reshape(scaled, [-1, *x.shape[-3:]])
-        context = self._context_network(flat)
+        context = apply(self._context_network, flat)
         context = tf.reshape(context, tf.concat([tf.shape(x)[:-3], context.shape[1:]], axis=0))
         context = tf.ensure_shape(context, [*x.shape[:-3], *context.shape[-3:]])
         return condition(self._distribution, context)
