@@ -32,10 +32,15 @@ from absl import app, flags
 
 import zoo
 from tfflows.distributions import Dequantized
-from trainers import operations, run_folder, settings, strategies, train
+from trainers import operations, program, run_folder, settings, strategies, train
 from zoo import presets
 
 FLAGS = flags.FLAGS
+SHARED_FLAGS = (
+    *("model", "output", "batch_size", "seed", "jit", "loop", "shards", "precision"),
+    *("set", "memory", "recipe", "ema", "transport_cost", "weight_l2", "spectral_cap"),
+    "check_finite",
+)
 flags.DEFINE_integer("rounds", 7, "Turns of each model.")
 flags.DEFINE_integer("draws", 100, "Samples to draw at a time.")
 COUNTED = ("step", "log_prob", "samples")
@@ -152,7 +157,7 @@ def serve(connection, name, values):
       name: see `Variant`.
       values: values of flags, by name.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    program.find_devices()
     FLAGS.mark_as_parsed()
     for flag, value in values.items():
         if flag in FLAGS:
@@ -162,10 +167,10 @@ def serve(connection, name, values):
         connection.send((None, None))
         while True:
             connection.send((getattr(variant, connection.recv())(), None))
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):  # The other end is gone, or is interrupted as this is.
         return
-    except Exception:
-        connection.send((None, traceback.format_exc()))
+    except Exception as error:
+        connection.send((None, program.message(error) or traceback.format_exc()))
 
 
 class Worker:
@@ -275,4 +280,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main, SHARED_FLAGS)

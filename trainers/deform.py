@@ -14,17 +14,18 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from absl import app, flags
+from absl import flags
 
 import zoo
 from tfflows import bijectors
 from tfflows.analysis import record_layers
 from tfflows.analysis.volume import COMPOSED
-from trainers import planar, settings
+from trainers import planar, program, settings
 from zoo import presets
 
 tfb = tfp.bijectors
 FLAGS = flags.FLAGS
+SHARED_FLAGS = (*settings.PRESET_FLAGS, "dataset", "output", "seed")
 flags.DEFINE_integer("points", 20_000, "Number of points of the data.")
 flags.DEFINE_integer("panels", 8, "Panels between data and density; at most one for each block.")
 
@@ -206,4 +207,4 @@ def _default_dataset(name):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main, SHARED_FLAGS)

@@ -14,15 +14,19 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 import tfflows
 import zoo
 from tfflows.distributions import Dequantized
-from trainers import batching, data, node_sets, planar, settings
+from trainers import batching, data, node_sets, planar, program, settings
 from zoo import presets
 
 FLAGS = flags.FLAGS
+SHARED_FLAGS = (
+    *settings.PRESET_FLAGS,
+    *("dataset", "data_dir", "output", "batch_size", "seed", "jit", "log_det_terms"),
+)
 flags.DEFINE_string("split", "test", "Split to score, as TFDS writes it: test, test[:1000].")
 flags.DEFINE_integer(
     "num_samples", 1, "Samples of the dequantiser an image: 1 for the bound, more to tighten it."
@@ -198,4 +202,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main, SHARED_FLAGS)

@@ -17,15 +17,16 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 import tfflows
 import zoo
 from tfflows.distributions import Dequantized, with_temperature
-from trainers import settings
+from trainers import program, settings
 from zoo import presets
 
 FLAGS = flags.FLAGS
+SHARED_FLAGS = (*settings.PRESET_FLAGS, "output", "log_det_terms")
 DESCRIPTION = pathlib.Path("assets.extra") / "model.json"
 
 
@@ -272,4 +273,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main, SHARED_FLAGS)

@@ -25,9 +25,10 @@ import numpy as np
 from absl import app, flags
 
 from tfflows.training import UNITS
-from trainers import callbacks, data, experiments, settings, volume
+from trainers import callbacks, data, experiments, program, settings, volume
 
 FLAGS = flags.FLAGS
+SHARED_FLAGS = ("workdir", "data_dir")
 flags.DEFINE_enum("experiment", None, list(experiments.EXPERIMENTS), "What to run.")
 flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "Runs at a time, at most one a core.")
 flags.DEFINE_string(
@@ -84,7 +85,7 @@ def save_crops(path, size):
 
 def call(module, arguments, log):
     """Runs a binary on a core of its own; returns its exit code."""
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-m", module, "--traceback", *arguments]
     core = CORES.get()
     try:
         with open(log, "a") as file:
@@ -227,7 +228,12 @@ def main(argv):
             raise app.UsageError(f"--{name} must be given.")
     workdir = pathlib.Path(FLAGS.workdir)
     runs = experiments.EXPERIMENTS[FLAGS.experiment]()
-    runs = [run for run in runs if re.search(FLAGS.only, run.name)]
+    try:
+        runs = [run for run in runs if re.search(FLAGS.only, run.name)]
+    except re.error as error:
+        raise app.UsageError(
+            f"--only must be a regular expression: {error}. Received: --only={FLAGS.only}."
+        ) from None
     if not runs:
         raise app.UsageError(f"No run has a name that --only={FLAGS.only} matches.")
     for size in {run.crops for run in runs if run.crops}:
@@ -239,9 +245,15 @@ def main(argv):
     bar = keras.utils.Progbar(len(runs), unit_name="run")
     with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
         waiting = [pool.submit(execute, run, workdir) for run in runs]
-        for done in concurrent.futures.as_completed(waiting):
-            done.result()
-            bar.add(1)
+        try:
+            for done in concurrent.futures.as_completed(waiting):
+                done.result()
+                bar.add(1)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note("The same command goes on; runs that have ended are kept.")
+            raise
     rows = [summary(run, workdir) for run in runs]
     write_table(workdir / "results.csv", rows)
     save_curves(workdir / "curves.png", runs, workdir)
@@ -250,4 +262,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main, SHARED_FLAGS)

@@ -251,9 +251,14 @@ def _explained(workdir):
             error.add_note(f"{workdir} can't be written: make it writable, or take another folder.")
         kept = backup.paths(workdir / "backup")
         if kept:
+            when = "" if isinstance(error, KeyboardInterrupt) else ", when the cause is mended"
             error.add_note(
                 f"Nothing is lost up to step {backup.step_of(kept[0])}, of which there is a "
-                "backup. To go on, when the cause is mended: python -m trainers.train "
+                f"backup. To go on{when}: python -m trainers.train --workdir={workdir} --resume"
+            )
+        elif isinstance(error, KeyboardInterrupt) and (workdir / settings.CONFIG).is_file():
+            error.add_note(
+                "There is no backup yet. To begin again: python -m trainers.train "
                 f"--workdir={workdir} --resume"
             )
         raise

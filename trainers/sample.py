@@ -13,15 +13,16 @@ and the other way round (`--resample_levels`, second row).
 import pathlib
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 import zoo
 from tfflows.analysis import resample_levels
 from tfflows.distributions import with_temperature
-from trainers import data, pictures, settings
+from trainers import data, pictures, program, settings
 from zoo import presets
 
 FLAGS = flags.FLAGS
+SHARED_FLAGS = (*settings.PRESET_FLAGS, "dataset", "data_dir", "output", "seed")
 flags.DEFINE_integer(
     "count",
     None,
@@ -109,4 +110,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main, SHARED_FLAGS)

@@ -29,10 +29,11 @@ from absl import app, flags
 
 import tfflows
 import zoo
-from trainers import batching, data, evaluate, settings
+from trainers import batching, data, evaluate, program, settings
 from zoo import files, presets
 
 FLAGS = flags.FLAGS
+SHARED_FLAGS = (*evaluate.SHARED_FLAGS, "split", "num_samples")
 FORMATS = (".csv", ".parquet")
 BYTES = np.dtype("<f4").itemsize
 
@@ -215,8 +216,12 @@ def main(argv):
             return
         if done < images.num_examples:
             rest = open_images(distribution, dataset, batch_size, done // batch_size).dataset
-            with tfflows.bijectors.estimating(num_terms=FLAGS.log_det_terms):
-                score_rest(distribution, rest, file, done, job)
+            try:
+                with tfflows.bijectors.estimating(num_terms=FLAGS.log_det_terms):
+                    score_rest(distribution, rest, file, done, job)
+            except KeyboardInterrupt as error:
+                error.add_note("The same command goes on.")
+                raise
         scores = read_scores(file, images.num_examples)
         units, meaning = evaluate.definition(distribution, FLAGS.num_samples)
         summary = {
@@ -236,4 +241,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main, SHARED_FLAGS)

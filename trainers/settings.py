@@ -12,6 +12,8 @@ from trainers import strategies
 from zoo import files
 
 FLAGS = flags.FLAGS
+# What `required_preset` reads.
+PRESET_FLAGS = ("model", "workdir", "strategy", "tpu", "cpu_devices", "precision")
 CONFIG = "config.json"
 DEEP = 500  # Trainable variables from which on a sooner start outweighs slower steps.
 write_json = files.write_json

@@ -27,6 +27,7 @@ from trainers import (
     deform,
     pictures,
     planar,
+    program,
     rewind,
     run_folder,
     schedules,
@@ -36,6 +37,11 @@ from trainers import (
 )
 
 FLAGS = flags.FLAGS
+SHARED_FLAGS = (
+    *settings.PRESET_FLAGS,
+    *("dataset", "data_dir", "batch_size", "seed", "jit", "loop", "shards"),
+    *("set", "memory", "resume"),
+)
 UNITS = {"bits_per_dim": "bits/dim", "nats": "nats", "nats_per_node": "nats/node"}
 DEFINITIONS = {
     "bits_per_dim": "-log2 P(x) / D",
@@ -285,13 +291,8 @@ def train(entry):
             run_folder.write(entry, recipe, known.num_examples, shards, interval, model.loop)
             rewind.rewind(workdir, done)
             watchers = make_callbacks(workdir, model, recipe, known.dataset)
-        logging.info(
-            "%s: %d parameters, %d of %d steps done",
-            entry.name,
-            model.count_params(),
-            done,
-            recipe.steps,
-        )
+            count = model.count_params()
+            print(f"{entry.name}: {count} parameters, {done} of {recipe.steps} steps done")
         if done < recipe.steps:
             with strategies.explained(strategy):
                 fit(entry, model, recipe, done, interval, watchers)
@@ -336,6 +337,7 @@ def fit(entry, model, recipe, done, interval, watchers):
         initial_epoch=done // interval,
         epochs=done // interval + left // interval,
         steps_per_epoch=interval,
+        shuffle=False,  # The data are; Keras would warn that it can't.
         **validation_data(entry, recipe, strategy),
         callbacks=watchers,
         verbose="auto" if strategies.is_chief(strategy) else 0,
@@ -402,4 +404,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main, SHARED_FLAGS)

@@ -1,0 +1,171 @@
+"""What all programs have in common: how they start, and what they say when they can't go on.
+
+A user's mistake is one message and exit status 1; `--traceback` shows where in the code it is from.
+Errors of our own keep their traceback. Ctrl-C says how to go on, with exit status 130.
+"""
+
+import functools
+import itertools
+import os
+import sys
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+INTERRUPTED = 130  # As a shell says it of a program that Ctrl-C ended.
+# What these raise by themselves tells of our code and not of what the user gave.
+FRAMEWORKS = ("tensorflow", "tensorflow_probability", "tf_keras", "keras")
+OURS = ("__main__", "tfflows", "zoo", "trainers")
+YES, NO = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+
+flags.DEFINE_bool("traceback", False, "Show where in the code an error comes from.")
+
+
+def start():
+    """Imports TensorFlow, without what it says in every healthy start."""
+    sys.excepthook = _end
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Warnings and errors.
+    import tfflows  # First: it says so if TensorFlow can't work.
+
+    find_devices()
+    del tfflows
+
+
+def find_devices():
+    """Looks for GPUs, which TensorFlow does once: it takes it for an error if there are none."""
+    import tensorflow as tf
+
+    from tfflows import _start_up_lines
+
+    with _start_up_lines.dropped():
+        tf.config.list_physical_devices("GPU")
+
+
+def run(main, shared_flags=()):
+    """Runs the program of this process.
+
+    Args:
+      main: a function of the words after the name of the program, of which there are none.
+      shared_flags: names of the flags of other modules that it uses, for --help.
+    """
+    for name in ("traceback", *shared_flags):
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
+    app.run(functools.partial(_run, main))
+
+
+def _run(main, argv):
+    import keras
+    import tensorflow as tf
+
+    # Where an error is from can only be told from all of its traceback.
+    keras.config.disable_traceback_filtering()
+    tf.debugging.disable_traceback_filtering()
+    try:
+        refuse_words(sys.argv[1:], argv[1:])
+        return main(argv)
+    except (Exception, KeyboardInterrupt) as error:
+        if FLAGS.traceback or not (text := message(error)):
+            raise
+        sys.stdout.flush()
+        if isinstance(error, KeyboardInterrupt):
+            print(f"\n{text}", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        print(f"Error: {text}", file=sys.stderr)
+        sys.exit(1)
+
+
+def refuse_words(arguments, words):
+    """Raises if there are words that are no flags, which absl passes on.
+
+    Args:
+      arguments: those of the program.
+      words: what absl left over of them.
+
+    Raises:
+      app.UsageError: says how it should be written.
+    """
+    if not words:
+        return
+    word = words[0]
+    pairs = itertools.pairwise(["", *arguments])
+    before = next((a for a, b in pairs if b == word and not _takes_value(a)), "")
+    received = f"Received: {f'{before} {word}'.strip()}."
+    if name := _switch(before):
+        if word.lower() in YES and before.endswith(f"-{name}"):
+            how = f"takes its value after an equals sign: --{name}=true, or --{name}"
+        elif word.lower() in NO and before.endswith(f"-{name}"):
+            how = f"takes its value after an equals sign: --{name}=false, or --no{name}"
+        else:
+            how = f"is all or nothing: --{name} or --no{name}"
+        raise app.UsageError(f"A switch {how}. {received}")
+    if word.partition("=")[0] in FLAGS and "=" in word:
+        raise app.UsageError(f"A flag begins with two hyphens: --{word}. {received}")
+    raise app.UsageError(
+        "There must be nothing but flags, --name=value. Put a value that has spaces in quotes, and "
+        f"commas between the parts of a list. {received}"
+    )
+
+
+def _takes_value(argument):
+    """Whether a flag's value is the next argument."""
+    name = argument.lstrip("-")
+    return argument.startswith("-") and name in FLAGS and not FLAGS[name].boolean
+
+
+def _switch(argument):
+    """Returns the name of the boolean flag that an argument sets, without a value; or `None`."""
+    if not argument.startswith("-"):
+        return None
+    name = argument.lstrip("-")
+    names = (name, name.removeprefix("no"))
+    return next((n for n in names if n in FLAGS and FLAGS[n].boolean), None)
+
+
+def message(error):
+    """Returns what to tell the user of an error; `None` if it is one of ours."""
+    notes = getattr(error, "__notes__", [])
+    if isinstance(error, KeyboardInterrupt):
+        return "\n".join(["Interrupted.", *notes])
+    if not _is_mistake(error):
+        return None
+    text = str(error) or type(error).__name__
+    if not isinstance(error, app.UsageError) and _origin(error) not in OURS:
+        text = f"{type(error).__name__}: {text}"
+    return "\n".join([text, *notes])
+
+
+def _is_mistake(error):
+    """Whether an error tells of what the user gave, or of the machine, and not of our code."""
+    import tensorflow as tf
+
+    from tfflows.training import NonFiniteError
+
+    origin = _origin(error)
+    of_the_machine = (OSError, MemoryError, tf.errors.ResourceExhaustedError)
+    of_files = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)
+    if isinstance(error, (app.UsageError, NonFiniteError, *of_the_machine, *of_files)):
+        return True
+    if isinstance(error, ValueError):
+        return origin not in FRAMEWORKS
+    # What Python raises by itself is of these classes' subclasses.
+    deliberate = (RuntimeError, NotImplementedError, ArithmeticError)
+    return origin in OURS and type(error) in deliberate
+
+
+def _origin(error):
+    """Returns the name of the package whose code raised an error."""
+    traceback, frame = error.__traceback__, None
+    while traceback:
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+    return frame.f_globals.get("__name__", "").partition(".")[0] if frame else ""
+
+
+def _end(kind, error, traceback):
+    """Is Python's hook for errors that end it: before the program runs, and those of our own."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nInterrupted.", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
+    if issubclass(kind, ImportError) and str(error).startswith("tfflows cannot run here"):
+        print(f"Error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
