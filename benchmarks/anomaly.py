@@ -82,7 +82,9 @@ def main():
     parser.add_argument("--trained_on", choices=sorted(OTHER), default="fashion_mnist")
     parser.add_argument("--steps", type=int, default=400, help="steps of training, of 64 images")
     parser.add_argument("--count", type=int, default=2000, help="test images of each set")
-    parser.add_argument("--workdir", type=pathlib.Path, help="default: runs/anomaly_TRAINED_ON")
+    parser.add_argument(
+        "--workdir", type=measuring.local_path, help="default: runs/anomaly_TRAINED_ON"
+    )
     flags = parser.parse_args()
     measuring.set_up_tensorflow(flags.onednn)
     workdir = flags.workdir or pathlib.Path(f"runs/anomaly_{flags.trained_on}")

@@ -25,6 +25,8 @@ import sys
 import tempfile
 import time
 
+from benchmarks import measuring
+
 STEPS = 60
 FLAGS = (
     "--model=glow.digits",
@@ -156,7 +158,7 @@ def main():
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--kills", type=int, default=5, help="kills of each run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--folder", type=pathlib.Path, help="keeps the runs there")
+    parser.add_argument("--folder", type=measuring.local_path, help="keeps the runs there")
     args = parser.parse_args()
     folder = args.folder or pathlib.Path(tempfile.mkdtemp(prefix="killed_runs."))
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ that runs the second has no TensorFlow.
 
 import argparse
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -16,10 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 
+def local_path(text: str) -> pathlib.Path:
+    """Returns a path with the home directory for `~`: `zoo.files.local`, without TensorFlow."""
+    return pathlib.Path(text).expanduser()
+
+
 def flag_parser(description: str) -> argparse.ArgumentParser:
     """Returns a parser of the flags that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--output", type=pathlib.Path, help="JSON file for the results")
+    parser.add_argument("--output", type=local_path, help="JSON file for the results")
     parser.add_argument(
         "--quick", action="store_true", help="a short run, to see that all works; no figures to use"
     )
@@ -147,5 +151,7 @@ def write_results(path: pathlib.Path | None, results: Mapping[str, object]):
     """Writes the results as JSON, if a path is given."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + "\n")
+        from zoo import files  # Imports TensorFlow.
+
+        path.write_text(files.to_json(results, indent=2) + "\n")
         print(f"Written: {path}")

@@ -9,7 +9,6 @@ their values 0 .. 255, so that no constant has to be added.
 
 import argparse
 import math
-import pathlib
 
 import numpy as np
 
@@ -77,7 +76,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="cifar10", help="images, as trainers.data names them")
     parser.add_argument("--count", type=int, default=2000, help="images to use")
-    parser.add_argument("--output", type=pathlib.Path, help="JSON file for the results")
+    parser.add_argument("--output", type=measuring.local_path, help="JSON file for the results")
     flags = parser.parse_args()
     source = data.load(flags.images, f"train[:{flags.count}]", batch_size=flags.count)
     rows = readings(next(iter(source.dataset)).numpy())

@@ -33,7 +33,7 @@ from absl import app, flags
 import zoo
 from tfflows.distributions import Dequantized
 from trainers import operations, program, run_folder, settings, strategies, train
-from zoo import presets
+from zoo import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (
@@ -41,8 +41,8 @@ SHARED_FLAGS = (
     *("set", "memory", "recipe", "ema", "transport_cost", "weight_l2", "spectral_cap"),
     "check_finite",
 )
-flags.DEFINE_integer("rounds", 7, "Turns of each model.")
-flags.DEFINE_integer("draws", 100, "Samples to draw at a time.")
+flags.DEFINE_integer("rounds", 7, "Turns of each model.", lower_bound=1)
+flags.DEFINE_integer("draws", 100, "Samples to draw at a time.", lower_bound=1)
 COUNTED = ("step", "log_prob", "samples")
 COLUMNS = ("parameters", "batch size", "first step, s", "step, s", "examples/s", "samples/s")
 
@@ -268,7 +268,7 @@ def main(argv):
     print_table(rows)
     if FLAGS.output:
         settings.write_json(
-            FLAGS.output,
+            files.local(FLAGS.output),
             {
                 "models": rows,
                 "draws": FLAGS.draws,

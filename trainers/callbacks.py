@@ -1,9 +1,12 @@
 """Keras callbacks: speed, logs, pictures."""
 
 import json
+import math
 import time
 
 import keras
+
+from zoo import files
 
 
 class Throughput(keras.callbacks.Callback):
@@ -62,7 +65,7 @@ class JsonLines(keras.callbacks.Callback):
             **{key: float(value) for key, value in (logs or {}).items()},
         }
         with open(self._path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(files.to_json(line) + "\n")
 
 
 def read_lines(path):
@@ -73,7 +76,8 @@ def read_lines(path):
     for text in path.read_text(errors="replace").splitlines():
         try:
             line = json.loads(text)
-            lines[line["step"]] = line
+            # What was not finite is null, since JSON has no NaN.
+            lines[line["step"]] = {k: math.nan if v is None else v for k, v in line.items()}
         except (ValueError, TypeError, KeyError):
             continue  # Half a line, of a run that was killed or a disk that was full.
     return [lines[step] for step in sorted(lines)]

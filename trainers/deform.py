@@ -26,8 +26,10 @@ from zoo import presets
 tfb = tfp.bijectors
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (*settings.PRESET_FLAGS, "dataset", "output", "seed")
-flags.DEFINE_integer("points", 20_000, "Number of points of the data.")
-flags.DEFINE_integer("panels", 8, "Panels between data and density; at most one for each block.")
+flags.DEFINE_integer("points", 20_000, "Number of points of the data.", lower_bound=1)
+flags.DEFINE_integer(
+    "panels", 8, "Panels between data and density; at most one for each block.", lower_bound=1
+)
 
 # What panels show the output of: the first of these kinds that the flow has.
 _STEPS = {
@@ -193,7 +195,7 @@ def main(argv):
     model = zoo.create(name, pretrained=True)
     _check_model(model)  # Before its data set is looked for among those of the plane.
     dataset = FLAGS.dataset or (config["recipe"]["dataset"] if config else _default_dataset(name))
-    output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "deformation.png")
+    output = settings.output(workdir, "deformation.png")
     points = planar.sample(dataset, FLAGS.points, FLAGS.seed)
     magnifications = save_figure(output, model, points, FLAGS.panels)
     print(", ".join(f"{panel} {value:g} x" for panel, value in magnifications.items()))

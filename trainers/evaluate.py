@@ -7,7 +7,6 @@ Prints and writes `metrics.json`: into the work directory, or to `--output`.
 """
 
 import math
-import pathlib
 import shlex
 import sys
 
@@ -29,7 +28,10 @@ SHARED_FLAGS = (
 )
 flags.DEFINE_string("split", "test", "Split to score, as TFDS writes it: test, test[:1000].")
 flags.DEFINE_integer(
-    "num_samples", 1, "Samples of the dequantiser an image: 1 for the bound, more to tighten it."
+    "num_samples",
+    1,
+    "Samples of the dequantiser an image: 1 for the bound, more to tighten it.",
+    lower_bound=1,
 )
 
 
@@ -141,7 +143,7 @@ def main(argv):
     """Loads the model, scores it and writes the result."""
     del argv
     name, workdir, config = settings.required_preset()
-    output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "metrics.json")
+    output = settings.output(workdir, "metrics.json")
     distribution = zoo.create_trained(name, pretrained=True)
     entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
     trained_on = config["recipe"]["dataset"] if config else entry.recipe.dataset
@@ -164,7 +166,9 @@ def main(argv):
     entropy = floor(dataset)
     if entropy is not None:
         meaning += f", whose entropy, the least a model can reach, is {entropy:.4f}"
-    mean, error_of_mean = float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores)))
+    mean, error_of_mean = float(scores.mean()), None  # Of one event there is no error.
+    if len(scores) > 1:
+        error_of_mean = float(scores.std(ddof=1) / math.sqrt(len(scores)))
     metrics = {
         entry.units: mean,
         "standard_error": error_of_mean,
@@ -184,7 +188,10 @@ def main(argv):
             "largest": int(iterations.max()),
         }
     print(f"\n{entry.name} on {metrics['data']}")
-    print(f"  {units:17} {mean:.4f} +- {error_of_mean:.4f}")
+    error_text = ", of one only: no error of the mean"
+    if error_of_mean is not None:
+        error_text = f" +- {error_of_mean:.4f}"
+    print(f"  {units:17} {mean:.4f}{error_text}")
     print(f"  defined as        {metrics['definition']}")
     values = f" of {images.num_levels} values" if images.num_levels else ""
     print(f"  round-trip error  {error:.2e}{values}")

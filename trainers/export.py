@@ -8,7 +8,6 @@ The folder, `saved_model/` of the work directory or `--output`, has signatures `
 whole, and after it has been loaded again and has computed what the model computes.
 """
 
-import json
 import pathlib
 import shlex
 import shutil
@@ -23,7 +22,7 @@ import tfflows
 import zoo
 from tfflows.distributions import Dequantized, with_temperature
 from trainers import program, settings
-from zoo import presets
+from zoo import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (*settings.PRESET_FLAGS, "output", "log_det_terms")
@@ -158,7 +157,7 @@ def export(distribution, path, description=None, log_det_terms=20):
       ValueError: if the model can't be traced for batches of any size, has a state that is not in
         its variables, or computes something else once it has been loaded.
     """
-    path = pathlib.Path(path)
+    path = files.local(path)
     if path.exists():
         raise FileExistsError(
             f"`path` (--output) must be a folder that does not exist. Received: path={path}."
@@ -171,7 +170,7 @@ def export(distribution, path, description=None, log_det_terms=20):
         signatures = {name: getattr(module, name).get_concrete_function() for name in names}
         save(module, work, signatures)
         (work / DESCRIPTION).parent.mkdir()
-        (work / DESCRIPTION).write_text(json.dumps(description or {}, indent=2) + "\n")
+        (work / DESCRIPTION).write_text(files.to_json(description or {}, indent=2) + "\n")
         check(distribution, tf.saved_model.load(work), log_det_terms)
         work.chmod(0o755)
         work.rename(path)
@@ -263,7 +262,7 @@ def main(argv):
     """Loads the model, writes and checks the SavedModel."""
     del argv
     name, workdir, _ = settings.required_preset()
-    path = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "saved_model")
+    path = settings.output(workdir, "saved_model")
     distribution = zoo.create_trained(name, pretrained=True)
     description = describe(name, distribution, FLAGS.log_det_terms)
     export(distribution, path, description, FLAGS.log_det_terms)

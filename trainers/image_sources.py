@@ -37,7 +37,7 @@ def names_of_splits(name: str, data_dir: str | None) -> tuple[str, ...]:
 
 def _find(name: str, data_dir: str | None) -> tuple[Mapping, Callable[[str], Source]]:
     """The splits of a source, and what opens one of them or a part."""
-    path = files.expanded(name.removeprefix("folder:"))
+    path = files.local(name.removeprefix("folder:"))
     if name == "digits":
         return _in_memory(_digits(), 17)
     for drawn, sizes in ((planar, _DRAWN_SIZES), (node_sets, _NODE_SETS_SIZES)):

@@ -13,7 +13,6 @@ import csv
 import json
 import math
 import os
-import pathlib
 import queue
 import re
 import shutil
@@ -26,11 +25,14 @@ from absl import app, flags
 
 from tfflows.training import UNITS
 from trainers import callbacks, data, experiments, program, settings, volume
+from zoo import files
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = ("workdir", "data_dir")
 flags.DEFINE_enum("experiment", None, list(experiments.EXPERIMENTS), "What to run.")
-flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "Runs at a time, at most one a core.")
+flags.DEFINE_integer(
+    "jobs", len(os.sched_getaffinity(0)), "Runs at a time, at most one a core.", lower_bound=1
+)
 flags.DEFINE_string(
     "photographs", None, "A .npz file of large images, cut up where crops exceed those of CIFAR-10."
 )
@@ -226,7 +228,7 @@ def main(argv):
     for name in ("experiment", "workdir"):
         if not getattr(FLAGS, name):
             raise app.UsageError(f"--{name} must be given.")
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = files.local(FLAGS.workdir)
     runs = experiments.EXPERIMENTS[FLAGS.experiment]()
     try:
         runs = [run for run in runs if re.search(FLAGS.only, run.name)]

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import json
 import os
-import pathlib
 import platform
 import shlex
 import sys
@@ -63,7 +62,7 @@ def read():
     Raises:
       ValueError: if it is damaged.
     """
-    path = pathlib.Path(FLAGS.workdir) / settings.CONFIG
+    path = files.local(FLAGS.workdir) / settings.CONFIG
     if not path.is_file():
         return None
     config = files.read_json(path)
@@ -133,7 +132,7 @@ def check(model, num_examples):
       ValueError: if the folder is not empty, or there is no run to resume, or it is one of another
         model or seed, or of data of another size.
     """
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = files.local(FLAGS.workdir)
     if not FLAGS.resume:
         # Of a run that was killed before its first step there is nothing to lose.
         if workdir.exists() and any(p.name != LOCK for p in workdir.iterdir()):
@@ -180,7 +179,7 @@ def write(model, recipe, num_examples, shards, interval, loop):
       loop: whether layers that repeat are a loop.
     """
     files.write_json(
-        pathlib.Path(FLAGS.workdir) / settings.CONFIG,
+        files.local(FLAGS.workdir) / settings.CONFIG,
         {
             **_identity(model),
             "recipe": dataclasses.asdict(recipe),
@@ -209,7 +208,7 @@ def held(model, num_examples):
     Raises:
       ValueError: if another process holds it; and see `check`.
     """
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = files.local(FLAGS.workdir)
     check(model, num_examples)
     with contextlib.ExitStack() as stack:
         with _explained(workdir):
@@ -249,16 +248,14 @@ def _explained(workdir):
             error.add_note(f"There is no more room for {workdir}: make some.")
         elif number in _READ_ONLY:
             error.add_note(f"{workdir} can't be written: make it writable, or take another folder.")
+        command = f"python -m trainers.train --workdir={shlex.quote(str(workdir))} --resume"
         kept = backup.paths(workdir / "backup")
         if kept:
             when = "" if isinstance(error, KeyboardInterrupt) else ", when the cause is mended"
             error.add_note(
                 f"Nothing is lost up to step {backup.step_of(kept[0])}, of which there is a "
-                f"backup. To go on{when}: python -m trainers.train --workdir={workdir} --resume"
+                f"backup. To go on{when}: {command}"
             )
         elif isinstance(error, KeyboardInterrupt) and (workdir / settings.CONFIG).is_file():
-            error.add_note(
-                "There is no backup yet. To begin again: python -m trainers.train "
-                f"--workdir={workdir} --resume"
-            )
+            error.add_note(f"There is no backup yet. To begin again: {command}")
         raise

@@ -10,8 +10,6 @@ the latents of its first k levels and new ones elsewhere (`--keep_levels`, first
 and the other way round (`--resample_levels`, second row).
 """
 
-import pathlib
-
 import tensorflow as tf
 from absl import flags
 
@@ -28,8 +26,11 @@ flags.DEFINE_integer(
     None,
     "Number of samples, by default 64 images (fewer if larger than 128x128), 20,000 points or sets "
     "with as many nodes; of test images with --keep_levels.",
+    lower_bound=1,
 )
-flags.DEFINE_float("temperature", 1.0, "Factor on the standard deviation of the latents.")
+flags.DEFINE_float(
+    "temperature", 1.0, "Factor on the standard deviation of the latents.", lower_bound=0.0
+)
 flags.DEFINE_list(
     "keep_levels",
     [],
@@ -82,7 +83,7 @@ def main(argv):
     del argv
     name, workdir, config = settings.required_preset()
     distribution = zoo.create_trained(name, pretrained=True)
-    output = pathlib.Path(FLAGS.output or (workdir or pathlib.Path()) / "samples.png")
+    output = settings.output(workdir, "samples.png")
     count = FLAGS.count or pictures.usual_count(distribution)
     keep, resample = (list(map(int, v)) for v in (FLAGS.keep_levels, FLAGS.resample_levels))
     if keep or resample:

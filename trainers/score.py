@@ -184,7 +184,7 @@ def open_images(distribution, dataset, batch_size, start_step=0):
 def main(argv):
     """Loads the model, scores what has not been scored, and writes the table."""
     del argv
-    output = pathlib.Path(FLAGS.output or "")
+    output = files.local(FLAGS.output or "")
     if output.suffix not in FORMATS:
         raise app.UsageError(
             f"--output must be a file that ends in {' or '.join(FORMATS)}. "

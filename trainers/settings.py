@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shlex
 
 import tensorflow as tf
 from absl import app, flags
@@ -39,8 +40,16 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: 
 flags.DEFINE_string(
     "output", None, "Where a result goes that is not for the work directory: metrics or picture."
 )
-flags.DEFINE_integer("batch_size", None, "Images a step, over all replicas. Default: the model's.")
-flags.DEFINE_integer("seed", 0, "Seed of initial weights, data order, noise and samples.")
+flags.DEFINE_integer(
+    "batch_size", None, "Images a step, over all replicas. Default: the model's.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "seed",
+    0,
+    "Seed of initial weights, data order, noise and samples.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+)
 flags.DEFINE_enum(
     "jit",
     "auto",
@@ -60,6 +69,7 @@ flags.DEFINE_integer(
     "log_det_terms",
     20,
     "Terms of the log-det of residual layers that are computed for sure, where it is estimated.",
+    lower_bound=1,
 )
 
 
@@ -100,6 +110,11 @@ def machine():
     return f"{len(os.sched_getaffinity(0))} CPU cores"
 
 
+def output(workdir, name):
+    """Returns where a result goes: --output, or a file of the folder of the run or of this one."""
+    return files.local(FLAGS.output or (workdir or pathlib.Path()) / name)
+
+
 def required_preset():
     """Returns the preset that `--workdir` or `--model` names, and the folder and configuration.
 
@@ -121,7 +136,7 @@ def required_workdir():
     Raises:
       ValueError: if it holds no run, or one that has not finished.
     """
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = files.local(FLAGS.workdir)
     if not (workdir / CONFIG).is_file():
         raise ValueError(
             "`--workdir` must be the folder of a run of `trainers.train`, with a config.json. "
@@ -129,7 +144,7 @@ def required_workdir():
         )
     if not (workdir / "preset").is_dir():
         raise ValueError(
-            "The run has not finished: go on with `python -m trainers.train "
-            f"--workdir={workdir} --resume`. Received: --workdir={workdir}, without preset/."
+            "The run has not finished, there is no preset/: go on with `python -m trainers.train "
+            f"--workdir={shlex.quote(str(workdir))} --resume`. Received: --workdir={workdir}."
         )
     return workdir, files.read_json(workdir / CONFIG)

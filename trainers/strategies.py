@@ -21,13 +21,19 @@ flags.DEFINE_enum(
     "process a host, which finds the others in the environment variable TF_CONFIG.",
 )
 flags.DEFINE_string("tpu", "local", "Name or address of the TPU for --strategy=tpu.")
-flags.DEFINE_integer("cpu_devices", 1, "Number of logical CPU devices, each a replica of mirrored.")
+flags.DEFINE_integer(
+    "cpu_devices",
+    1,
+    "Number of logical CPU devices, each a replica of mirrored.",
+    lower_bound=1,
+)
 flags.DEFINE_integer(
     "shards",
     None,
     "Parts of a batch that a step evaluates side by side, each on one thread. Default: on CPU one "
     "a core if the images are large enough, which is faster than sharing every small convolution "
     "among the cores; else 1.",
+    lower_bound=1,
 )
 flags.DEFINE_enum(
     "precision",

@@ -11,9 +11,11 @@ import contextlib
 import dataclasses
 import functools
 import json
+import shlex
 import shutil
 
 import keras
+import numpy as np
 from absl import app, flags, logging
 
 import tfflows
@@ -48,14 +50,25 @@ DEFINITIONS = {
     "nats": "-log p(x)",
     "nats_per_node": "-log p(x) / k of k nodes",
 }
-flags.DEFINE_integer("steps", None, "Number of optimiser steps. Default: the model's.")
+flags.DEFINE_integer(
+    "steps", None, "Number of optimiser steps. Default: the model's.", lower_bound=1
+)
 flags.DEFINE_float("epochs", None, "Passes over the data, in place of --steps.")
-flags.DEFINE_float("learning_rate", None, "Peak learning rate. Default: the model's.")
-flags.DEFINE_float("ema", None, "Momentum of a moving average of the weights; 0 for none.")
+flags.DEFINE_float(
+    "learning_rate", None, "Peak learning rate. Default: the model's.", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "ema",
+    None,
+    "Momentum of a moving average of the weights; 0 for none.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 flags.DEFINE_integer(
     "report_every",
     None,
     "Steps between reports, a divisor of the steps. Default: about 20 reports.",
+    lower_bound=1,
 )
 flags.DEFINE_integer(
     "steps_per_execution",
@@ -63,14 +76,32 @@ flags.DEFINE_integer(
     "Steps that run before the host, which reads their loss, is waited for; a divisor of those "
     "between reports. Default: up to 20 on one accelerator, 1 on a CPU and on several replicas, "
     "where Keras can do no other.",
+    lower_bound=1,
 )
-flags.DEFINE_integer("num_validation", 1000, "Images of the validation split to score a report.")
+flags.DEFINE_integer(
+    "num_validation",
+    1000,
+    "Images of the validation split to score a report; 0 for none.",
+    lower_bound=0,
+)
 flags.DEFINE_multi_string(
     "recipe", [], "Entry of the recipe to change, in the same way: --recipe=optimizer=adamax."
 )
-flags.DEFINE_float("transport_cost", 0.0, "Weight of the L2 transport cost of the blocks.")
-flags.DEFINE_float("weight_l2", 0.0, "Weight of the squared norm of the matrices of linear layers.")
-flags.DEFINE_float("spectral_cap", None, "Norm of these matrices beyond which a penalty is added.")
+flags.DEFINE_float(
+    "transport_cost", 0.0, "Weight of the L2 transport cost of the blocks.", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "weight_l2",
+    0.0,
+    "Weight of the squared norm of the matrices of linear layers.",
+    lower_bound=0.0,
+)
+flags.DEFINE_float(
+    "spectral_cap",
+    None,
+    "Norm of these matrices beyond which a penalty is added.",
+    lower_bound=0.0,
+)
 flags.DEFINE_bool(
     "volume",
     False,
@@ -78,7 +109,10 @@ flags.DEFINE_bool(
     "TensorBoard, and the figure volume.png.",
 )
 flags.DEFINE_integer(
-    "volume_iterations", 4, "Power iterations for the steepness of each layer; 0 for none."
+    "volume_iterations",
+    4,
+    "Power iterations for the steepness of each layer; 0 for none.",
+    lower_bound=0,
 )
 flags.DEFINE_bool(
     "check_finite",
@@ -101,7 +135,26 @@ def resolve(recipe, num_examples=None):
     if FLAGS.epochs is not None and num_examples is not None:
         steps = max(1, round(FLAGS.epochs * num_examples / recipe.batch_size))
         recipe = dataclasses.replace(recipe, steps=steps)
+    check_recipe(recipe)
     return recipe
+
+
+def check_recipe(recipe):
+    """Refuses a recipe that no run can follow, whatever flag it is from."""
+    for name in ("steps", "batch_size"):
+        value = getattr(recipe, name)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"`--{name}` must be a positive integer. Received: {name}={value!r}.")
+    for name in ("learning_rate", "ema"):
+        value = getattr(recipe, name)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 <= value < np.inf
+        ):
+            raise ValueError(f"`--{name}` must be a number, 0 or more. Received: {name}={value!r}.")
+    if FLAGS.epochs is not None and not 0 < FLAGS.epochs < np.inf:
+        raise ValueError(f"`--epochs` must be positive. Received: --epochs={FLAGS.epochs}.")
 
 
 def report_interval(left, steps):
@@ -111,8 +164,8 @@ def report_interval(left, steps):
       left: the steps that are still to be taken.
       steps: all steps of the run.
     """
-    if FLAGS.report_every:
-        if left % FLAGS.report_every:
+    if FLAGS.report_every is not None:
+        if FLAGS.report_every < 1 or left % FLAGS.report_every:
             raise ValueError(
                 "`--report_every` must divide the number of steps. "
                 f"Received: --report_every={FLAGS.report_every}, {left} steps."
@@ -173,7 +226,7 @@ def validation_data(model, recipe, strategy):
     """Returns what `fit` needs to score reports, on the validation split or else the test split."""
     replicas = strategy.num_replicas_in_sync
     for split in ("validation", "test"):
-        if not data.has_split(recipe.dataset, split, FLAGS.data_dir):
+        if not FLAGS.num_validation or not data.has_split(recipe.dataset, split, FLAGS.data_dir):
             continue
         if split == "test":
             logging.warning(
@@ -181,6 +234,8 @@ def validation_data(model, recipe, strategy):
             )
         size = data.load(recipe.dataset, split, batch_size=1, data_dir=FLAGS.data_dir).num_examples
         count = min(size, FLAGS.num_validation) // replicas * replicas
+        if count < 1:
+            break
         batch_size = min(recipe.batch_size, count)
         load = functools.partial(
             data.load,
@@ -193,7 +248,8 @@ def validation_data(model, recipe, strategy):
         )
         images = strategies.feed(strategy, load)
         return {"validation_data": images, "validation_steps": count // batch_size}
-    logging.warning("%s has no validation or test split; reports have no score.", recipe.dataset)
+    why = "--num_validation=0" if not FLAGS.num_validation else "no images of a validation split"
+    logging.warning("%s, %s: reports have no score.", recipe.dataset, why)
     return {}
 
 
@@ -386,7 +442,7 @@ def finish(workdir, entry, model, recipe):
         points = planar.sample(recipe.dataset, 10_000, FLAGS.seed)
         deform.save_figure(workdir / "preset" / "deformation.png", model.distribution, points, 6)
     print(f"Trained model: {workdir / 'preset'}; training curve: {workdir / 'training_curve.png'}")
-    print(f"Next: python -m trainers.evaluate --workdir={workdir}")
+    print(f"Next: python -m trainers.evaluate --workdir={shlex.quote(str(workdir))}")
 
 
 def main(argv):

@@ -1,14 +1,15 @@
 """Volume, variance and steepness of every layer over a training run."""
 
 import dataclasses
-import json
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfflows import bijectors
 from tfflows.analysis import volume_report
 from tfflows.distributions import Dequantized
+from zoo import files
 
 LINES = "volume.jsonl"
 MEASURES = ("log_det_per_dim", "variance", "spectral_norm", "gradient_norm")
@@ -47,7 +48,7 @@ class VolumeLog(keras.callbacks.Callback):
     def _report(self, step):
         layers = report(self.model, self._images, self._num_iterations)
         with open(self._path, "a") as file:
-            file.write(json.dumps({"step": step, "layers": layers}) + "\n")
+            file.write(files.to_json({"step": step, "layers": layers}) + "\n")
         with self._writer.as_default(step=step):
             for layer in layers:
                 for measure in (*MEASURES, "drift"):
@@ -105,8 +106,11 @@ def save_figure(path, lines):
     for axis, measure in zip(axes.flat, MEASURES, strict=True):
         for index in range(count):
             values = [line["layers"][index][measure] for line in lines]
+            values = np.array(values, np.float64)  # NaN for what is not there.
             # Layers without parameters have no gradient, and fixed scales say nothing.
-            if any(values) and not lines[0]["layers"][index]["name"].startswith("normalize"):
+            if np.any(np.nan_to_num(values)) and not lines[0]["layers"][index]["name"].startswith(
+                "normalize"
+            ):
                 axis.plot(steps, values, color=colors(index / count), linewidth=0.8)
         axis.set(
             title=measure.replace("_", " "), yscale="linear" if measure == MEASURES[0] else "log"

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from tfflows import bijectors, distributions
-from zoo.building import Seeds, build_conditioner, image_flow
+from zoo.building import Seeds, build_conditioner, check_image_shape, image_flow
 from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import Recipe, register
 
@@ -185,6 +185,7 @@ def balanced(
       constrained: see `balanced_block`.
       seed: seed of the initial weights.
     """
+    check_image_shape(image_shape, sum(count > 0 for count in steps))
     seeds, shape, levels = Seeds(seed), list(image_shape), []
     for level, count in enumerate(steps):
         parts = []

@@ -58,6 +58,22 @@ def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=N
     return affine_or_spline(network, shape, num_bins, **options)
 
 
+def check_image_shape(image_shape, num_squeezes):
+    """Refuses images whose sides can't be halved so many times, once for each level."""
+    factor, shape = 2**num_squeezes, image_shape
+    known = isinstance(shape, (list, tuple)) and len(shape) == 3
+    if (
+        not known
+        or not all(isinstance(n, int) and n > 0 for n in shape)
+        or (shape[0] % factor or shape[1] % factor)
+    ):
+        raise ValueError(
+            "`image_shape` must be (height, width, channels), positive integers, the first two "
+            f"divisible by {factor} for {num_squeezes} halvings. Received: "
+            f"image_shape={image_shape!r}. Take fewer levels, or pad or resize the images."
+        )
+
+
 def squeezed_levels(image_shape, num_levels, count, order, steps, prior):
     """Returns the levels of an image flow, each a squeeze and what `steps` makes.
 
@@ -74,6 +90,7 @@ def squeezed_levels(image_shape, num_levels, count, order, steps, prior):
       prior: returns the coupling of a split prior, given the number and event shape of its level,
         and a name.
     """
+    check_image_shape(image_shape, count)
     shape, levels = list(image_shape), []
     for level in range(count):
         shape = [shape[0] // 2, shape[1] // 2, shape[2] * 4]

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 
@@ -10,15 +11,20 @@ MAX_JSON_BYTES = 1 << 20
 
 
 def expanded(path):
-    """Returns a path as `pathlib.Path`, with the home directory for a leading `~`.
+    """Returns a path as text, with the home directory for `~`, which shells leave in flags.
 
     Raises:
       ValueError: if there is no such user.
     """
-    try:
-        return pathlib.Path(path).expanduser()
-    except RuntimeError:
-        raise ValueError(f"There is no home directory of such a user. Received: {path}.") from None
+    found = os.path.expanduser(path)
+    if found.startswith("~") and not os.path.lexists(found):
+        raise ValueError(f"There is no home directory of such a user. Received: {path}.")
+    return found
+
+
+def local(path):
+    """Returns a path that a person gave, as `pathlib.Path`; see `expanded`."""
+    return pathlib.Path(expanded(path))
 
 
 def write_text(path, text):
@@ -32,7 +38,7 @@ def write_text(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         to_disk(partial)
         partial.replace(path)
     except BaseException:
@@ -40,9 +46,25 @@ def write_text(path, text):
         raise
 
 
+def to_json(content, indent=None):
+    """Returns JSON, with null for numbers that are not finite, which it does not have."""
+    try:
+        return json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content):
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_json(path, content):
-    """Writes a JSON file whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Writes a JSON file, as `to_json`, whole or not at all."""
+    write_text(path, to_json(content, indent=2) + "\n")
 
 
 class _Memory(io.BytesIO):

@@ -7,7 +7,7 @@ import os
 import keras
 
 from tfflows.distributions import Dequantized
-from zoo import limits, presets, registry
+from zoo import files, limits, presets, registry
 
 
 def list_models(pattern="*", pretrained=False):
@@ -89,7 +89,7 @@ def create_trained(name, pretrained=False, seed=0, **overrides):
             "`overrides` change the architecture and can't go with `pretrained=True`. "
             f"Received: {sorted(overrides)}."
         )
-    if pretrained or os.path.isdir(name):
+    if pretrained or os.path.isdir(files.expanded(name)):
         return presets.load_trained(name, weights=pretrained, seed=seed)
     return registry.find(name).build(seed=seed, **overrides)
 

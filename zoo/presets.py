@@ -11,7 +11,10 @@ import pathlib
 import shutil
 import tempfile
 
+import numpy as np
+
 import tfflows
+from tfflows.variables import named_variables
 from zoo import cards, files, limits, read_weights, registry
 from zoo.files import read_json
 
@@ -21,8 +24,9 @@ _SHIPPED = pathlib.Path(__file__).parent / "presets"
 
 def folder(name):
     """Returns the folder of a name or path."""
+    path = files.local(name)
     # Only a name leads into the package, not a path that leaves it again.
-    return pathlib.Path(name) if os.path.isdir(name) else _SHIPPED / os.path.basename(name)
+    return _SHIPPED / name if os.path.basename(name) == name and not path.is_dir() else path
 
 
 def has_weights(name):
@@ -49,6 +53,8 @@ def load_trained(name, weights=True, seed=0):
       ValueError: if there is no such preset, or a file of it is missing, damaged or altered.
     """
     path = folder(name)
+    if not path.is_dir() and path.parent != _SHIPPED:
+        raise ValueError(f"There must be a folder with a preset. Received: {str(name)[:200]!r}.")
     if not path.is_dir():
         model = registry.find(name)  # Raises with suggestions if the name is unknown.
         raise ValueError(
@@ -85,8 +91,8 @@ def _build(config, seed, path, arrays):
 
 
 def read_arrays(path):
-    """Returns the weights of the preset in folder `path`, by name, after checking their SHA-256."""
-    path = pathlib.Path(path)
+    """Returns the weights of the preset in folder `path`, by name, after checking them."""
+    path = files.local(path)
     files.check_file(path / WEIGHTS, read_weights.MAX_BYTES)
     expected = read_json(path / "metadata.json").get("sha256")
     received = files.sha256(path / WEIGHTS)
@@ -95,12 +101,25 @@ def read_arrays(path):
             f"{path / WEIGHTS} is damaged or was altered: its sha256 must be {str(expected)[:100]} "
             f"(metadata.json). Received: {received}."
         )
-    return read_weights.read_weights(path / WEIGHTS)
+    arrays = read_weights.read_weights(path / WEIGHTS)
+    _check_finite(arrays, path / WEIGHTS)
+    return arrays
+
+
+def _check_finite(arrays, path):
+    """Refuses weights that are NaN or infinite."""
+    for name, array in arrays.items():
+        count = array.size - int(np.isfinite(array).sum())
+        if count:
+            raise ValueError(
+                f"{path} must have finite weights. Received: {count} of {array.size} entries of "
+                f"{name!r} that are NaN or infinite. Train the model again."
+            )
 
 
 def load_weights(distribution, path):
-    """Loads the weights of the preset in folder `path` after checking their SHA-256."""
-    path = pathlib.Path(path)
+    """Loads the weights of the preset in folder `path` after checking them."""
+    path = files.local(path)
     _assign(distribution, read_arrays(path), path / WEIGHTS)
 
 
@@ -119,7 +138,7 @@ def update_metric(path, metric):
       path: folder of the preset.
       metric: a dict with the entries name, value, definition, data and command.
     """
-    path = pathlib.Path(path)
+    path = files.local(path)
     metadata = {**read_json(path / "metadata.json"), "metric": metric}
     try:
         card = cards.render(read_json(path / "config.json"), metadata)
@@ -142,12 +161,15 @@ def save(path, distribution, model_name, arguments, metadata):
       arguments: all arguments of its builder.
       metadata: a dict for `metadata.json`, see `trainers.evaluate`; `sha256` is added.
     """
-    path = pathlib.Path(path)
+    path = files.local(path)
+    model = tfflows.FlowModel(distribution)
+    named = named_variables(distribution)
+    _check_finite({name: variable.numpy() for name, variable in named.items()}, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     replaced = work.with_name(f"{work.name}.replaced")
     try:
-        files.write_weights(tfflows.FlowModel(distribution), work / WEIGHTS)
+        files.write_weights(model, work / WEIGHTS)
         config = {"model": model_name, "arguments": dict(arguments)}
         metadata = {**metadata, "sha256": files.sha256(work / WEIGHTS)}
         files.write_json(work / "config.json", config)

@@ -1,7 +1,7 @@
 """RealNVP for images: `realnvp.*`."""
 
 from tfflows import bijectors, distributions
-from zoo.building import Seeds, build_conditioner, image_flow
+from zoo.building import Seeds, build_conditioner, check_image_shape, image_flow
 from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import register
 
@@ -42,6 +42,7 @@ def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.D
       network: kind of network: a key of `zoo.building.NETWORKS`.
       seed: seed of the initial weights.
     """
+    check_image_shape(image_shape, len(widths) - 1)
     seeds, shape, levels = Seeds(seed), list(image_shape), []
 
     def couplings(split, count, name, width):

@@ -340,7 +340,7 @@ def trained(workdir):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A run of 4 steps, unbroken; and one that an error ended after 2; in one folder."""
-    folder = tmp_path_factory.mktemp("runs")
+    folder = tmp_path_factory.mktemp("some runs")
     zoo.register("faulty.npz", recipe=RECIPE, summary="-", paper="-", **TINY)(glow.glow)
     images(folder / "images.npz", 40)
     common = {
@@ -373,7 +373,7 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def broken(runs, tmp_path):
     """A copy of the run that an error ended."""
-    return pathlib.Path(shutil.copytree(runs / "broken", tmp_path / "broken"))
+    return pathlib.Path(shutil.copytree(runs / "broken", tmp_path / "the broken"))
 
 
 def test_the_error_says_what_is_left_and_how_to_go_on(runs):
@@ -381,11 +381,11 @@ def test_the_error_says_what_is_left_and_how_to_go_on(runs):
     workdir = runs / "broken"
     assert f"There is no more room for {workdir}: make some." in notes
     assert "Nothing is lost up to step 2, of which there is a backup" in notes
-    assert f"python -m trainers.train --workdir={workdir} --resume" in notes
+    assert f"python -m trainers.train --workdir='{workdir}' --resume" in notes
 
 
 def test_resume_alone_goes_on_as_the_run_was_begun_while_the_clock_goes_back(
-    runs, broken, monkeypatch
+    runs, broken, monkeypatch, capsys
 ):
     start, count = time.time(), iter(range(10**9))
     with monkeypatch.context() as patch:
@@ -395,6 +395,7 @@ def test_resume_alone_goes_on_as_the_run_was_begun_while_the_clock_goes_back(
     for name, value in trained(broken).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-6, atol=1e-7, err_msg=name)
     assert reported(broken) == reported(runs / "whole")
+    assert f"Next: python -m trainers.evaluate --workdir='{broken}'\n" in capsys.readouterr().out
     lines = callbacks.read_lines(broken / "metrics.jsonl")
     assert [line["step"] for line in lines] == [2, 4]
     assert lines[0]["seconds"] < lines[1]["seconds"]

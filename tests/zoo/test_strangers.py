@@ -128,9 +128,21 @@ def test_what_is_no_file_is_not_read(preset, name):
 
 def test_a_name_does_not_lead_out_of_the_package():
     for name in ("../presets/glow.digits", "glow.digits/../glow.digits", "/presets/glow.digits"):
-        assert presets.folder(name).parent == presets._SHIPPED
-    with pytest.raises(ValueError, match="no model of this name"):
-        zoo.load("../models.py")
+        assert presets.folder(name) == pathlib.Path(name)
+    for name in ("../models.py", "..", ""):
+        with pytest.raises(
+            ValueError, match="folder with a preset|file config.json; there is none"
+        ):
+            zoo.load(name)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(preset, value):
+    with h5py.File(preset / presets.WEIGHTS, "r+") as file:
+        name, array = next((k, v) for k, v in file["vars"].items() if v.size > 1)
+        array[(0,) * array.ndim] = value
+    sign(preset)
+    refused(preset, f"must have finite weights. Received: 1 of [0-9]+ entries of '{name}' that are")
 
 
 def test_a_model_that_was_refused_leaves_keras_as_it_was(preset, whole):

@@ -1,0 +1,107 @@
+"""Flags as people give them: numbers out of range, the home directory, one image."""
+
+import json
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+import zoo
+from tests.small_presets import save_small
+from trainers import (  # noqa: F401
+    benchmark,
+    deform,
+    evaluate,
+    export,
+    reproduce,
+    run_folder,
+    sample,
+    score,
+    settings,
+    train,
+)
+
+FLAGS = flags.FLAGS
+PROGRAMS = "benchmark deform evaluate export reproduce sample score settings strategies train"
+
+
+def integers():
+    modules = FLAGS.flags_by_module_dict()
+    names = [f"trainers.{name}" for name in PROGRAMS.split()]
+    found = [flag for name in names for flag in modules.get(name, ())]
+    return [flag.name for flag in found if isinstance(flag.parser, flags.IntegerParser)]
+
+
+def test_every_integer_has_a_least_value():
+    assert {"steps", "num_validation", "batch_size", "count", "panels"} <= set(integers())
+    for name in integers():
+        least = FLAGS[name].parser.lower_bound
+        assert least in (0, 1), name
+        with pytest.raises(ValueError):
+            FLAGS[name].parser.parse(str(least - 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 0}, "--steps=0: 0 is not a positive integer"),
+        ({"steps": -5}, "--steps=-5: -5 is not a positive integer"),
+        ({"recipe": ["steps=0"]}, "`--steps` must be a positive integer. Received: steps=0"),
+        ({"recipe": ["steps=many"]}, "steps='many'"),
+        ({"recipe": ["batch_size=0"]}, "`--batch_size` must be a positive integer"),
+        ({"epochs": 0.0}, "`--epochs` must be positive. Received: --epochs=0.0"),
+        ({"epochs": -1.0}, "--epochs=-1.0"),
+        ({"epochs": float("nan")}, "--epochs=nan"),
+        ({"epochs": float("inf")}, "--epochs=inf"),
+        ({"learning_rate": -1.0}, "--learning_rate=-1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"report_every": 0}, "--report_every=0: 0 is not a positive integer"),
+        ({"num_validation": -2}, "--num_validation=-2: -2 is not a non-negative integer"),
+    ],
+)
+def test_numbers_that_no_run_can_have(values, message, tmp_path):
+    workdir = str(tmp_path / "run")
+    with (
+        pytest.raises((ValueError, flags.IllegalFlagValueError), match=message),
+        flagsaver.flagsaver(model="glow.digits", workdir=workdir, **values),
+    ):
+        train.main(["binary"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_validation(caplog):
+    recipe = zoo.find("glow.digits").recipe
+    with flagsaver.flagsaver(num_validation=0):
+        assert train.validation_data(zoo.find("glow.digits"), recipe, Replicas()) == {}
+    assert "reports have no score" in caplog.text
+
+
+class Replicas:
+    num_replicas_in_sync = 1
+
+
+def test_folders_below_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with flagsaver.flagsaver(workdir="~/run", resume=False):
+        with run_folder.held(zoo.find("glow.digits"), 1) as workdir:
+            assert workdir == tmp_path / "run"
+        (tmp_path / "run" / "config.json").write_text("{}")
+        (tmp_path / "run" / "preset").mkdir()
+        assert settings.required_workdir()[0] == tmp_path / "run"
+    with flagsaver.flagsaver(output="~/a.json"):
+        assert settings.output(None, "b.json") == tmp_path / "a.json"
+
+
+def test_one_image_has_a_score_and_no_error_of_the_mean(tmp_path, capsys):
+    preset = save_small(tmp_path / "tiny", "glow.digits", steps=(1, 1), widths=(4, 4))
+    np.savez(tmp_path / "one.npz", test=np.ones([1, 8, 8], np.uint8))
+    output = tmp_path / "metrics.json"
+    with flagsaver.flagsaver(model=preset, dataset=str(tmp_path / "one.npz"), output=str(output)):
+        evaluate.main(["binary"])
+    printed = capsys.readouterr().out
+    assert ", of one only: no error of the mean" in printed
+    assert "nan" not in printed
+    metrics = json.loads(output.read_text(), parse_constant=pytest.fail)
+    assert metrics["standard_error"] is None
+    assert np.isfinite(metrics["bits_per_dim"])
