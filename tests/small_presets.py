@@ -1,6 +1,35 @@
-"""Presets that tests can load in a moment."""
+"""Small models of every architecture, and presets of them, that tests can make in a moment."""
 
 import zoo
+
+_IMAGES = {"image_shape": (4, 4, 1), "num_levels": 16}
+_POINTS = {"num_blocks": 2, "width": 4}
+
+# Arguments of each builder of the zoo.
+SMALL = {
+    "balanced": {**_IMAGES, "steps": (1, 1), "network": "conv_net", "width": 4},
+    "glow": {**_IMAGES, "steps": (1, 1), "widths": (4, 4)},
+    "graph_flow": {"num_blocks": 1, "width": 4, "depth": 1, "num_heads": 2},
+    "mixing_experiment": {**_IMAGES, "steps": (1,), "growth": 1},
+    "planar_balanced": _POINTS,
+    "planar_coupling": _POINTS,
+    "planar_maf": _POINTS,
+    "realnvp": {**_IMAGES, "widths": (4, 4)},
+    "residual_type": {**_IMAGES, "steps": (1, 1), "widths": (8, 8), "prior_width": 4},
+}
+
+
+def small_arguments(name):
+    """Returns the arguments that make a small model of a name of the zoo."""
+    return SMALL[zoo.find(name).builder.__name__]
+
+
+def architectures():
+    """Returns one name for each builder and architecture of the zoo."""
+    names = {}
+    for name in sorted(zoo.list_models(), key=lambda name: not name.endswith(".digits")):
+        names.setdefault((zoo.find(name).builder, name.split(".")[0]), name)
+    return sorted(names.values())
 
 
 def save_small(path, name, **changes):

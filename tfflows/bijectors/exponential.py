@@ -7,8 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-Series = list[tf.Tensor]
-
 
 def num_terms(norm: float, dtype: tf.DType, tolerance: float | None = None) -> int:
     """Returns how many terms `exp(M) x = sum_i M^i x / i!` needs.
@@ -66,7 +64,7 @@ def parametric_action(
     matvec: Callable[..., tf.Tensor],
     transposed: Callable[..., tf.Tensor],
     x: tf.Tensor,
-    parameters: Series,
+    parameters: list[tf.Tensor],
     terms: int,
 ) -> tf.Tensor:
     """Returns `sum_{i<=terms} M^i x / i!` for a map whose parameters have gradients.
@@ -85,24 +83,33 @@ def parametric_action(
 
     @tf.custom_gradient
     def action(x, *parameters):
-        series = _powers(lambda u: matvec(u, *parameters), x, terms)
+        series = tf.stack(_powers(lambda u: matvec(u, *parameters), x, terms))
         left, right = (tf.constant(w, x.dtype) for w in _gradient_weights(terms, x.dtype))
-        nodes = tf.tensordot(left, tf.stack(series[:-1]), 1)
+        nodes = tf.tensordot(left, series[:-1], 1)
 
         def gradient(g):
-            series = _powers(lambda u: transposed(u, *parameters), g, terms)
+            series = tf.stack(_powers(lambda u: transposed(u, *parameters), g, terms))
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(parameters)
                 images = matvec(nodes, *parameters)
-            weights = tf.tensordot(right, tf.stack(series[:-1]), 1)
-            return tf.add_n(series), *tape.gradient(images, parameters, weights)
+            weights = tf.tensordot(right, series[:-1], 1)
+            return _sum(series), *tape.gradient(images, parameters, weights)
 
-        return tf.add_n(series), gradient
+        return _sum(series), gradient
 
     return action(x, *parameters)
 
 
-def _powers(matvec: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, terms: int) -> Series:
+def _sum(series: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of stacked terms, in an order that does not depend on chance.
+
+    `tf.add_n` writes over the first term that nobody else still reads, and begins with that one:
+    with other operations reading them at the same time, sums differ from run to run by rounding.
+    """
+    return tf.reduce_sum(series, axis=0)
+
+
+def _powers(matvec: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, terms: int) -> list[tf.Tensor]:
     """Returns `M^i x / i!` for `i` from 0 to `terms`."""
     series = [x]
     for i in range(1, terms + 1):
@@ -245,7 +252,7 @@ def _forward(
     """Returns `S x` and the combinations of `M^i x` for `_backward`."""
     series = _series(x, kernel, padding, terms)
     weights, _ = _gradient_weights(terms, x.dtype)
-    return tf.add_n(series), _combine(weights, series[:-1])
+    return _sum(series), _combine(weights, series)
 
 
 def _backward(
@@ -258,29 +265,30 @@ def _backward(
     kernel_gradient = tf.raw_ops.Conv2DBackpropFilter(
         input=_wrap(nodes, kernel) if periodic else nodes,
         filter_sizes=kernel.shape,
-        out_backprop=_combine(weights, series[:-1]),
+        out_backprop=_combine(weights, series),
         strides=[1, 1, 1, 1],
         padding="VALID" if periodic else "SAME",
     )
-    return tf.add_n(series), kernel_gradient
+    return _sum(series), kernel_gradient
 
 
-def _series(x: tf.Tensor, kernel: tf.Tensor, padding: str, terms: int) -> Series:
-    """Returns `M^i x / i!` for `i` from 0 to `terms`."""
+def _series(x: tf.Tensor, kernel: tf.Tensor, padding: str, terms: int) -> tf.Tensor:
+    """Returns `M^i x / i!` for `i` from 0 to `terms`, stacked."""
     series = [x]
     for i in range(1, terms + 1):
         # The kernel is smaller than the images: dividing it saves a pass over them.
         series.append(correlate(series[-1], kernel / i, padding))
-    return series
+    return tf.stack(series)
 
 
-def _combine(weights: np.ndarray, series: Series) -> tf.Tensor:
+def _combine(weights: np.ndarray, series: tf.Tensor) -> tf.Tensor:
     """Returns `sum_i weights[q, i] series[i]` for all `q`, one after the other along the batch."""
-    stacked = tf.reshape(tf.stack(series), [len(series), -1])
-    shape = tf.shape(series[0])
-    shape = tf.concat([weights.shape[0] * shape[:1], shape[1:]], axis=0)
-    nodes = tf.reshape(tf.matmul(tf.constant(weights, series[0].dtype), stacked), shape)
-    return tf.ensure_shape(nodes, [None, *series[0].shape[1:]])
+    count, terms = weights.shape
+    flat = tf.reshape(series[:terms], [terms, -1])
+    shape = tf.shape(series)[1:]
+    shape = tf.concat([count * shape[:1], shape[1:]], axis=0)
+    nodes = tf.reshape(tf.matmul(tf.constant(weights, series.dtype), flat), shape)
+    return tf.ensure_shape(nodes, [None, *series.shape[2:]])
 
 
 @functools.cache
