@@ -16,7 +16,7 @@ import dataclasses
 import tensorflow as tf
 
 from trainers.batching import Order
-from trainers.image_sources import check_size, names_of_splits, open_source
+from trainers.image_sources import check_size, is_shuffled, names_of_splits, open_source
 from zoo import files
 
 
@@ -134,6 +134,40 @@ def load(
 def has_split(name: str, split: str, data_dir: str | None = None) -> bool:
     """Returns whether a source, as `load` takes it, has a split of this name."""
     return split in names_of_splits(name, data_dir)
+
+
+def divide(
+    name: str, num_validation: int, replicas: int = 1, data_dir: str | None = None
+) -> tuple[str, str | None]:
+    """Returns what to train on and what to score meanwhile, as splits for `load`.
+
+    A set of TFDS without a validation split gives the end of its training split for that, a tenth
+    of it at most; a folder or file, whose order may be that of its classes, gives nothing. The test
+    split is for the figure that is quoted.
+
+    Args:
+        name: the source.
+        num_validation: events to score at most; 0 for none.
+        replicas: a divisor that their number must have.
+        data_dir: see `load`.
+
+    Returns:
+        The split to train on, and the one to score or `None`.
+    """
+    train, validation, first, size = "train", "validation", 0, 0
+
+    def count(split: str) -> int:
+        return open_source(name, split, data_dir).num_examples
+
+    if has_split(name, validation, data_dir):
+        size = min(count(validation), num_validation)
+    elif is_shuffled(name, data_dir):
+        total = count(train)
+        size = min(total // 10, num_validation)
+        first, validation = total - size, train
+        train = f"train[:{first}]" if size else train
+    scored = size // replicas * replicas
+    return train, f"{validation}[{first}:{first + scored}]" if scored else None
 
 
 def check_flip(flip: bool, event_shape: tuple[int, ...]) -> None:

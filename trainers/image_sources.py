@@ -35,6 +35,11 @@ def names_of_splits(name: str, data_dir: str | None) -> tuple[str, ...]:
     return tuple(_find(name, data_dir)[0])
 
 
+def is_shuffled(name: str, data_dir: str | None) -> bool:
+    """Whether any part of a split is like the whole: TFDS stores its sets in random order."""
+    return isinstance(_find(name, data_dir)[0], tfds.core.splits.SplitDict)
+
+
 def _find(name: str, data_dir: str | None) -> tuple[Mapping, Callable[[str], Source]]:
     """The splits of a source, and what opens one of them or a part."""
     path = files.local(name.removeprefix("folder:"))

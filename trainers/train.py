@@ -197,10 +197,10 @@ def steps_per_execution(interval, replicas):
 
 
 def open_data(model, recipe):
-    """Returns the training and the validation data, checked against the model."""
+    """Returns the training data, checked against the model."""
     train = data.load(
         recipe.dataset,
-        "train",
+        splits(recipe)[0],
         batch_size=recipe.batch_size,
         data_dir=FLAGS.data_dir,
         num_bits=data.bits_to_keep(model.num_levels),
@@ -222,35 +222,31 @@ def describe(data):
     return f"images {list(data.event_shape)} with {data.num_levels} values"
 
 
+def splits(recipe, replicas=1):
+    """Returns what is trained on, and what scores reports or `None`."""
+    return data.divide(recipe.dataset, FLAGS.num_validation, replicas, FLAGS.data_dir)
+
+
 def validation_data(model, recipe, strategy):
-    """Returns what `fit` needs to score reports, on the validation split or else the test split."""
-    replicas = strategy.num_replicas_in_sync
-    for split in ("validation", "test"):
-        if not FLAGS.num_validation or not data.has_split(recipe.dataset, split, FLAGS.data_dir):
-            continue
-        if split == "test":
-            logging.warning(
-                "%s has no validation split; reports score its test split.", recipe.dataset
-            )
-        size = data.load(recipe.dataset, split, batch_size=1, data_dir=FLAGS.data_dir).num_examples
-        count = min(size, FLAGS.num_validation) // replicas * replicas
-        if count < 1:
-            break
-        batch_size = min(recipe.batch_size, count)
-        load = functools.partial(
-            data.load,
-            recipe.dataset,
-            f"{split}[:{count}]",
-            batch_size=batch_size,
-            data_dir=FLAGS.data_dir,
-            num_bits=data.bits_to_keep(model.num_levels),
-            drop_remainder=True,
-        )
-        images = strategies.feed(strategy, load)
-        return {"validation_data": images, "validation_steps": count // batch_size}
-    why = "--num_validation=0" if not FLAGS.num_validation else "no images of a validation split"
-    logging.warning("%s, %s: reports have no score.", recipe.dataset, why)
-    return {}
+    """Returns what `fit` needs to score reports."""
+    split = splits(recipe, strategy.num_replicas_in_sync)[1]
+    if split is None:
+        why = "a validation split" if FLAGS.num_validation else "--num_validation"
+        logging.warning("%s without %s: reports have no score.", recipe.dataset, why)
+        return {}
+    load = functools.partial(
+        data.load,
+        recipe.dataset,
+        split,
+        data_dir=FLAGS.data_dir,
+        num_bits=data.bits_to_keep(model.num_levels),
+    )
+    count = load(batch_size=1).num_examples
+    batch_size = min(recipe.batch_size, count)
+    load = functools.partial(load, batch_size=batch_size, drop_remainder=True)
+    logging.info("Reports are scored on %s, %s", recipe.dataset, split)
+    images = strategies.feed(strategy, load)
+    return {"validation_data": images, "validation_steps": count // batch_size}
 
 
 def make_regularizers():
@@ -372,7 +368,7 @@ def fit(entry, model, recipe, done, interval, watchers):
     load = functools.partial(
         data.load,
         recipe.dataset,
-        "train",
+        splits(recipe)[0],
         batch_size=recipe.batch_size,
         data_dir=FLAGS.data_dir,
         shuffle_seed=FLAGS.seed,
@@ -415,7 +411,7 @@ def finish(workdir, entry, model, recipe):
         "name": f"training {UNITS[model.units]}",
         "value": lines[-1][model.units],
         "definition": f"{DEFINITIONS[model.units]}, mean over the steps since the last report",
-        "data": f"{recipe.dataset}, train",
+        "data": f"{recipe.dataset}, {splits(recipe)[0]}",
         "command": "trainers.train",
     }
     metadata = {

@@ -89,6 +89,34 @@ def images(name, split="train", **kwargs):
     return np.concatenate(batches(name, split, batch_size=4, **kwargs))
 
 
+# What is trained on, and what scores reports: never the test split.
+
+
+def test_reports_score_the_validation_split():
+    assert data.divide("digits", 1000) == ("train", "validation[0:200]")
+    assert data.divide("digits", 25, replicas=2) == ("train", "validation[0:24]")
+    assert data.divide("digits", 0) == ("train", None)
+
+
+def test_without_one_the_end_of_the_training_split_is_held_out(numbered, monkeypatch):
+    monkeypatch.setattr(data, "is_shuffled", lambda *args: True)
+    monkeypatch.setattr(data, "has_split", lambda *args: False)
+    train, scored = data.divide(numbered, 1000)
+    assert (train, scored) == ("train[:21]", "train[21:23]")
+    assert images(numbered, train).ravel().tolist() == list(range(21))
+    assert images(numbered, scored).ravel().tolist() == [21, 22]
+    assert data.divide(numbered, 1000, replicas=4) == ("train[:21]", None)
+
+
+def test_images_in_the_order_of_their_classes_are_all_trained_on(numbered):
+    assert data.divide(numbered, 1000) == ("train", None)
+
+
+def test_tfds_sets_are_in_random_order(prepared):
+    assert data.is_shuffled("trainers_test_pictures", prepared)
+    assert not data.is_shuffled("digits", None)
+
+
 # Order.
 
 
