@@ -11,7 +11,15 @@ from zoo.building import (
 )
 from zoo.mixing import BASELINES, SPATIAL_MIXING, mixing_layers
 from zoo.papers import CONVEXP, GLOW, RQ_NSF
-from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE, MNIST, MNIST_RECIPE
+from zoo.recipes import (
+    CIFAR10,
+    CIFAR10_MEDIUM_RECIPE,
+    CIFAR10_RECIPE,
+    DIGITS,
+    DIGITS_RECIPE,
+    MNIST,
+    MNIST_RECIPE,
+)
 from zoo.registry import register
 
 # With the names that were here before they had modules of their own.
@@ -83,6 +91,7 @@ _CIFAR10 = {
     "network": "conv_net",
     "exponentials": 1,
 }
+_MEDIUM = {"steps": (16, 12, 8), "widths": (192, 192, 192), "exponentials": 2}
 # For each data set, what all models have in common.
 _VARIANTS = {
     "digits": (
@@ -95,6 +104,7 @@ _VARIANTS = {
     ),
     "cifar10_small": (CIFAR10_RECIPE, _CIFAR10),
     "cifar10_small_wide": (CIFAR10_RECIPE, {**_CIFAR10, "widths": (67, 98, 99)}),
+    "cifar10_medium": (CIFAR10_MEDIUM_RECIPE, {**_CIFAR10, **_MEDIUM}),
 }
 
 
@@ -145,6 +155,13 @@ _register(
     CONVEXP,
     "A small Glow with convolution exponentials for 32x32 colour images; trains in half an hour "
     "on two cores.",
+    mixing="conv_exponential",
+)
+_register(
+    "convexp_glow.cifar10_medium",
+    CONVEXP,
+    "Glow with convolution exponentials for 32x32 colour images, of 3.8M parameters; for an "
+    "accelerator.",
     mixing="conv_exponential",
 )
 _register(
