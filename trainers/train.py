@@ -211,6 +211,14 @@ def open_data(model, recipe):
             f"Received: --dataset={recipe.dataset} with {describe(train)}."
         )
     data.check_flip(recipe.flip, train.event_shape)
+    if train.num_examples < recipe.batch_size:
+        logging.warning(
+            "%s has %d to train on, fewer than --batch_size=%d: they are in a batch again and "
+            "again, and the model will learn them by heart.",
+            recipe.dataset,
+            train.num_examples,
+            recipe.batch_size,
+        )
     return train
 
 

@@ -26,7 +26,8 @@ def folder(name):
     """Returns the folder of a name or path."""
     path = files.local(name)
     # Only a name leads into the package, not a path that leaves it again.
-    return _SHIPPED / name if os.path.basename(name) == name and not path.is_dir() else path
+    is_name = os.path.basename(name) == os.fspath(name)
+    return _SHIPPED / name if is_name and not path.is_dir() else path
 
 
 def has_weights(name):

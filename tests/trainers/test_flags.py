@@ -1,5 +1,6 @@
 """Flags as people give them: numbers out of range, the home directory, one image."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -75,6 +76,15 @@ def test_without_validation(caplog):
     with flagsaver.flagsaver(num_validation=0):
         assert train.validation_data(zoo.find("glow.digits"), recipe, Replicas()) == {}
     assert "reports have no score" in caplog.text
+
+
+def test_fewer_images_than_a_batch_are_said(tmp_path, caplog):
+    np.savez(tmp_path / "one.npz", train=np.ones([1, 8, 8], np.uint8))
+    entry = zoo.find("glow.digits")
+    entry = dataclasses.replace(entry, arguments={**entry.arguments, "num_levels": 256})
+    recipe = dataclasses.replace(entry.recipe, dataset=str(tmp_path / "one.npz"))
+    assert train.open_data(entry, recipe).num_examples == 1
+    assert "one.npz has 1 to train on, fewer than --batch_size=" in caplog.text
 
 
 class Replicas:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -57,6 +58,11 @@ def test_presets_below_the_home_directory(home):
 def test_a_folder_that_is_not_there_is_no_shipped_preset(home, path):
     with pytest.raises(ValueError, match="There must be a folder with a preset. Received"):
         zoo.load(path)
+
+
+def test_a_path_object_is_a_name_or_a_folder(home):
+    assert presets.folder(pathlib.Path("glow.digits")) == presets.folder("glow.digits")
+    assert presets.folder(home) == home
 
 
 def strictly(text):
