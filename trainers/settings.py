@@ -144,7 +144,8 @@ def required_workdir():
         )
     if not (workdir / "preset").is_dir():
         raise ValueError(
-            "The run has not finished, there is no preset/: go on with `python -m trainers.train "
-            f"--workdir={shlex.quote(str(workdir))} --resume`. Received: --workdir={workdir}."
+            "The run has not finished: go on with `python -m trainers.train "
+            f"--workdir={shlex.quote(str(workdir))} --resume`. "
+            f"Received: --workdir={workdir}, without preset/."
         )
     return workdir, files.read_json(workdir / CONFIG)
