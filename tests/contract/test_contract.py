@@ -142,6 +142,52 @@ def test_batch_shapes(row, batch):
         assert_close(y[first], bijector.forward(x[first]), 1e-5)
 
 
+def evaluate_empty_batch(bijector, row, x):
+    """Returns output, preimage, both log-dets, and the gradients of all of it."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        values = four_methods(bijector, row)(x)
+        total = tf.add_n([tf.reduce_sum(value) for value in values])
+    return values, tape.gradient(total, [x, *bijector.trainable_variables])
+
+
+def check_empty_batch(row, values, gradients, batch):
+    y, x, *log_dets = values
+    assert x.shape == (*batch, *row.event_shape)
+    assert y.shape == (*batch, *row.make(tf.float32).forward_event_shape(row.event_shape))
+    for log_det in log_dets:
+        assert tf.broadcast_static_shape(log_det.shape, tf.TensorShape(batch)) == batch
+    for gradient in gradients:
+        assert np.all(np.isfinite(gradient))
+
+
+@rows
+def test_empty_batch(row):
+    bijector, batch = perturbed(row, tf.float32), (0, *row.batch_shape)
+    x = inputs(row, tf.float32, batch)
+    check_empty_batch(row, *evaluate_empty_batch(bijector, row, x), batch)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv_exponential",
+        "emerging_conv_square_3x3",
+        "periodic_conv_3x3",
+        "coupling_tanh",
+        "residual_flow_dense",
+    ],
+)
+def test_empty_batch_in_a_graph_that_does_not_know_the_size(name):
+    (row,) = [row for row in ROWS if row.name == name]
+    bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32, (0,))
+    spec = tf.TensorSpec([None, *row.event_shape])
+    function = tf.function(lambda x: evaluate_empty_batch(bijector, row, x), input_signature=[spec])
+    check_empty_batch(row, *function(x), (0,))
+    (y, *_), _ = function(inputs(row, tf.float32))
+    assert_close(y, bijector.forward(inputs(row, tf.float32)), 1e-5)
+
+
 @pytest.mark.parametrize("row", [r for r in ROWS if r.batch_shape], ids=lambda row: row.name)
 def test_slices_of_a_batch(row):
     bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors._parameters import as_parameter, normal_variable, stateless_seed
+from tfflows.bijectors._rows import with_rows
 
 _LARGEST = 0.999  # Of an entry on a diagonal: 1 + d stays above 0.001 when tanh is rounded to 1.
 
@@ -75,10 +76,12 @@ class ConvTriangularTanh(tf.Module):
 
         def function(u):
             flat = tf.reshape(u, [-1, *u.shape[-3:]])
-            h = tf.tanh(tf.nn.conv2d(flat, r2, 1, "SAME") + bias)
-            value = tf.nn.conv2d(h, r1, 1, "SAME")
-            diagonal = diagonal1 * diagonal2 * (1 - h**2)
+            value, diagonal = with_rows(evaluate, flat)
             return tf.reshape(value, tf.shape(u)), tf.reshape(diagonal, tf.shape(u))
+
+        def evaluate(u):
+            h = tf.tanh(tf.nn.conv2d(u, r2, 1, "SAME") + bias)
+            return tf.nn.conv2d(h, r1, 1, "SAME"), diagonal1 * diagonal2 * (1 - h**2)
 
         return function
 

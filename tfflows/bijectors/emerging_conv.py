@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors._parameters import as_parameter, normal_variable
+from tfflows.bijectors._rows import with_rows
 from tfflows.bijectors.causal_conv import causal_conv, solve_causal_conv
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -146,13 +147,21 @@ class EmergingConv(FlowBijector):
 
     def _forward_and_log_det(self, x):
         first, second, log_diagonal = self._masked_kernels()
-        y = causal_conv(tf.reshape(x, [-1, *x.shape[-3:]]), first, self._column)
-        y = causal_conv(y, second, self._column, reverse=True)
+
+        def evaluate(x):
+            y = causal_conv(x, first, self._column)
+            return causal_conv(y, second, self._column, reverse=True)
+
+        y = with_rows(evaluate, tf.reshape(x, [-1, *x.shape[-3:]]))
         return tf.reshape(y, tf.shape(x)), self._log_det(x, log_diagonal)
 
     def _inverse_and_log_det(self, y):
         first, second, log_diagonal = self._masked_kernels()
         flat = tf.reshape(y, [-1, *y.shape[-3:]])
-        x = solve_causal_conv(flat, second, self._column, reverse=True)
-        x = solve_causal_conv(x, first, self._column)
+
+        def solve(y):
+            x = solve_causal_conv(y, second, self._column, reverse=True)
+            return solve_causal_conv(x, first, self._column)
+
+        x = with_rows(solve, flat)
         return tf.reshape(x, tf.shape(y)), -self._log_det(y, log_diagonal)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tfflows.bijectors._rows import with_rows
+
 
 def num_terms(norm: float, dtype: tf.DType, tolerance: float | None = None) -> int:
     """Returns how many terms `exp(M) x = sum_i M^i x / i!` needs.
@@ -169,11 +171,15 @@ def conv_exponential(
     if terms < 1:
         raise ValueError(f"`terms` must be at least 1. Received: terms={terms}.")
     kernel = kernel / tf.cast(-steps if inverse else steps, kernel.dtype)
-    if not isinstance(steps, int):
-        return _repeated_step(x, kernel, padding, terms, steps)
-    for _ in range(steps):
-        x = _step(x, kernel, padding, terms)
-    return x
+
+    def evaluate(x):
+        if not isinstance(steps, int):
+            return _repeated_step(x, kernel, padding, terms, steps)
+        for _ in range(steps):
+            x = _step(x, kernel, padding, terms)
+        return x
+
+    return with_rows(evaluate, x)
 
 
 def correlate(x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfflows.bijectors import _private
 from tfflows.bijectors._network_variables import read_variables
+from tfflows.bijectors._rows import with_rows
 
 _REMEDY = "or make it deterministic: `tfflows.networks.Deterministic(layer)`"
 
@@ -148,6 +149,12 @@ def apply(network, *args):
       network: a callable.
       *args: tensors, with one batch dimension.
     """
+    if getattr(network, "takes_empty_batches", False):
+        return _apply(network, *args)
+    return with_rows(functools.partial(_apply, network), *args)
+
+
+def _apply(network, *args):
     calls = _state.calls
     if not isinstance(network, keras.layers.Layer):
         if calls is None or not _takes_training(network):

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfflows.bijectors import _matrix, exponential
 from tfflows.bijectors._parameters import as_parameter, check_kernel, normal_variable
+from tfflows.bijectors._rows import with_rows
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -127,7 +128,8 @@ class PeriodicConv(FlowBijector):
         height, width = x.shape[-3:-1]
         self._check_size(height, width)
         flat = tf.reshape(x, [-1, *x.shape[-3:]])
-        y = exponential.correlate(flat, tf.convert_to_tensor(self._kernel), "periodic")
+        kernel = tf.convert_to_tensor(self._kernel)
+        y = with_rows(lambda x: exponential.correlate(x, kernel, "periodic"), flat)
         return tf.reshape(y, tf.shape(x)), self._log_det(self._transfer(height, width), width)
 
     def _inverse_and_log_det(self, y):
@@ -135,8 +137,13 @@ class PeriodicConv(FlowBijector):
         self._check_size(height, width)
         transfer = self._transfer(height, width)
         flat = tf.reshape(y, [-1, *y.shape[-3:]])
-        spectrum = tf.signal.rfft2d(tf.transpose(flat, [0, 3, 1, 2]))
-        solved = tf.einsum("nchw,hwco->nohw", spectrum, _matrix.inverse(transfer))
-        x = tf.signal.irfft2d(solved, fft_length=[height, width])
-        x = tf.reshape(tf.transpose(x, [0, 2, 3, 1]), tf.shape(y))
+        inverse = _matrix.inverse(transfer)
+
+        def solve(y):
+            spectrum = tf.signal.rfft2d(tf.transpose(y, [0, 3, 1, 2]))
+            solved = tf.einsum("nchw,hwco->nohw", spectrum, inverse)
+            x = tf.signal.irfft2d(solved, fft_length=[height, width])
+            return tf.transpose(x, [0, 2, 3, 1])
+
+        x = tf.reshape(with_rows(solve, flat), tf.shape(y))
         return tf.ensure_shape(x, y.shape), -self._log_det(transfer, width)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfflows.bijectors import _private, estimation, fixed_point
 from tfflows.bijectors._conditioner import call_network
+from tfflows.bijectors._rows import with_rows
 from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.network_calls import prepared
 
@@ -163,6 +164,11 @@ class ResidualFlow(FlowBijector):
         return tf.cast(g, x.dtype)
 
     def _forward_and_log_det(self, x):
+        y, log_det = with_rows(self._evaluate, tf.reshape(x, [-1, *self._shape]))
+        return tf.reshape(y, tf.shape(x)), tf.reshape(log_det, tf.shape(x)[: -len(self._shape)])
+
+    def _evaluate(self, x):
+        """Returns `y` and the log-det for events `[N, *event]`."""
         flat = tf.reshape(x, [-1, math.prod(self._shape)])
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
         with _private.recording():
@@ -174,7 +180,7 @@ class ResidualFlow(FlowBijector):
                 log_det = log_det_of_jacobian(tape.batch_jacobian(flat_g, flat))
             else:
                 log_det = self._estimate(flat, lambda v: tape.gradient(flat_g, flat, v, "zero"))
-        return x + g, tf.reshape(log_det, tf.shape(x)[: -len(self._shape)])
+        return x + g, log_det
 
     def _estimate(self, x, pull_back):
         """Returns the estimate for events `[N, D]`; `pull_back(v)` is `J^T v`."""

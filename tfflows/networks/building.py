@@ -1,10 +1,13 @@
 """What the networks share: seeded layers, context, building."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors._conditioner import NetworkModule
+from tfflows.bijectors._rows import with_rows
 
 
 def build_network(network, input_shape, context_shape=None):
@@ -42,10 +45,16 @@ class Conditioner(keras.layers.Layer):
     """
 
     seeds_initial_values = True  # And nothing else: layers with other seeds compute the same.
+    takes_empty_batches = True
 
     def __init__(self, arguments, **kwargs):
         super().__init__(**kwargs)
         self._arguments = dict(arguments)
+
+    def __call__(self, x, context=None, **kwargs):
+        """Calls the layer, of an empty batch too."""
+        context = () if context is None else (context,)
+        return with_rows(functools.partial(super().__call__, **kwargs), x, *context)
 
     def get_config(self):
         """Returns the arguments of the constructor."""

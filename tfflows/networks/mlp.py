@@ -2,7 +2,9 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from tfflows.bijectors._conditioner import call_network
 from tfflows.networks.building import Conditioner, join_context
 
 
@@ -66,8 +68,8 @@ class MaskedDense(keras.layers.Dense):
 class MaskedMLP(Conditioner):
     """Masked autoregressive network (MADE), Germain et al. (2015), section 4.
 
-    Maps `[N, D]` to `[N, D, num_params]`; the parameters of entry `i` depend on the entries before
-    it alone.
+    Maps `[..., D]` to `[..., D, num_params]`; the parameters of entry `i` depend on the entries
+    before it alone.
 
     Args:
       num_dims: `D`.
@@ -118,10 +120,11 @@ class MaskedMLP(Conditioner):
         self.layers = _layers(dense, [len(d) for d in degrees[1:]], activation, seed)
 
     def call(self, x):
-        """Maps `[N, D]` to `[N, D, num_params]`."""
+        """Maps `[..., D]` to `[..., D, num_params]`, as bijectors of TFP call it."""
+        return call_network(self._evaluate, x, event_ndims=1)
+
+    def _evaluate(self, x):
         h = x
         for layer in self.layers:
             h = layer(h)
-        return keras.ops.reshape(
-            h, (-1, self._arguments["num_dims"], self._arguments["num_params"])
-        )
+        return tf.reshape(h, [-1, self._arguments["num_dims"], self._arguments["num_params"]])

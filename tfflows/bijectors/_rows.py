@@ -1,0 +1,30 @@
+"""Empty batches: what TensorFlow can compute for rows, but not for none."""
+
+import tensorflow as tf
+
+
+def with_rows(function, *tensors):
+    """Returns `function(*tensors)`, of a row of zeros where there is none, without its result.
+
+    On a CPU, the convolutions of TensorFlow return the shape of their input for an empty batch, and
+    not that of their output; their gradients fail, and so do Fourier transforms and Jacobians.
+
+    Args:
+      function: maps tensors `[N, ...]` to tensors `[N, ...]`, each row by itself.
+      *tensors: the tensors; anything else is passed on.
+    """
+    first = tensors[0]
+    if not isinstance(first, tf.Tensor) or not first.shape.rank or first.shape[0]:
+        return function(*tensors)
+    size = tf.shape(first)[0]
+    missing = tf.cast(tf.equal(size, 0), tf.int32)
+
+    def padded(tensor):
+        if not tf.is_tensor(tensor):
+            return tensor
+        return tf.pad(tensor, [[0, missing], *[[0, 0]] * (tensor.shape.rank - 1)])
+
+    def cut(tensor):
+        return tf.ensure_shape(tensor[:size], [first.shape[0], *tensor.shape[1:]])
+
+    return tf.nest.map_structure(cut, function(*map(padded, tensors)))
