@@ -39,7 +39,16 @@ __all__ = [
 
 
 def glow(
-    image_shape, num_levels, steps, widths, network, exponentials, mixing, num_bins=None, seed=0
+    image_shape,
+    num_levels,
+    steps,
+    widths,
+    network,
+    exponentials,
+    mixing,
+    num_bins=None,
+    conv1x1="dense",
+    seed=0,
 ) -> distributions.Dequantized:
     """Builds Glow: per level a squeeze and steps of (ActNorm, mixing, coupling).
 
@@ -56,6 +65,7 @@ def glow(
         `None` for all. The other steps have 1x1 convolutions.
       mixing: see `mixing_layers`.
       num_bins: bins of the splines of the couplings; `None` for affine couplings.
+      conv1x1: parameterization of the 1x1 convolutions, see `mixing_layers`.
       seed: seed of the initial weights.
     """
     seeds, arguments = Seeds(seed), [{"width": w} for _, w in zip(steps, widths, strict=True)]
@@ -67,7 +77,7 @@ def glow(
         for step in range(steps[level]):
             name, kind = f"level{level}_step{step}", mixing if step in chosen else "conv1x1"
             parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm"))
-            parts += mixing_layers(kind, shape, seeds, name)
+            parts += mixing_layers(kind, shape, seeds, name, conv1x1)
             name = f"{name}_coupling"
             parts.append(coupling(shape, network, seeds, arguments[level], name, num_bins=num_bins))
         return parts

@@ -80,7 +80,7 @@ BASELINES = {
 }
 
 
-def mixing_layers(mixing, shape, seeds, name):
+def mixing_layers(mixing, shape, seeds, name, conv1x1="dense"):
     """Returns the layers that mix the dimensions between couplings.
 
     Args:
@@ -88,14 +88,18 @@ def mixing_layers(mixing, shape, seeds, name):
       shape: event shape.
       seeds: source of seeds.
       name: prefix of the layers' names.
+      conv1x1: parameterization of the 1x1 convolution of `"conv1x1"` and of `SPATIAL_MIXING`, see
+        `bijectors.InvertibleConv1x1`.
 
     Raises:
       ValueError: if there is no such mixing.
     """
+    if mixing == "conv1x1":
+        return [_conv1x1(conv1x1)(shape, seeds, name)]
     if mixing in CHANNEL_MIXING:
         return [CHANNEL_MIXING[mixing](shape, seeds, name)]
     if mixing in SPATIAL_MIXING:
-        conv1x1 = CHANNEL_MIXING["conv1x1"](shape, seeds, name)
-        return [conv1x1, SPATIAL_MIXING[mixing](shape, seeds, name)]
+        first = _conv1x1(conv1x1)(shape, seeds, name)
+        return [first, SPATIAL_MIXING[mixing](shape, seeds, name)]
     known = ", ".join(f'"{key}"' for key in [*CHANNEL_MIXING, *SPATIAL_MIXING])
     raise ValueError(f"`mixing` must be one of {known}. Received: mixing={mixing!r}.")

@@ -13,6 +13,19 @@ from trainers import data, evaluate
 from zoo import cards, presets
 
 NAMES = zoo.list_models(pretrained=True)
+# Their data are not on every machine.
+IMAGES = [name for name in NAMES if zoo.find(name).recipe.dataset == "cifar10"]
+
+
+def mark(*quick):
+    """Returns the names, those of `IMAGES` marked as data, others but the quick ones as slow."""
+
+    def marks(name):
+        if name in IMAGES:
+            return [pytest.mark.data]
+        return [] if not quick or name in quick else [pytest.mark.slow]
+
+    return [pytest.param(name, marks=marks(name)) for name in NAMES]
 
 
 def test_the_promised_models_have_weights():
@@ -21,6 +34,7 @@ def test_the_promised_models_have_weights():
         "balanced.digits",
         "balanced.two_moons",
         "gnf_convexp.mog4",
+        "convexp_glow.cifar10_small",
     }
     promised |= {"convexp_glow.digits", "glow.digits", "gnf_convexp.mog9", "sylvester.digits"}
     assert promised <= set(NAMES)
@@ -36,7 +50,7 @@ def test_card_follows_from_metadata_and_names_no_folder_of_its_author(name):
         assert "--workdir=runs/" in command
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mark())
 def test_card_states_what_the_weights_reach(name):
     metadata = presets.read_json(presets.folder(name) / "metadata.json")
     metric = metadata["metric"]
@@ -45,8 +59,8 @@ def test_card_states_what_the_weights_reach(name):
     assert f"| {metric['name']} | {metric['value']:.4f} |" in presets.read_card(name)
     for file in metadata.get("pictures", {"Samples": "samples.png"}).values():
         assert (presets.folder(name) / file).read_bytes().startswith(b"\x89PNG")
-    # All 400 digits, with the noise of the figure; a tenth of the points.
-    part = split if dataset == "digits" else f"{split}[:5000]"
+    # All 400 digits, with the noise of the figure; a tenth of the points; some photographs.
+    part = split if dataset == "digits" else f"{split}[:{500 if name in IMAGES else 5000}]"
     source = data.load(dataset, part, batch_size=200)
     model = zoo.create_trained(name, pretrained=True)
     scores = evaluate.score(model, source.dataset, source.num_examples, 1, seed=0)
@@ -55,13 +69,7 @@ def test_card_states_what_the_weights_reach(name):
     assert scores.mean() == pytest.approx(metric["value"], abs=tolerance)
 
 
-QUICK = ("balanced.two_moons", "convexp_glow.digits")
-SOME_SLOW = [
-    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES
-]
-
-
-@pytest.mark.parametrize("name", SOME_SLOW)
+@pytest.mark.parametrize("name", mark("balanced.two_moons", "convexp_glow.digits"))
 def test_gradients_without_activations_are_those_with_them(name):
     """`memory="invert"` finds the inputs of all layers of a trained model from its latents."""
     model, entry = zoo.create_trained(name, pretrained=True), zoo.find(name)
@@ -73,13 +81,15 @@ def test_gradients_without_activations_are_those_with_them(name):
         found[mode] = trainer._make_loss_and_gradients()(x, tf.constant([0, 1]))[2]
     # Of this one, with its steep splines, single variables differ by 5e-5 of their norm between
     # eager mode and a graph already, with everything stored: that is what float32 tells of them.
-    each = 3e-4 if name == "gnf_convexp.mog9" else 1e-4
+    each, whole = 3e-4 if name == "gnf_convexp.mog9" else 1e-4, 1e-4
+    if name in IMAGES:  # Whose inverse is off by 1e-3 of 256 values; measured: 3.6e-3 and 3.7e-4.
+        each, whole = 5e-3, 5e-4
     errors = {"all": 0.0}
     for number, (exact, inverted) in enumerate(zip(found["store"], found["invert"], strict=True)):
         errors["all"] += np.sum((inverted - exact) ** 2)
         errors[number] = np.linalg.norm(inverted - exact) / np.linalg.norm(exact)
     norm = tf.linalg.global_norm(found["store"]).numpy()
-    assert math.sqrt(errors.pop("all")) < 1e-4 * norm
+    assert math.sqrt(errors.pop("all")) < whole * norm
     assert max(errors.values()) < each
 
 
