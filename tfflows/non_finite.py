@@ -1,9 +1,13 @@
 """Where the first value of a training step that is not finite appears."""
 
+import contextlib
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.analysis.layers import first_non_finite
+from tfflows.bijectors._private import steps_taken
+from tfflows.distributions import integer_images
 from tfflows.distributions.dequantized import Dequantized
 from tfflows.variables import named_variables
 
@@ -12,15 +16,39 @@ class NonFiniteError(ArithmeticError):
     """The loss or a gradient was not finite; the message names the first place where."""
 
 
-def diagnose_non_finite(model, x, seed):
+@contextlib.contextmanager
+def explained(model):
+    """Raises what an error of TensorFlow says about data, loss or gradients in its place.
+
+    Args:
+      model: the `FlowModel` that Keras trains or evaluates meanwhile.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        message = error.message or ""
+        if told := integer_images.told(message):
+            raise ValueError(told) from None
+        if "NonFiniteError" not in message:
+            raise
+        start = message.index("NonFiniteError") + len("NonFiniteError: ")
+        text = message[start:].split("Traceback")[0].split("\n\n")[0]
+        step = int(steps_taken(model.optimizer).numpy()) + 1
+        raise NonFiniteError(f"In step {step}: {text}") from None
+
+
+def diagnose_non_finite(model, x, seed, weights=None):
     """Returns a sentence that says where the first non-finite value of a step appears.
 
     Args:
       model: a `FlowModel`.
       x: the batch of the step.
       seed: the seed of the step.
+      weights: the weights of the events of the batch, if they have any.
     """
     distribution = model.distribution
+    if weights is not None and not bool(tf.reduce_all(tf.math.is_finite(weights))):
+        return "The sample weights are not finite."
     v = tf.cast(x, tf.float32) if x.dtype.is_integer else x
     finite = tf.reduce_all(tf.math.is_finite(v), range(1, v.shape.rank))
     if not bool(tf.reduce_all(finite)):
@@ -44,11 +72,15 @@ def diagnose_non_finite(model, x, seed):
                 "usually helps."
             )
     with tf.GradientTape() as tape:
-        loss = -tf.reduce_mean(model._log_prob(x, seed))
+        loss, *penalties = model._terms(x, seed, weights)
+        total = tf.add_n([loss, *penalties])
     if not bool(tf.math.is_finite(loss)):
         return "The base distribution's log-probability is not finite; all layers are."
+    for name, penalty in zip(model.regularizers, penalties, strict=True):
+        if not bool(tf.math.is_finite(penalty)):
+            return f"The penalty {name!r} is not finite; the likelihood is."
     names = named_variables(model.distribution)
-    for name, gradient in zip(names, tape.gradient(loss, list(names.values())), strict=True):
+    for name, gradient in zip(names, tape.gradient(total, list(names.values())), strict=True):
         if gradient is not None and not bool(tf.reduce_all(tf.math.is_finite(gradient))):
             return f"The loss is finite; the gradient of {name!r} is not."
     return "The gradients are finite one by one; their norm overflows."

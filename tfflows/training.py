@@ -1,6 +1,5 @@
 """`FlowModel`: trains any distribution with Keras."""
 
-import contextlib
 import inspect
 import warnings
 
@@ -8,34 +7,40 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors
+from tfflows import batch_parts, bijectors, keras_data, weight_files
 from tfflows.analysis.bits import bits_per_dim
-from tfflows.analysis.layers import recording
-from tfflows.bijectors._private import clip_gradients, variables_of_optimizer
+from tfflows.bijectors._private import variables_of_optimizer
 from tfflows.bijectors.tape_memory import MODES
-from tfflows.distributions import integer_images
 from tfflows.distributions.dequantized import Dequantized
-from tfflows.non_finite import NonFiniteError, diagnose_non_finite
-from tfflows.variables import named_variables, set_trainable
+from tfflows.non_finite import NonFiniteError, explained
+from tfflows.shown_metrics import ShownMetrics
+from tfflows.steps import LikelihoodSteps
+from tfflows.variables import set_trainable
 
 tfd = tfp.distributions
+
+__all__ = ["UNITS", "FlowModel", "NonFiniteError"]
 
 UNITS = ("bits_per_dim", "nats", "nats_per_node")
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
-class FlowModel(keras.Model):
+class FlowModel(LikelihoodSteps, keras.Model):
     """Maximum likelihood for a distribution, as a `keras.Model`.
 
-    The loss is the mean of `-log p(x)` over the batch, in nats; what Keras shows is bits per
-    dimension for images (`units="bits_per_dim"`), nats per event (`units="nats"`), or nats per node
-    for events `[N, F]` (`units="nats_per_node"`). The variables trained are those of the
-    distribution.
+    The loss is the mean of `-log p(x)` over the batch, in nats, and the penalties. Beside it Keras
+    shows the likelihood alone: in bits per dimension for images (`units="bits_per_dim"`), in nats
+    per event (`units="nats"`), or in nats per node for events `[N, F]` (`units="nats_per_node"`).
+    The variables trained are those of the distribution.
+
+    `fit` and `evaluate` take what Keras takes. With `sample_weight`, or `class_weight` and classes
+    `y`, the loss is the mean of `-weight log p(x)`, and the likelihood shown the weighted mean.
 
     `fit` runs one function, compiled by XLA if `compile(jit_compile=True)`, that returns loss and
     gradients; the gradients are applied outside it, so the same code runs on one device and under
     any `tf.distribute` strategy (make the distribution and the model inside `strategy.scope()`).
-    Under a strategy the batch is the global one, and the loss its mean.
+    Under a strategy the batch is the global one, and the loss the mean of the rows that it has,
+    though a replica have fewer than others or none.
 
     Noise, of dequantisation and of estimated log-dets, follows from `seed`, the number of the step
     and that of the part of the batch, so that a resumed run draws the noise of an unbroken one.
@@ -46,7 +51,7 @@ class FlowModel(keras.Model):
         `from_builder`.
       units: `"bits_per_dim"`, `"nats"` or `"nats_per_node"`.
       seed: seed of the noise.
-      shards: number of equal parts of a batch that a step evaluates side by side. On a CPU with one
+      shards: number of parts of a batch that a step evaluates side by side. On a CPU with one
         thread an operation (`tf.config.threading`) and a shard a core, small convolutions keep the
         cores busier than threads that share each of them; graph and compile time grow with it.
       check_finite: whether to stop with a `NonFiniteError` at the first loss or gradient that is
@@ -91,7 +96,7 @@ class FlowModel(keras.Model):
         name="flow_model",
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, autocast=False, **kwargs)  # Keras would cast data to float32.
         if units not in UNITS:
             raise ValueError(f"`units` must be one of {UNITS}. Received: units={units!r}.")
         if memory not in MODES:
@@ -111,8 +116,10 @@ class FlowModel(keras.Model):
         self.loop = loop
         self._builder = None
         self._jit = False
-        self._loss_metric = keras.metrics.Mean(name=units)
-        self._penalty_metrics = [keras.metrics.Mean(name=key) for key in self.regularizers]
+        dtype = "float64" if self._real_dtype == tf.float64 else "float32"
+        self._loss_metric = keras.metrics.Mean(name="loss", dtype=dtype)
+        means = [keras.metrics.Mean(name=key, dtype=dtype) for key in (units, *self.regularizers)]
+        self._shown_metrics = ShownMetrics(means)
         self._loss_and_gradients = None
         self._trained = None
         self.built = True
@@ -220,8 +227,8 @@ class FlowModel(keras.Model):
 
     @property
     def metrics(self):
-        """The loss, in `units`, and the penalties, in nats."""
-        return [self._loss_metric, *self._penalty_metrics]
+        """The loss, in nats; the likelihood, in `units`; the penalties, in nats."""
+        return [self._loss_metric, self._shown_metrics]
 
     def count_params(self):
         """Returns the number of trainable parameters."""
@@ -229,28 +236,11 @@ class FlowModel(keras.Model):
 
     def save_own_variables(self, store):
         """Writes each variable under its path, for `save_weights` and `.keras`."""
-        for name, variable in named_variables(self.distribution).items():
-            store[name.replace("/", ".")] = variable.numpy()
+        weight_files.write(self.distribution, store)
 
     def load_own_variables(self, store):
         """Reads what `save_own_variables` wrote; refuses names or shapes that do not match."""
-        variables = {k.replace("/", "."): v for k, v in named_variables(self.distribution).items()}
-        saved = set(store.keys())
-        if saved != set(variables):
-            missing, foreign = sorted(set(variables) - saved), sorted(saved - set(variables))
-            raise ValueError(
-                "The weights are those of another model. "
-                f"Missing from the file: {missing[:3]} ({len(missing)} in all); "
-                f"not in the model: {foreign[:3]} ({len(foreign)} in all)."
-            )
-        for name, variable in variables.items():
-            if tuple(store[name].shape) != tuple(variable.shape):
-                raise ValueError(
-                    f"The weights are those of another model: `{name}` must have shape "
-                    f"{tuple(variable.shape)}. Received: {tuple(store[name].shape)}."
-                )
-        for name, variable in variables.items():
-            variable.assign(store[name][()])
+        weight_files.read(self.distribution, store)
 
     # Likelihood.
 
@@ -264,9 +254,25 @@ class FlowModel(keras.Model):
                 return self.distribution.log_prob(x, seed=seed)
             return self.distribution.log_prob(x)
 
+    def __call__(self, x, *args, **kwargs):
+        """Returns `call(x)`; `x` may be a list, which Keras takes for several inputs."""
+        if isinstance(x, (list, tuple)):
+            x = keras_data.as_events(x, self.distribution)
+        return super().__call__(x, *args, **kwargs)
+
     def call(self, x, training=None):
         """Returns `log p(x)` in nats, one value an event."""
-        return self._log_prob(x, [self.seed, 0])
+        x = keras_data.as_events(x, self.distribution)
+        return batch_parts.if_any(
+            x, lambda: self._log_prob(x, [self.seed, 0]), lambda: tf.zeros([0], self._real_dtype)
+        )
+
+    @property
+    def _real_dtype(self):
+        """The dtype of `log p(x)`."""
+        distribution = self.distribution
+        is_discrete = isinstance(distribution, Dequantized)
+        return (distribution.distribution if is_discrete else distribution).dtype
 
     def _in_units(self, nats):
         """Converts a loss in nats to what is shown."""
@@ -283,11 +289,12 @@ class FlowModel(keras.Model):
           batch: a batch of data as `fit` takes it.
         """
         distribution = self.distribution
+        batch = keras_data.as_events(keras_data.as_array(batch, distribution), distribution)
         if isinstance(distribution, Dequantized):
             batch, _ = distribution.dequantize(batch, seed=[self.seed, -1])
             distribution = distribution.distribution
         flow = tfp.bijectors.Invert(distribution.bijector)
-        bijectors.initialize(flow, tf.convert_to_tensor(batch, distribution.dtype))
+        bijectors.initialize(flow, batch)
 
     # Training.
 
@@ -314,115 +321,6 @@ class FlowModel(keras.Model):
         """Compiles with what `get_compile_config` returned."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_weights)
-
-    @property
-    def _is_scaled(self):
-        """Whether gradients are those of a multiple of the loss, for networks in `float16`."""
-        return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
-
-    def _make_loss_and_gradients(self):
-        """Returns the function that XLA compiles: `(x, seed) -> loss, penalties, gradients`."""
-
-        def loss_and_gradients(x, seed):
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                variables = self.trainable_weights
-                tape.watch(variables)
-                parts = [
-                    self._terms(part, seed + tf.constant([index, 0]))
-                    for index, part in enumerate(tf.split(x, self.shards))
-                ]
-                terms = [tf.add_n(term) / self.shards for term in zip(*parts, strict=True)]
-                total = tf.add_n(terms)
-                if self._is_scaled:
-                    total = self.optimizer.scale_loss(total)
-            gradients = tape.gradient(
-                total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-            )
-            return terms[0], terms[1:], gradients
-
-        return tf.function(loss_and_gradients, jit_compile=self._jit, reduce_retracing=True)
-
-    def _terms(self, x, seed):
-        """Returns the mean of `-log p(x)` over a part of a batch, and the penalties."""
-        if not self.regularizers:
-            return [-tf.reduce_mean(self._log_prob(x, seed))]
-        with recording() as records:
-            loss = -tf.reduce_mean(self._log_prob(x, seed))
-        penalties = [f(records, self.distribution) for f in self.regularizers.values()]
-        return [loss, *penalties]
-
-    def _step_seed(self, step):
-        """Returns the seed of this step for the first part of the batch on this replica."""
-        context = tf.distribute.get_replica_context()
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int32) if context else 0
-        return tf.stack([self.seed + self.shards * replica, tf.cast(step, tf.int32)])
-
-    def train_step(self, data):
-        """One step of maximum likelihood; called by `fit`."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        if self._loss_and_gradients is None:
-            self._loss_and_gradients = self._make_loss_and_gradients()
-        step = tf.identity(self.optimizer.iterations.value)  # Before the optimizer counts on.
-        seed = self._step_seed(step)
-        loss, penalties, gradients = self._loss_and_gradients(x, seed)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:
-            # Keras clips the gradient of each replica and then adds them up. Clipping must see that
-            # of the global batch, and what Keras then gets must be within its limits already. All
-            # replicas have the loss of the batch, so that they stop together.
-            context, mean = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.MEAN
-            [loss, *penalties], gradients = (
-                context.all_reduce(mean, values) for values in ([loss, *penalties], gradients)
-            )
-            gradients = [g / replicas for g in self._clipped(gradients)]
-        checks = [self._assert_finite(loss, gradients, x, seed)] if self.check_finite else []
-        with tf.control_dependencies(checks):
-            gradients = [tf.identity(g) for g in gradients]
-            self.optimizer.apply(gradients, self.trainable_weights)
-        if self._is_scaled:  # A step whose gradients overflow is left out, and counts.
-            self.optimizer.iterations.assign(step + 1)
-        for module in self.distribution.submodules:
-            if hasattr(module, "update_norm"):
-                module.update_norm()
-        for metric, penalty in zip(self._penalty_metrics, penalties, strict=True):
-            metric.update_state(penalty)
-        return self._report(loss, self._penalty_metrics)
-
-    def _clipped(self, gradients):
-        if not self._is_scaled:
-            return clip_gradients(self.optimizer, gradients)
-        scale = self.optimizer.dynamic_scale.value
-        unscaled = [g / scale for g in gradients]
-        return [g * scale for g in clip_gradients(self.optimizer.inner_optimizer, unscaled)]
-
-    def test_step(self, data):
-        """Evaluates one batch; called by `evaluate`. The noise depends on the batch's number."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        seed = self._step_seed(self._loss_metric.count.value)
-        return self._report(-self._log_prob(x, seed))
-
-    def _report(self, losses, others=()):
-        """Adds to the loss that is shown; returns it and the values of other metrics."""
-        self._loss_metric.update_state(self._in_units(losses))
-        values = {metric.name: metric.result() for metric in (self._loss_metric, *others)}
-        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
-            # There Keras averages the replicas' values along their first axis.
-            return {name: value[tf.newaxis] for name, value in values.items()}
-        return values
-
-    def _assert_finite(self, loss, gradients, x, seed):
-        """Returns an operation that fails, with a diagnosis, if anything is not finite."""
-        # Scaled gradients may overflow: their optimizer then leaves the step out.
-        bounded = self._is_scaled or not gradients
-        norm = 0.0 if bounded else tf.linalg.global_norm(gradients)
-
-        def diagnose():
-            return tf.py_function(self._diagnose, [x, seed], tf.bool)
-
-        return tf.cond(tf.math.is_finite(loss) & tf.math.is_finite(norm), lambda: True, diagnose)
-
-    def _diagnose(self, x, seed):
-        raise NonFiniteError(diagnose_non_finite(self, x, seed))
 
     def make_train_function(self, force=False):
         """Makes the function of a step, anew if what is frozen has changed."""
@@ -456,7 +354,7 @@ class FlowModel(keras.Model):
         """Builds nothing: all is built. Keras would draw a batch, and add up workers' `uint8`."""
 
     def fit(self, *args, **kwargs):
-        """Trains; see `keras.Model.fit`.
+        """Trains; see `keras.Model.fit`. Data may be lists too; `float64` stays what it is.
 
         Raises:
           NonFiniteError: if the loss or a gradient is not finite; says in which step. The weights
@@ -466,8 +364,8 @@ class FlowModel(keras.Model):
         if not self.optimizer.built:  # Much faster here than inside the traced step.
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_weights)
-        with self._explained():
-            return super().fit(*args, **kwargs)
+        with explained(self):
+            return keras_data.call(super().fit, self.distribution, args, kwargs)
 
     def evaluate(self, *args, **kwargs):
         """Evaluates; see `keras.Model.evaluate`.
@@ -475,8 +373,8 @@ class FlowModel(keras.Model):
         Raises:
           ValueError: if images are not the integers that the distribution is over.
         """
-        with self._explained():
-            return super().evaluate(*args, **kwargs)
+        with explained(self):
+            return keras_data.call(super().evaluate, self.distribution, args, kwargs)
 
     def predict(self, *args, **kwargs):
         """Returns `log p(x)` of all data in nats; see `keras.Model.predict`.
@@ -484,21 +382,5 @@ class FlowModel(keras.Model):
         Raises:
           ValueError: if images are not the integers that the distribution is over.
         """
-        with self._explained():
-            return super().predict(*args, **kwargs)
-
-    @contextlib.contextmanager
-    def _explained(self):
-        """Raises what an error of TensorFlow says about data, loss or gradients, in its place."""
-        try:
-            yield
-        except tf.errors.OpError as error:
-            message = error.message or ""
-            if told := integer_images.told(message):
-                raise ValueError(told) from None
-            if "NonFiniteError" not in message:
-                raise
-            start = message.index("NonFiniteError") + len("NonFiniteError: ")
-            text = message[start:].split("Traceback")[0].split("\n\n")[0]
-            step = int(self.optimizer.iterations.numpy()) + 1
-            raise NonFiniteError(f"In step {step}: {text}") from None
+        with explained(self):
+            return keras_data.call(super().predict, self.distribution, args, kwargs)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.random.seed_generator import global_seed_generator
+from keras.src.trainers.compile_utils import MetricsList  # Asked by callbacks for a direction.
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
 from tensorflow.python.eager import tape
 from tensorflow.python.eager.record import stop_recording  # Of all tapes; public: of one known.
@@ -24,6 +25,7 @@ from tensorflow_probability.python.bijectors.invert import _Invert as InvertBase
 __all__ = [
     "ChainBase",
     "InvertBase",
+    "MetricsList",
     "Recording",
     "clip_gradients",
     "forget_deferred_variables",
@@ -35,6 +37,7 @@ __all__ = [
     "seed_states",
     "set_trainable",
     "stateless_scope",
+    "steps_taken",
     "stop_recording",
     "tf_variable",
     "variables_of_optimizer",
@@ -66,6 +69,11 @@ def clip_gradients(optimizer, gradients):
 def variables_of_optimizer(optimizer):
     """Returns the variables that a Keras optimizer that is built has a state for."""
     return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables
+
+
+def steps_taken(optimizer):
+    """Returns the variable that counts steps; public is only that of updates of the weights."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._iterations.value
 
 
 @contextlib.contextmanager

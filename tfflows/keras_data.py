@@ -1,0 +1,106 @@
+"""What people give to `fit`, as Keras takes it, and back."""
+
+import inspect
+
+import numpy as np
+import tensorflow as tf
+
+from tfflows.distributions.dequantized import Dequantized
+
+
+def call(method, distribution, args, kwargs):
+    """Calls `fit`, `evaluate` or `predict` of Keras with data as it takes them.
+
+    Args:
+      method: the bound method.
+      distribution: what is trained.
+      args: positional arguments.
+      kwargs: keyword arguments.
+
+    Raises:
+      ValueError: if there are weights of classes and no classes.
+    """
+    signature = inspect.signature(method)
+    given = signature.bind(*args, **kwargs).arguments
+    options = given.pop("kwargs", {})
+    names = [name for name in ("x", "y", "sample_weight") if name in signature.parameters]
+    arrays = _as_arrays(distribution, *map(given.get, names))
+    given.update(zip(names, arrays, strict=False))
+    validation = given.get("validation_data")
+    if _is_tuple_of_arrays(validation):
+        given["validation_data"] = _as_arrays(distribution, *validation)
+    elif validation is not None:
+        given["validation_data"] = as_array(validation, distribution)
+    if given.get("class_weight") is not None and _is_array(arrays[0]) and arrays[1] is None:
+        raise ValueError("`class_weight` needs the class of each event. Received: y=None.")
+    return method(**given, **options)
+
+
+def _is_tuple_of_arrays(value):
+    """Returns whether a value is `(x, y, sample_weight)` or less, and not `x` as a list."""
+    if isinstance(value, list):
+        return any(hasattr(part, "shape") for part in value)
+    return isinstance(value, tuple)
+
+
+def _as_arrays(distribution, x, y=None, weights=None):
+    """Returns data with targets and weights; Keras takes no notice of weights without targets."""
+    y, weights = (np.asarray(v) if isinstance(v, (list, tuple)) else v for v in (y, weights))
+    x = as_array(x, distribution)
+    if weights is not None and y is None and _is_array(x):
+        y = np.zeros(np.shape(weights)[:1], np.int32)
+    return x, y, weights
+
+
+def _is_array(x):
+    """Returns whether `x` is what `as_array` makes of an array, and no data set."""
+    return isinstance(x, dict) or hasattr(x, "__array__")
+
+
+def as_array(x, distribution):
+    """Returns data as Keras takes them: lists as arrays, and `float64` without loss.
+
+    Keras casts floats that it has in memory to `keras.config.floatx()`. Their bits it leaves alone.
+
+    Args:
+      x: an array, a list, a `Tensor`; or a data set or whatever else Keras takes.
+      distribution: what is trained; its dtype is the data's.
+    """
+    if isinstance(x, (list, tuple)):
+        x = np.asarray(x)
+        if not isinstance(distribution, Dequantized):  # 1 may stand for 1.0 in a list.
+            x = x.astype(distribution.dtype.as_numpy_dtype)
+    if distribution.dtype != tf.float64 or not hasattr(x, "__array__"):
+        return x
+    x = np.asarray(x)
+    if x.dtype.kind != "f":
+        return x
+    return {"float64": np.ascontiguousarray(x, np.float64).view(np.int64)}
+
+
+def as_events(x, distribution):
+    """Returns a batch of what `as_array` returned, or of a data set, as the distribution takes it.
+
+    Args:
+      x: the batch.
+      distribution: what is trained. Floats get its dtype, and a batch of unknown rank its event
+        shape.
+
+    Raises:
+      ValueError: if a density is given integers.
+    """
+    if isinstance(x, (list, tuple)):
+        x = as_array(x, distribution)
+    if isinstance(x, dict):  # Of `as_array`.
+        x = tf.bitcast(x["float64"], tf.float64)
+    x = tf.convert_to_tensor(x)
+    if x.shape.rank is None:
+        x = tf.ensure_shape(x, [None, *distribution.event_shape])
+    if isinstance(distribution, Dequantized):
+        return x
+    if not x.dtype.is_floating:
+        raise ValueError(
+            "`x` must be floats: integers have no density. Wrap the distribution of integer images "
+            f"in `Dequantized`, cast others. Received: x.dtype={x.dtype.name}."
+        )
+    return tf.cast(x, distribution.dtype)

@@ -1,0 +1,183 @@
+"""What one step of `FlowModel.fit` and `FlowModel.evaluate` computes."""
+
+import keras
+import tensorflow as tf
+
+from tfflows import batch_parts, keras_data
+from tfflows.analysis.layers import recording
+from tfflows.bijectors._private import clip_gradients, steps_taken
+from tfflows.non_finite import NonFiniteError, diagnose_non_finite
+
+
+class LikelihoodSteps:
+    """The steps of a `FlowModel`, whose attributes they use."""
+
+    def train_step(self, data):
+        """One step of maximum likelihood; called by `fit`."""
+        x, weights = self._unpack(data)
+        if self._loss_and_gradients is None:
+            self._loss_and_gradients = self._make_loss_and_gradients()
+        step = tf.identity(steps_taken(self.optimizer))  # Before the optimizer counts on.
+        seed = self._step_seed(step)
+        total = batch_parts.rows_on_all_replicas(x)
+        loss, penalties, gradients = batch_parts.if_any(
+            x, lambda: self._loss_and_gradients(x, seed, weights, total), self._no_gradients
+        )
+        weight = _total_weight(weights, loss.dtype)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:
+            # Keras clips the gradient of each replica and then adds them up. Clipping must see that
+            # of the global batch, and what Keras then gets must be within its limits already. All
+            # replicas have the loss of the batch, so that they stop together.
+            context, add = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.SUM
+            [loss, *penalties], gradients, weight = (
+                context.all_reduce(add, values) if values else values
+                for values in ([loss, *penalties], gradients, weight)
+            )
+            gradients = [g / replicas for g in self._clipped(gradients)]
+        checks = []
+        if self.check_finite:
+            checks = [self._assert_finite([loss, *penalties], gradients, x, seed, weights)]
+        with tf.control_dependencies(checks):
+            gradients = [tf.identity(g) for g in gradients]
+            self.optimizer.apply(gradients, self.trainable_weights)
+        if self._is_scaled:  # A step whose gradients overflow is left out, and counts.
+            steps_taken(self.optimizer).assign(step + 1)
+        for module in self.distribution.submodules:
+            if hasattr(module, "update_norm"):
+                module.update_norm()
+        rows = batch_parts.num_rows(x) if total is None else total
+        return self._report(loss, penalties, rows, weight)
+
+    def test_step(self, data):
+        """Evaluates one batch; called by `evaluate`. The noise depends on the rows before it."""
+        x, weights = self._unpack(data)
+        seed = self._step_seed(self._loss_metric.count.value)
+        loss, *penalties = batch_parts.if_any(
+            x, lambda: self._terms(x, seed, weights), lambda: self._no_terms
+        )
+        weight = _total_weight(weights, loss.dtype)
+        return self._report(loss, penalties, batch_parts.num_rows(x), weight)
+
+    def _unpack(self, data):
+        """Returns events, and their weights `[n]` or `None`."""
+        x, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+        x = keras_data.as_events(x, self.distribution)
+        if weights is not None:
+            weights = tf.reshape(tf.cast(weights, self._real_dtype), [batch_parts.num_rows(x)])
+        return x, weights
+
+    def _step_seed(self, step):
+        """Returns the seed of this step for the first part of the batch on this replica."""
+        context = tf.distribute.get_replica_context()
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int32) if context else 0
+        return tf.stack([self.seed + self.shards * replica, tf.cast(step, tf.int32)])
+
+    def _make_loss_and_gradients(self):
+        """Returns the function that XLA compiles: `(x, seed) -> loss, penalties, gradients`.
+
+        With `total`, a number of rows, they are what `x` adds to the means of as many rows. `x`
+        must not be empty.
+        """
+
+        def loss_and_gradients(x, seed, weights=None, total=None):
+            if total is None:
+                total = batch_parts.num_rows(x)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                variables = self.trainable_weights
+                tape.watch(variables)
+                portions = []
+                parts = batch_parts.split(x, weights, self.shards)
+                for index, (part, part_weights, rows) in enumerate(parts):
+                    terms = self._terms(part, seed + tf.constant([index, 0]), part_weights)
+                    portions.append([batch_parts.portion(term, rows, total) for term in terms])
+                terms = [tf.add_n(term) for term in zip(*portions, strict=True)]
+                loss = self.optimizer.scale_loss(tf.add_n(terms))
+            gradients = tape.gradient(
+                loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            return terms[0], terms[1:], [tf.convert_to_tensor(g) for g in gradients]
+
+        return tf.function(loss_and_gradients, jit_compile=self._jit, reduce_retracing=True)
+
+    def _terms(self, x, seed, weights=None):
+        """Returns the mean of `-weight log p(x)` over rows, and the penalties."""
+        if not self.regularizers:
+            losses, penalties = -self._log_prob(x, seed), []
+        else:
+            with recording() as records:
+                losses = -self._log_prob(x, seed)
+            penalties = [f(records, self.distribution) for f in self.regularizers.values()]
+        loss = tf.reduce_mean(losses if weights is None else weights * losses)
+        return [loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)]
+
+    @property
+    def _no_terms(self):
+        """What a batch without rows adds to the terms."""
+        return [tf.zeros([], self._real_dtype)] * (1 + len(self.regularizers))
+
+    def _no_gradients(self):
+        """Returns what a batch without rows adds to loss, penalties and gradients."""
+        loss, *penalties = self._no_terms
+        return loss, penalties, [tf.zeros_like(variable) for variable in self.trainable_weights]
+
+    @property
+    def _is_scaled(self):
+        """Whether gradients are those of a multiple of the loss, for networks in `float16`."""
+        return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+
+    def _clipped(self, gradients):
+        if not gradients:  # All is frozen.
+            return gradients
+        optimizer = self.optimizer
+        scale = optimizer.dynamic_scale.value if self._is_scaled else optimizer.loss_scale_factor
+        if scale is None:
+            return clip_gradients(optimizer, gradients)
+        unscaled = [g / scale for g in gradients]
+        clipped = clip_gradients(getattr(optimizer, "inner_optimizer", optimizer), unscaled)
+        return [g * scale for g in clipped]
+
+    def _report(self, loss, penalties, rows, weight):
+        """Adds to what is shown; returns its values so far.
+
+        Args:
+          loss: the mean of `-weight log p(x)`.
+          penalties: the penalties.
+          rows: number of rows of which they are the mean.
+          weight: sum of the rows' weights in a list, which is empty if there are none.
+        """
+        rows = tf.cast(rows, loss.dtype)
+        likelihood, weight = loss, (weight or [rows])[0]
+        if weight is not rows:
+            likelihood = tf.math.divide_no_nan(loss * rows, weight)
+        self._loss_metric.update_state(tf.add_n([loss, *penalties]), sample_weight=rows)
+        shown, *others = self._shown_metrics.metrics
+        shown.update_state(self._in_units(likelihood), sample_weight=weight)
+        for metric, penalty in zip(others, penalties, strict=True):
+            metric.update_state(penalty, sample_weight=rows)
+        values = {"loss": self._loss_metric.result(), **self._shown_metrics.result()}
+        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+            # There Keras averages the replicas' values along their first axis.
+            return {name: value[tf.newaxis] for name, value in values.items()}
+        return values
+
+    def _assert_finite(self, terms, gradients, x, seed, weights):
+        """Returns an operation that fails, with a diagnosis, if anything is not finite."""
+        # Scaled gradients may overflow: their optimizer then leaves the step out.
+        bounded = self._is_scaled or not gradients
+        norm = 0.0 if bounded else tf.linalg.global_norm(gradients)
+
+        def diagnose():
+            weighting = [] if weights is None else [weights]
+            return tf.py_function(self._diagnose, [x, seed, *weighting], tf.bool)
+
+        finite = tf.math.is_finite(tf.add_n(terms)) & tf.math.is_finite(norm)
+        return tf.cond(finite, lambda: True, diagnose)
+
+    def _diagnose(self, x, seed, weights=None):
+        raise NonFiniteError(diagnose_non_finite(self, x, seed, weights))
+
+
+def _total_weight(weights, dtype):
+    """Returns the sum of weights in a list; an empty list if there are none."""
+    return [] if weights is None else [tf.cast(tf.reduce_sum(weights), dtype)]

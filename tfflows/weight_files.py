@@ -1,0 +1,37 @@
+"""The variables of a model in a file of Keras: one array each, under its path."""
+
+from tfflows.variables import named_variables
+
+
+def write(module, store):
+    """Writes each variable under its path, for `save_weights` and `.keras`."""
+    for name, variable in _by_key(module).items():
+        store[name] = variable.numpy()
+
+
+def read(module, store):
+    """Reads what `write` wrote.
+
+    Raises:
+      ValueError: if names or shapes do not match; no variable has changed then.
+    """
+    variables, saved = _by_key(module), set(store.keys())
+    if saved != set(variables):
+        missing, foreign = sorted(set(variables) - saved), sorted(saved - set(variables))
+        raise ValueError(
+            "The weights are those of another model. "
+            f"Missing from the file: {missing[:3]} ({len(missing)} in all); "
+            f"not in the model: {foreign[:3]} ({len(foreign)} in all)."
+        )
+    for name, variable in variables.items():
+        if tuple(store[name].shape) != tuple(variable.shape):
+            raise ValueError(
+                f"The weights are those of another model: `{name}` must have shape "
+                f"{tuple(variable.shape)}. Received: {tuple(store[name].shape)}."
+            )
+    for name, variable in variables.items():
+        variable.assign(store[name][()])
+
+
+def _by_key(module):
+    return {name.replace("/", "."): v for name, v in named_variables(module).items()}
