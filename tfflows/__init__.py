@@ -1,14 +1,10 @@
 """Normalizing flows for TensorFlow Probability and Keras 3."""
 
-import sys
-
-from tfflows import _start_up_lines
 from tfflows._compat import check_versions
+from tfflows._start_up_lines import import_tensorflow
 
 check_versions()  # Before TFP, whose own error for a wrong combination is hard to read.
-if "tensorflow" not in sys.modules:
-    with _start_up_lines.dropped():
-        import tensorflow  # noqa: F401
+import_tensorflow()
 
 from tfflows import (  # noqa: E402
     analysis,

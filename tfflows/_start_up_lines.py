@@ -13,6 +13,13 @@ import sys
 from collections.abc import Iterator
 
 
+def import_tensorflow():
+    """Imports TensorFlow without the usual lines."""
+    if "tensorflow" not in sys.modules:
+        with dropped():
+            import tensorflow  # noqa: F401
+
+
 @contextlib.contextmanager
 def dropped() -> Iterator[None]:
     """Drops the usual lines of a start from standard error; `TF_CPP_MIN_LOG_LEVEL=0` keeps them."""

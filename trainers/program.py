@@ -7,6 +7,7 @@ Errors of our own keep their traceback. Ctrl-C says how to go on, with exit stat
 import functools
 import itertools
 import os
+import re
 import sys
 
 from absl import app, flags
@@ -16,6 +17,11 @@ INTERRUPTED = 130  # As a shell says it of a program that Ctrl-C ended.
 # What these raise by themselves tells of our code and not of what the user gave.
 FRAMEWORKS = ("tensorflow", "tensorflow_probability", "tf_keras", "keras")
 OURS = ("__main__", "tfflows", "zoo", "trainers")
+# What TensorFlow makes of an error in a function that it traces: paths and lines, without its own.
+_IN_GRAPH = re.compile(
+    r'in user code:.*File "(?P<path>[^"]*)"[^\n]*\n +(?P<line>[^\n]*).*?\n\n    \w+: (?P<text>.*)',
+    re.DOTALL,
+)
 YES, NO = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 
 flags.DEFINE_bool("traceback", False, "Show where in the code an error comes from.")
@@ -61,11 +67,21 @@ def _run(main, argv):
     # Where an error is from can only be told from all of its traceback.
     keras.config.disable_traceback_filtering()
     tf.debugging.disable_traceback_filtering()
-    try:
+
+    def run_with_flags_alone():
         refuse_words(sys.argv[1:], argv[1:])
         return main(argv)
+
+    return guard(run_with_flags_alone)
+
+
+def guard(main):
+    """Calls a function; what the user should know of its errors is all that is said of them."""
+    try:
+        return main()
     except (Exception, KeyboardInterrupt) as error:
-        if FLAGS.traceback or not (text := message(error)):
+        shown = FLAGS.traceback if FLAGS.is_parsed() else "--traceback" in sys.argv
+        if shown or not (text := message(error)):
             raise
         sys.stdout.flush()
         if isinstance(error, KeyboardInterrupt):
@@ -130,7 +146,9 @@ def message(error):
     if not _is_mistake(error):
         return None
     text = str(error) or type(error).__name__
-    if not isinstance(error, app.UsageError) and _origin(error) not in OURS:
+    if match := _IN_GRAPH.match(text):
+        text = match["text"].strip().replace("\n    ", "\n")
+    elif _origin(error) not in OURS and not isinstance(error, app.UsageError):
         text = f"{type(error).__name__}: {text}"
     return "\n".join([text, *notes])
 
@@ -155,6 +173,10 @@ def _is_mistake(error):
 
 def _origin(error):
     """Returns the name of the package whose code raised an error."""
+    if match := _IN_GRAPH.match(str(error)):
+        if package := re.search(r"/(?:site|dist)-packages/(\w+)", match["path"]):
+            return package[1]
+        return OURS[0] if match["line"].startswith("raise") else FRAMEWORKS[0]
     traceback, frame = error.__traceback__, None
     while traceback:
         frame, traceback = traceback.tb_frame, traceback.tb_next

@@ -149,6 +149,16 @@ def test_notes_of_an_error_are_in_its_message(ours):
     assert program.message(raised(fail, stop)) == "Interrupted.\nTo go on: this."
 
 
+def test_mistakes_in_graphs_are_messages_too(ours):
+    @tf.function
+    def graph(x):
+        raise ValueError("`x` must be 1.\nReceived: 2.")
+
+    assert program.message(raised(graph, 2)) == "`x` must be 1.\nReceived: 2."
+    reshape = tf.function(lambda x: tf.reshape(x, [3]))
+    assert program.message(raised(reshape, tf.zeros([2]))) is None
+
+
 def test_errors_of_our_own_are_no_messages(ours):
     for error in (
         AttributeError("a"),
