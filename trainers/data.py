@@ -170,6 +170,15 @@ def divide(
     return train, f"{validation}[{first}:{first + scored}]" if scored else None
 
 
+def check_shape(data, event_shape, name):
+    """Refuses data whose events are not of the shape that a model takes."""
+    if data.event_shape != tuple(event_shape):
+        raise ValueError(
+            f"The model takes events of shape {tuple(event_shape)}. "
+            f"Received: --dataset={name} with events of shape {data.event_shape}."
+        )
+
+
 def check_flip(flip: bool, event_shape: tuple[int, ...]) -> None:
     """Refuses to mirror what are no images."""
     if flip and len(event_shape) != 3:

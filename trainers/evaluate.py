@@ -88,6 +88,20 @@ def score(distribution, dataset, num_examples, num_samples, seed):
     return np.concatenate(scores)
 
 
+def open_images(distribution, dataset, batch_size, start_step=0):
+    """Returns the data from a batch on, checked against the model."""
+    images = data.load(
+        dataset,
+        FLAGS.split,
+        batch_size=batch_size,
+        data_dir=FLAGS.data_dir,
+        num_bits=data.bits_to_keep(getattr(distribution, "num_levels", None)),
+        start_step=start_step,
+    )
+    data.check_shape(images, distribution.event_shape, dataset)
+    return images
+
+
 def round_trip(distribution, x, seed):
     """Inverts what the flow makes of a batch.
 
@@ -148,13 +162,8 @@ def main(argv):
     entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
     trained_on = config["recipe"]["dataset"] if config else entry.recipe.dataset
     dataset = FLAGS.dataset or trained_on
-    images = data.load(
-        dataset,
-        FLAGS.split,
-        batch_size=FLAGS.batch_size or batching.most_events(200, distribution.event_shape),
-        data_dir=FLAGS.data_dir,
-        num_bits=data.bits_to_keep(getattr(distribution, "num_levels", None)),
-    )
+    batch_size = FLAGS.batch_size or batching.most_events(200, distribution.event_shape)
+    images = open_images(distribution, dataset, batch_size)
     with tfflows.bijectors.estimating(num_terms=FLAGS.log_det_terms):
         scores = score(
             distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed

@@ -32,10 +32,9 @@ def start():
     sys.excepthook = _end
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Warnings and errors.
     sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be no Unicode.
-    import tfflows  # First: it says so if TensorFlow can't work.
+    import tfflows  # noqa: F401  First: it says so if TensorFlow can't work.
 
     find_devices()
-    del tfflows
 
 
 def find_devices():

@@ -13,7 +13,7 @@ import sys
 from absl import flags, logging
 
 from trainers import backup, settings
-from zoo import files
+from zoo import files, limits
 
 FLAGS = flags.FLAGS
 LOCK = ".lock"
@@ -95,7 +95,9 @@ def with_changes(entry):
     """Returns the entry with the arguments of `--set`, or with those of the run to resume."""
     if FLAGS.resume and not FLAGS.set and (stored := read()) and stored["model"] == entry.name:
         return dataclasses.replace(entry, arguments=stored["arguments"])
-    return dataclasses.replace(entry, arguments=changed(entry.arguments, FLAGS.set, "--set"))
+    arguments = changed(entry.arguments, FLAGS.set, "--set")
+    limits.check_arguments(entry, {k: v for k, v in arguments.items() if v != entry.arguments[k]})
+    return dataclasses.replace(entry, arguments=arguments)
 
 
 def changed(entries, texts, flag):

@@ -11,11 +11,11 @@ and the other way round (`--resample_levels`, second row).
 """
 
 import tensorflow as tf
-from absl import flags
+from absl import app, flags
 
 import zoo
 from tfflows.analysis import resample_levels
-from tfflows.distributions import with_temperature
+from tfflows.distributions import Dequantized, with_temperature
 from trainers import data, pictures, program, settings
 from zoo import presets
 
@@ -78,6 +78,17 @@ def perturbed(distribution, images, keep, resample, temperature, seed):
     return tf.reshape(picture, [-1, *images.shape[1:]]), picture.shape[2]
 
 
+def levels(name):
+    """Returns the numbers that a flag lists."""
+    try:
+        return [int(number) for number in getattr(FLAGS, name)]
+    except ValueError:
+        raise app.UsageError(
+            f"--{name} must be numbers, with commas between them. "
+            f"Received: --{name}={','.join(getattr(FLAGS, name))}."
+        ) from None
+
+
 def main(argv):
     """Loads the model and draws."""
     del argv
@@ -85,8 +96,13 @@ def main(argv):
     distribution = zoo.create_trained(name, pretrained=True)
     output = settings.output(workdir, "samples.png")
     count = FLAGS.count or pictures.usual_count(distribution)
-    keep, resample = (list(map(int, v)) for v in (FLAGS.keep_levels, FLAGS.resample_levels))
+    keep, resample = levels("keep_levels"), levels("resample_levels")
     if keep or resample:
+        if not isinstance(distribution, Dequantized):
+            raise ValueError(
+                "`--keep_levels` and `--resample_levels` are for models of images. "
+                f"Received: {name}, with events of shape {tuple(distribution.event_shape)}."
+            )
         entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
         dataset = FLAGS.dataset or (config["recipe"] if config else vars(entry.recipe))["dataset"]
         source = data.load(
@@ -96,6 +112,7 @@ def main(argv):
             data_dir=FLAGS.data_dir,
             num_bits=data.bits_to_keep(distribution.num_levels),
         )
+        data.check_shape(source, distribution.event_shape, dataset)
         images = next(iter(source.dataset))
         images, columns = perturbed(
             distribution, images, keep, resample, FLAGS.temperature, FLAGS.seed

@@ -29,7 +29,7 @@ from absl import app, flags
 
 import tfflows
 import zoo
-from trainers import batching, data, evaluate, program, settings
+from trainers import batching, evaluate, program, settings
 from zoo import files, presets
 
 FLAGS = flags.FLAGS
@@ -163,24 +163,6 @@ def make_columns(distribution, units, scores, names):
     return columns | {units: scores, "log_prob": log_prob}
 
 
-def open_images(distribution, dataset, batch_size, start_step=0):
-    """Returns the data from a batch on, checked against the model."""
-    images = data.load(
-        dataset,
-        FLAGS.split,
-        batch_size=batch_size,
-        data_dir=FLAGS.data_dir,
-        num_bits=data.bits_to_keep(getattr(distribution, "num_levels", None)),
-        start_step=start_step,
-    )
-    if images.event_shape != tuple(distribution.event_shape):
-        raise ValueError(
-            f"The model takes events of shape {tuple(distribution.event_shape)}. "
-            f"Received: --dataset={dataset} with events of shape {images.event_shape}."
-        )
-    return images
-
-
 def main(argv):
     """Loads the model, scores what has not been scored, and writes the table."""
     del argv
@@ -196,7 +178,7 @@ def main(argv):
     entry = zoo.find(presets.read_json(folder / "config.json")["model"])
     dataset = FLAGS.dataset or (config["recipe"]["dataset"] if config else entry.recipe.dataset)
     batch_size = FLAGS.batch_size or batching.most_events(200, distribution.event_shape)
-    images = open_images(distribution, dataset, batch_size)
+    images = evaluate.open_images(distribution, dataset, batch_size)
     job = {
         "model": entry.name,
         "weights": files.sha256(folder / presets.WEIGHTS),
@@ -215,7 +197,9 @@ def main(argv):
             print(f"{output} is there already, all {images.num_examples} rows of it.")
             return
         if done < images.num_examples:
-            rest = open_images(distribution, dataset, batch_size, done // batch_size).dataset
+            rest = evaluate.open_images(
+                distribution, dataset, batch_size, done // batch_size
+            ).dataset
             try:
                 with tfflows.bijectors.estimating(num_terms=FLAGS.log_det_terms):
                     score_rest(distribution, rest, file, done, job)

@@ -11,11 +11,11 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import shlex
 import shutil
 
 import keras
-import numpy as np
 from absl import app, flags, logging
 
 import tfflows
@@ -132,29 +132,12 @@ def resolve(recipe, num_examples=None):
     }
     entries = run_folder.changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
     recipe = dataclasses.replace(recipe, **entries | changes)
+    if FLAGS.epochs is not None and not 0 < FLAGS.epochs < math.inf:
+        raise ValueError(f"`--epochs` must be positive. Received: --epochs={FLAGS.epochs}.")
     if FLAGS.epochs is not None and num_examples is not None:
         steps = max(1, round(FLAGS.epochs * num_examples / recipe.batch_size))
         recipe = dataclasses.replace(recipe, steps=steps)
-    check_recipe(recipe)
     return recipe
-
-
-def check_recipe(recipe):
-    """Refuses a recipe that no run can follow, whatever flag it is from."""
-    for name in ("steps", "batch_size"):
-        value = getattr(recipe, name)
-        if type(value) is not int or value < 1:
-            raise ValueError(f"`--{name}` must be a positive integer. Received: {name}={value!r}.")
-    for name in ("learning_rate", "ema"):
-        value = getattr(recipe, name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not 0 <= value < np.inf
-        ):
-            raise ValueError(f"`--{name}` must be a number, 0 or more. Received: {name}={value!r}.")
-    if FLAGS.epochs is not None and not 0 < FLAGS.epochs < np.inf:
-        raise ValueError(f"`--epochs` must be positive. Received: --epochs={FLAGS.epochs}.")
 
 
 def report_interval(left, steps):
@@ -274,16 +257,24 @@ def build_model(entry, recipe, steps_per_pass, shards):
     usual = zoo.find(entry.name).arguments
     changes = {key: value for key, value in entry.arguments.items() if value != usual[key]}
     builder_kwargs = {"name": entry.name, "seed": FLAGS.seed, **changes}
-    model = tfflows.FlowModel.from_builder(
-        zoo.build,
-        builder_kwargs,
-        units=entry.units,
-        seed=FLAGS.seed,
-        shards=shards,
-        check_finite=FLAGS.check_finite and FLAGS.strategy != "tpu",  # It asks the host.
-        regularizers=make_regularizers(),
-        memory=FLAGS.memory or "store",
-    )
+    try:
+        model = tfflows.FlowModel.from_builder(
+            zoo.build,
+            builder_kwargs,
+            units=entry.units,
+            seed=FLAGS.seed,
+            shards=shards,
+            check_finite=FLAGS.check_finite and FLAGS.strategy != "tpu",  # It asks the host.
+            regularizers=make_regularizers(),
+            memory=FLAGS.memory or "store",
+        )
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if not FLAGS.set:
+            raise
+        given = " ".join(f"--set={text}" for text in FLAGS.set)
+        raise ValueError(
+            f"There is no such model: {type(error).__name__}: {error} Received: {given}."
+        ) from error
     model.loop = settings.use_loop(entry.event_shape, len(model.trainable_weights))
     optimizer = schedules.make_optimizer(recipe, steps_per_pass)
     model.compile(optimizer, jit_compile=settings.use_jit(entry.event_shape))
@@ -330,12 +321,13 @@ def train(entry):
         interval = report_interval(recipe.steps, recipe.steps)
         steps_per_execution(interval, strategy.num_replicas_in_sync)
     is_chief = strategies.is_chief(strategy)
+    if is_chief:
+        run_folder.check(entry, known.num_examples)
+    with strategy.scope():
+        model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
     with contextlib.ExitStack() as stack:
         if is_chief:
             workdir = stack.enter_context(run_folder.held(entry, known.num_examples))
-        with strategy.scope():
-            model = build_model(entry, recipe, known.num_examples / recipe.batch_size, shards)
-        if is_chief:
             backup.restore(workdir / "backup", model)
         state = [variable.value for variable in model.optimizer.variables]
         strategies.broadcast(strategy, [*model.weights, *state])

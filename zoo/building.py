@@ -30,6 +30,8 @@ class Seeds:
 
 def build_conditioner(kind, input_shape, num_outputs, seeds, arguments, context_shape=None):
     """Returns a built network of a kind from `NETWORKS`."""
+    if kind not in NETWORKS:
+        raise ValueError(f"`network` must be one of {', '.join(NETWORKS)}. Received: {kind!r}.")
     network = NETWORKS[kind](num_outputs, seed=seeds(), **arguments)
     return networks.build_network(network, input_shape, context_shape)
 

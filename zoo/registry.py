@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 
 import tensorflow_probability as tfp
@@ -46,6 +47,43 @@ class Recipe:
     clip: float | None = 1.0
     flip: bool = False
     ema: float = 0.0
+
+    def __post_init__(self):
+        """Refuses what no run can follow, whatever file or flag it is from."""
+        for name, (what, holds) in _ENTRIES.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise ValueError(
+                    f"`{name}` of a recipe must be {what}. Received: {name}={value!r}."
+                )
+
+
+def _is_number(value, least=0.0, most=math.inf):
+    kind = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return kind and math.isfinite(value) and least <= value <= most
+
+
+def _is_integer(value, least):
+    return isinstance(value, int) and _is_number(value, least)
+
+
+# What each entry of a recipe has to be, in words and as a function.
+_ENTRIES = {
+    "dataset": ("a text", lambda v: isinstance(v, str)),
+    "batch_size": ("a positive integer", lambda v: _is_integer(v, 1)),
+    "steps": ("a positive integer", lambda v: _is_integer(v, 1)),
+    "optimizer": ('"adam" or "adamax"', lambda v: v in ("adam", "adamax")),
+    "learning_rate": ("a number, 0 or more", _is_number),
+    "beta_2": ("a number from 0 to less than 1", lambda v: _is_number(v, 0, 1) and v < 1),
+    "warmup_steps": ("an integer, 0 or more", lambda v: _is_integer(v, 0)),
+    "warmup_power": ("a number, 0 or more", _is_number),
+    "decay": ('"linear" or a number from 0 to 1', lambda v: v == "linear" or _is_number(v, 0, 1)),
+    "decay_steps": ("a positive integer or null", lambda v: v is None or _is_integer(v, 1)),
+    "final_learning_rate": ("a number, 0 or more", _is_number),
+    "clip": ("a positive number or null", lambda v: v is None or (_is_number(v) and v > 0)),
+    "flip": ("true or false", lambda v: isinstance(v, bool)),
+    "ema": ("a number from 0 to 1", lambda v: _is_number(v, 0, 1)),
+}
 
 
 @dataclasses.dataclass(frozen=True)

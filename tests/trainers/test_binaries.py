@@ -334,6 +334,21 @@ def test_figure_of_latents_drawn_anew(finished):
         sample.perturbed(distribution, x, [1], [1, 2], 0.5, seed=0)
 
 
+def test_levels_and_data_must_be_those_of_the_model(tmp_path):
+    for values, match in (
+        ({"keep_levels": ["0", "a"]}, "--keep_levels must be numbers.*Received: --keep_levels=0,a"),
+        (
+            {"keep_levels": ["0"], "dataset": "two_moons"},
+            r"shape \(8, 8, 1\).*two_moons with .*\(2,\)",
+        ),
+        ({"keep_levels": ["0"], "model": "balanced.two_moons"}, "are for models of images"),
+    ):
+        with pytest.raises((ValueError, app.UsageError), match=match):
+            run(sample.main, **{"model": "glow.digits", **values})
+    with pytest.raises(ValueError, match=r"shape \(2,\).*--dataset=digits with .*\(8, 8, 1\)"):
+        run(evaluate.main, model="balanced.two_moons", dataset="digits")
+
+
 def test_sample_draws_a_picture(finished):
     # A process of its own: the binaries share names of flags.
     code = (

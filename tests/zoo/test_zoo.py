@@ -1,5 +1,6 @@
 """Names, descriptions, presets on disk, and what a damaged preset says."""
 
+import dataclasses
 import json
 import math
 
@@ -299,3 +300,31 @@ def test_keras_file_rebuilds_a_model_by_name(tmp_path):
     again = tf.keras.models.load_model(tmp_path / "model.keras")
     for a, b in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("dataset", [3, None], ["digits"]),
+        ("batch_size", [0, 1.5, "8", True, None], [1]),
+        ("steps", [0, 1e3], [1]),
+        ("optimizer", ["sgd", 3, []], ["adam", "adamax"]),
+        ("learning_rate", [-1, float("nan"), float("inf"), "a", None], [0, 0.1]),
+        ("beta_2", [1, -0.1], [0, 0.99]),
+        ("warmup_steps", [-1, 0.5, "a"], [0]),
+        ("warmup_power", [-1, "a"], [2]),
+        ("decay", ["cosine", 1.5, True], ["linear", 0.99]),
+        ("decay_steps", [0, "a"], [None, 10]),
+        ("final_learning_rate", [-1], [0.0]),
+        ("clip", [0, -1, "a"], [None, 0.5]),
+        ("flip", [1, "true", None], [True]),
+        ("ema", [-0.1, 1.1, "a"], [0, 0.999]),
+    ],
+)
+def test_a_recipe_is_one_that_a_run_can_follow(name, wrong, right):
+    recipe = zoo.Recipe(dataset="digits", batch_size=16, steps=4)
+    for value in right:
+        assert getattr(dataclasses.replace(recipe, **{name: value}), name) == value
+    for value in wrong:
+        with pytest.raises(ValueError, match=f"`{name}` of a recipe must be .*Received: {name}="):
+            dataclasses.replace(recipe, **{name: value})
