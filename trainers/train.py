@@ -235,7 +235,8 @@ def validation_data(model, recipe, strategy):
     count = load(batch_size=1).num_examples
     batch_size = min(recipe.batch_size, count)
     load = functools.partial(load, batch_size=batch_size, drop_remainder=True)
-    logging.info("Reports are scored on %s, %s", recipe.dataset, split)
+    if strategies.is_chief(strategy):
+        print(f"Reports are scored on {recipe.dataset}, {split}")
     images = strategies.feed(strategy, load)
     return {"validation_data": images, "validation_steps": count // batch_size}
 
