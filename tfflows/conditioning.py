@@ -1,7 +1,10 @@
 """`condition`: gives a context to every conditional part of a model."""
 
+import functools
+
 import tensorflow_probability as tfp
 
+from tfflows.bijectors._parameters import as_context
 from tfflows.bijectors._rebuild import rebuilt
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -18,8 +21,8 @@ def condition(model, context):
 
     Args:
       model: a `tfb.Bijector` or `tfd.Distribution`, some part of which has a parameter `context`.
-      context: a `Tensor` whose leading dimensions become batch dimensions of the result, and whose
-        trailing ones are what the networks expect.
+      context: a `Tensor`, array or list, whose leading dimensions become batch dimensions of the
+        result, and whose trailing ones are what the networks expect.
 
     Returns:
       An object of the type of `model`.
@@ -31,6 +34,8 @@ def condition(model, context):
 
     ```python
     import tensorflow as tf
+    import functools
+
     import tensorflow_probability as tfp
     import tfflows
 
@@ -41,10 +46,11 @@ def condition(model, context):
     tfflows.condition(model, tf.ones([5, 1])).sample().shape  # [5, 2]
     ```
     """
+    converted = functools.cache(functools.partial(as_context, context))
 
     def changes(part):
         conditional = isinstance(part, FlowBijector) and part.parameters.get("conditional")
-        return {"context": context} if conditional else {}
+        return {"context": converted(part.dtype)} if conditional else {}
 
     bound = rebuilt(model, changes=changes)
     if bound is model:

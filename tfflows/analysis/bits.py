@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 
 def bits_per_dim(log_prob, num_dims):
     """Returns `-log_2 P(x) / D`, the bits that an ideal code spends on one pixel of one channel.
@@ -11,11 +13,11 @@ def bits_per_dim(log_prob, num_dims):
     bound: say which dequantisation and how many samples gave it.
 
     Args:
-      log_prob: `log P(x)` in nats; a number, array or `Tensor`.
+      log_prob: `log P(x)` in nats; a number, array, list or `Tensor`.
       num_dims: `D`, the number of pixels times the number of channels.
 
     Returns:
-      Bits per dimension, of the type of `log_prob`.
+      Bits per dimension, of the type of `log_prob`; an array for a list.
 
     #### Example
 
@@ -27,4 +29,6 @@ def bits_per_dim(log_prob, num_dims):
     tfflows.analysis.bits_per_dim(log_prob=-3072 * math.log(256), num_dims=3072)  # 8.0
     ```
     """
+    if isinstance(log_prob, list | tuple):
+        log_prob = np.asarray(log_prob)
     return -log_prob / (num_dims * math.log(2))

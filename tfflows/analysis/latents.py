@@ -2,6 +2,7 @@
 
 import tensorflow_probability as tfp
 
+from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors._private import InvertBase
 from tfflows.bijectors.multi_scale import MultiScale
 
@@ -42,6 +43,7 @@ def resample_levels(model, x, levels, seed=None):
         raise ValueError(
             f"`levels` must be numbers from 0 to {count - 1}. Received: levels={levels}."
         )
+    x = as_data(x, flow.dtype)
     kept = flow.split_latents(flow.forward(x))
     drawn = flow.split_latents(model.distribution.sample(x.shape[0], seed=seed))
     parts = [

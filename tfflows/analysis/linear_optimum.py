@@ -119,6 +119,8 @@ def ppca_flow(data, rank=None, noise_variance=0.0):
 
 def _batches(data):
     """Yields batches `[N, d]` in float64."""
+    if isinstance(data, list | tuple) and data and isinstance(data[0], list | tuple):
+        data = np.asarray(data)  # Events in lists of numbers.
     whole = isinstance(data, np.ndarray) or tf.is_tensor(data)
     for batch in _slices(data) if whole else data:
         batch = np.asarray(batch, np.float64)

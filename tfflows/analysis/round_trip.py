@@ -4,6 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.analysis.layers import record_layers
+from tfflows.bijectors._parameters import as_data
+from tfflows.bijectors.evaluation import dtype_of
 
 
 def round_trip_error(bijector, x):
@@ -16,6 +18,7 @@ def round_trip_error(bijector, x):
     Returns:
       A `Tensor` `[...]`, in the units of `x`; NaN where the inverse is NaN.
     """
+    x = as_data(x, dtype_of(bijector))
     # Copies: otherwise either direction may answer from memory.
     y = tf.identity(bijector.forward(tf.identity(x)))
     error = tf.abs(bijector.inverse(y) - x)

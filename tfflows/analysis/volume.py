@@ -7,8 +7,9 @@ import tensorflow_probability as tfp
 
 from tfflows.analysis.layers import record_layers
 from tfflows.analysis.round_trip import round_trip_error
+from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors._private import ChainBase, InvertBase
-from tfflows.bijectors.evaluation import forward_and_log_det
+from tfflows.bijectors.evaluation import dtype_of, forward_and_log_det
 from tfflows.bijectors.multi_scale import MultiScale
 from tfflows.bijectors.sequential import Sequential
 
@@ -66,6 +67,7 @@ def volume_report(flow, x, *, num_iterations=0, gradients=None, drift=False):
     Returns:
       A list of `LayerVolume`.
     """
+    x = as_data(x, dtype_of(flow))
     records = record_layers(flow, x, event_ndims=x.shape.rank - 1)
     layers = [r for r in records if not isinstance(r.bijector, COMPOSED)]
     return [_volume(record, num_iterations, gradients, drift) for record in layers]
@@ -107,6 +109,7 @@ def jacobian_norm(bijector, x, num_iterations=10, seed=0):
     Returns:
       A `Tensor` `[N]`.
     """
+    x = as_data(x, dtype_of(bijector))
     axes = list(range(1, x.shape.rank))
 
     def unit(v):

@@ -35,6 +35,21 @@ def as_parameter(value, dtype=None):
     return tf.convert_to_tensor(value, dtype_hint=dtype or tf.float32)
 
 
+def as_data(value, dtype=None):
+    """Returns data as a `Tensor`: arrays and lists in `dtype`, or if it is `None` in their own."""
+    if tf.is_tensor(value):
+        return value
+    return tf.convert_to_tensor(value, dtype_hint=dtype if isinstance(dtype, tf.DType) else None)
+
+
+def as_context(value, dtype):
+    """Returns a context as a `Tensor`: floating arrays and lists in `dtype`, labels as they are."""
+    if value is None or isinstance(value, tfp.util.DeferredTensor) or tf.is_tensor(value):
+        return value
+    own = tf.convert_to_tensor(value)
+    return as_data(value, dtype) if own.dtype.is_floating else own
+
+
 def check_kernel(kernel):
     """Raises a `ValueError` if `kernel` isn't one of a convolution that keeps size and channels."""
     shape = kernel.shape

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._parameters import as_parameter
+from tfflows.bijectors._parameters import as_data, as_parameter
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -89,6 +89,7 @@ class ActNorm(FlowBijector):
                 "`ActNorm.initialize` needs `shift` and `log_scale` to be `tf.Variable`s. "
                 f"Received: shift={self._shift!r}, log_scale={self._log_scale!r}."
             )
+        x = as_data(x, self.dtype)
         mean, variance = tf.nn.moments(x, axes=list(range(x.shape.rank - 1)))
         self._shift.assign(-mean)
         self._log_scale.assign(-tf.math.log(tf.sqrt(variance) + epsilon))

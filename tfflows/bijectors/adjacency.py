@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tfflows.bijectors._parameters import as_data
+
 Adjacency = tf.Tensor | tf.SparseTensor
 
 _ITERATIONS = 8
@@ -16,7 +18,7 @@ def normalized_adjacency(adjacency: Adjacency, self_loops: bool = False) -> Adja
     edges, such as padding, stay 0.
 
     Args:
-      adjacency: `[..., N, N]`, floating, or a `tf.SparseTensor` `[N, N]`; symmetric, not negative.
+      adjacency: `[..., N, N]`, or a floating `tf.SparseTensor` `[N, N]`; symmetric, not negative.
       self_loops: whether to add 1 to the diagonal first; for dense matrices.
 
     Returns:
@@ -40,16 +42,14 @@ def normalized_adjacency(adjacency: Adjacency, self_loops: bool = False) -> Adja
     Kipf, Welling, *Semi-Supervised Classification with Graph Convolutional Networks*, ICLR 2017,
     arXiv:1609.02907.
     """
+    adjacency = _as_adjacency(adjacency)
     if self_loops:
         if is_sparse(adjacency):
             raise ValueError(
                 "`self_loops` must be False for a sparse `adjacency`: give it with its diagonal. "
                 "Received: self_loops=True."
             )
-        adjacency = tf.convert_to_tensor(adjacency)
-        adjacency += tf.eye(adjacency.shape[-1], dtype=adjacency.dtype)
-    if not is_sparse(adjacency):
-        adjacency = tf.convert_to_tensor(adjacency)
+        adjacency = adjacency + tf.eye(adjacency.shape[-1], dtype=adjacency.dtype)
     ones = tf.ones([adjacency.shape[-1], 1], adjacency.dtype)
     degree = neighbor_sum(adjacency, ones)
     # Only of positive degrees: the root of 0 has no finite gradient.
@@ -83,6 +83,7 @@ def adjacency_norm_bound(adjacency: Adjacency) -> tf.Tensor:
     Schur, *Bemerkungen zur Theorie der beschraenkten Bilinearformen mit unendlich vielen
     Veraenderlichen*, Journal fuer die reine und angewandte Mathematik 140, 1911.
     """
+    adjacency = _as_adjacency(adjacency)
     magnitude = tf.abs(values_of(adjacency))
     axes = None if is_sparse(adjacency) else [-2, -1]
     largest = tf.reduce_max(magnitude, axes, keepdims=True)
@@ -102,6 +103,12 @@ def adjacency_norm_bound(adjacency: Adjacency) -> tf.Tensor:
     positive = squared > 0  # The root of 0 has no finite gradient.
     root = tf.where(positive, tf.sqrt(tf.where(positive, squared, 1)), 0)
     return factor * tf.reshape(largest, tf.shape(root)) * root
+
+
+def _as_adjacency(adjacency: Adjacency) -> Adjacency:
+    """Returns a matrix as it is; arrays and lists as a `Tensor`, of floats if they are integers."""
+    is_floating = isinstance(adjacency, np.ndarray) and adjacency.dtype.kind == "f"
+    return as_data(adjacency, None if is_floating else tf.float32)
 
 
 def neighbor_sum(adjacency: Adjacency, x: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.bijectors._conditioner import NetworkModule, call_network
-from tfflows.bijectors._parameters import normal_variable, stateless_seed
+from tfflows.bijectors._parameters import as_data, normal_variable, stateless_seed
 from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.network_calls import prepared
@@ -91,6 +91,7 @@ class BoundedTanh(NetworkModule):
 
     def _with(self, network):
         def function(u):
+            u = as_data(u)
             heads = tf.cast(call_network(network, u, 3), u.dtype)
             t1, s1, t2, s2 = tf.split(heads, 4, axis=-1)
             s1, s2 = tf.tanh(s1), tf.tanh(s2) / 2

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors._parameters import as_parameter, normal_variable, stateless_seed
+from tfflows.bijectors._parameters import as_data, as_parameter, normal_variable, stateless_seed
 from tfflows.bijectors._rows import with_rows
 
 _LARGEST = 0.999  # Of an entry on a diagonal: 1 + d stays above 0.001 when tanh is rounded to 1.
@@ -75,6 +75,7 @@ class ConvTriangularTanh(tf.Module):
         bias = tf.convert_to_tensor(self._bias)
 
         def function(u):
+            u = as_data(u, self.dtype)
             flat = tf.reshape(u, [-1, *u.shape[-3:]])
             value, diagonal = with_rows(evaluate, flat)
             return tf.reshape(value, tf.shape(u)), tf.reshape(diagonal, tf.shape(u))

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.bijectors._conditioner import call_network
+from tfflows.bijectors._parameters import as_context
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -68,7 +69,9 @@ class Coupling(FlowBijector):
         self._mask = _checkerboard(self._shape, reverse) if split == "checkerboard" else None
         self._reverse = reverse
         self._conditional = conditional
-        self._context = context
+        self._context = as_context(context, kwargs.get("dtype"))
+        if context is not None:  # For TFP, whose batch shapes follow from the parameters.
+            kwargs["parameters"] = {**kwargs["parameters"], "context": self._context}
         self._context_ndims = len(self._shape) if context_ndims is None else context_ndims
         self._network = self._track_network(network)
         super().__init__(

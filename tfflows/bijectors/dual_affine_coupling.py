@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfflows.bijectors._parameters import as_context
 from tfflows.bijectors.affine_coupling import AffineCoupling
 from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.mexican_hat import MexicanHatScale
@@ -50,6 +51,7 @@ class DualAffineCoupling(FlowBijector):
         validate_args=False,
         name="dual_affine_coupling",
     ):
+        context = as_context(context, dtype)
         parameters = dict(locals())
         networks = list(networks)
         if len(networks) != 2:

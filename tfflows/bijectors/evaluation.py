@@ -6,6 +6,7 @@ import functools
 import tensorflow as tf
 
 from tfflows.bijectors import _private, _repetitions, loops, tape_memory
+from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 _observers = []
@@ -45,7 +46,6 @@ def initialize(bijector, x):
       bijector: any `tfb.Bijector`.
       x: a batch of data, in eager mode.
     """
-    x = tf.convert_to_tensor(x, dtype_hint=bijector.dtype)
 
     def initialize_part(part, value):
         if hasattr(part, "initialize"):
@@ -60,12 +60,13 @@ def forward_and_log_det(bijector, x, event_ndims=None):
 
     Args:
       bijector: any `tfb.Bijector`. `tfb.Chain` and `tfb.Invert` are looked into.
-      x: a `Tensor`.
+      x: a `Tensor`, or an array or list.
       event_ndims: rank of the events of `x`; by default `bijector.forward_min_event_ndims`.
 
     Returns:
       A pair: the output, and the log-det, which broadcasts to the batch shape of `x`.
     """
+    x = _as_input(x, bijector, bijector.forward_min_event_ndims)
     if event_ndims is None:
         event_ndims = bijector.forward_min_event_ndims
     for before, _ in _watching():
@@ -92,12 +93,13 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
 
     Args:
       bijector: any `tfb.Bijector`. `tfb.Chain` and `tfb.Invert` are looked into.
-      y: a `Tensor`.
+      y: a `Tensor`, or an array or list.
       event_ndims: rank of the events of `y`; by default `bijector.inverse_min_event_ndims`.
 
     Returns:
       A pair: the preimage, and the log-det, which broadcasts to the batch shape of `y`.
     """
+    y = _as_input(y, bijector, bijector.inverse_min_event_ndims)
     if event_ndims is None:
         event_ndims = bijector.inverse_min_event_ndims
     for before, _ in _watching():
@@ -117,6 +119,22 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
     for _, after in _watching():
         after(bijector, y, x, log_det)
     return x, log_det
+
+
+def _as_input(value, bijector, event_ndims):
+    """Returns arrays and lists as `Tensor`s; a bijector of several takes a structure of them."""
+    if tf.nest.is_nested(event_ndims):
+        return tf.nest.map_structure(as_data, value)
+    return as_data(value, dtype_of(bijector))
+
+
+def dtype_of(bijector):
+    """Returns the dtype of a bijector or of its first part that has one, or `None`."""
+    if isinstance(bijector, _private.InvertBase):
+        return dtype_of(bijector.bijector)
+    if isinstance(bijector, _private.ChainBase):
+        return next(filter(None, map(dtype_of, bijector.bijectors)), None)
+    return bijector.dtype
 
 
 def forward_through(bijectors, x, event_ndims):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors._rows import with_rows
 
 
@@ -162,6 +163,8 @@ def conv_exponential(
     Hoogeboom, Garcia Satorras, Tomczak, Welling, *The Convolution Exponential and Generalized
     Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910, section 3.
     """
+    x = as_data(x)
+    kernel = as_data(kernel, x.dtype)
     if any(size % 2 == 0 for size in kernel.shape[:2]):
         raise ValueError(
             f"`kernel` must have odd spatial sizes. Received: kernel.shape={tuple(kernel.shape)}."

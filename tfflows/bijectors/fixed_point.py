@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors import _private
+from tfflows.bijectors._parameters import as_data
 
 # A residual this small, relative to the largest entry of an element, ends its iteration.
 TOLERANCE = {tf.float32: 2e-6, tf.float64: 2e-14}
@@ -65,6 +66,7 @@ def solve(
     Returns:
       A `Solution`.
     """
+    v = as_data(v)
     if tolerance is None:
         tolerance = TOLERANCE[v.dtype]
     return _solve(function, v, event_ndims, tolerance, max_iterations, smallest=1.0)

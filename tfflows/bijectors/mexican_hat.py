@@ -5,6 +5,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfflows.bijectors._parameters import as_data
+
 HIGHEST = 1.0  # At 0.
 LOWEST = -2 * math.exp(-1.5)  # At +-sqrt(3).
 _SPREAD = 0.2  # Of the first biases around their centre.
@@ -70,6 +72,7 @@ class MexicanHatScale:
 
     def __call__(self, h):
         """Maps `[..., M C]`, all of the first hat first, to `log s` `[..., C]`."""
+        h = as_data(h)
         shape = tf.concat([tf.shape(h)[:-1], [self.num_inputs, -1]], axis=0)
         phi = tf.reshape(h, shape) + tf.constant(self._biases[:, np.newaxis], h.dtype)
         squared = phi**2

@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors.evaluation import forward_and_log_det, inverse_and_log_det
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -84,6 +85,7 @@ class MultiScale(FlowBijector):
 
     def split_latents(self, z):
         """Returns the latents `[..., H W C]` as a list of `[..., h, w, c]`, one a level."""
+        z = as_data(z, self.dtype)
         parts = tf.split(z, self.latent_sizes, axis=-1)
         batch = tf.shape(z)[:-1]
         return [
@@ -93,7 +95,7 @@ class MultiScale(FlowBijector):
 
     def merge_latents(self, parts):
         """Returns the list of `split_latents` as one `Tensor` `[..., H W C]` again."""
-        return tf.concat([_flatten(part) for part in parts], axis=-1)
+        return tf.concat([_flatten(as_data(part, self.dtype)) for part in parts], axis=-1)
 
     def _forward_and_log_det(self, x):
         total, parts = tf.zeros([], x.dtype), []

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfflows.bijectors import _private, estimation, fixed_point
 from tfflows.bijectors._conditioner import call_network
+from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors._rows import with_rows
 from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.network_calls import prepared
@@ -212,7 +213,7 @@ class ResidualFlow(FlowBijector):
         Args:
           y: `[..., *event]`, as `inverse` takes it.
         """
-        return self._solve(tf.convert_to_tensor(y)).num_iterations
+        return self._solve(as_data(y, self.dtype)).num_iterations
 
 
 def log_det_of_jacobian(jacobian):

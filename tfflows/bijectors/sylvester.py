@@ -4,6 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.bijectors import fixed_point
+from tfflows.bijectors._parameters import as_data, as_parameter
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.network_calls import apply, prepared
@@ -154,6 +155,7 @@ class Sylvester(FlowBijector):
           name: name of the bijector.
           **kwargs: other arguments of the class.
         """
+        reflections, r1 = as_parameter(reflections), as_parameter(r1)
         basis = HouseholderColumns(reflections, num_columns=r1.shape[-1])
         return cls(basis, TriangularTanh(r1, r2, bias, basis.num_columns), name=name, **kwargs)
 
@@ -171,6 +173,7 @@ class Sylvester(FlowBijector):
           name: name of the bijector.
           **kwargs: other arguments of the class.
         """
+        r1 = as_parameter(r1)
         num_dims = r1.shape[-1]
         basis = Flip(axis=-1 if reverse else (), event_ndims=1)
         function = TriangularTanh(r1, r2, bias, num_dims)
@@ -183,7 +186,7 @@ class Sylvester(FlowBijector):
           y: `[..., *event]`, as `inverse` takes it.
         """
         function = prepared(self._autoregressive)
-        return self._solve(tf.convert_to_tensor(y), function)[-1].num_iterations
+        return self._solve(as_data(y, self.dtype), function)[-1].num_iterations
 
     def _batch_shape_tensor(self, x_event_ndims):
         shape = tf.zeros([0], tf.int32)

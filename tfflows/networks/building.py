@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors._conditioner import NetworkModule
+from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors._rows import with_rows
 
 
@@ -53,8 +54,9 @@ class Conditioner(keras.layers.Layer):
 
     def __call__(self, x, context=None, **kwargs):
         """Calls the layer, of an empty batch too."""
-        context = () if context is None else (context,)
-        return with_rows(functools.partial(super().__call__, **kwargs), x, *context)
+        inputs = [x] if context is None else [x, context]
+        inputs = [as_data(a, tf.float32) if isinstance(a, list) else a for a in inputs]
+        return with_rows(functools.partial(super().__call__, **kwargs), *inputs)
 
     def get_config(self):
         """Returns the arguments of the constructor."""
