@@ -132,14 +132,14 @@ def read(args):
                 f"--batch_size={training['batch_size']} --folder=runs/program",
                 training["command"],
                 "python -m benchmarks.accelerator read --folder=runs/program "
-                f"--workdir={shlex.quote(str(args.workdir))}",
+                f"--workdir={shlex.quote(str(args.workdir))}" + " --half" * args.half,
             ]
         ),
         "versions": settings.versions() | {"jax": training["jax"]},
         "licence": "Apache-2.0",
         "paper": entry.paper,
     }
-    zoo.save(args.workdir / "preset", target, entry.name, entry.arguments, metadata)
+    zoo.save(args.workdir / "preset", target, entry.name, entry.arguments, metadata, half=args.half)
     pictures.sampler(target, 0)(args.workdir / "preset" / "samples.png", least_size=256)
     recipe = about["recipe"] | {"batch_size": training["batch_size"], "steps": metadata["steps"]}
     run = {"model": entry.name, "arguments": dict(entry.arguments), "seed": 0, "recipe": recipe}
@@ -181,6 +181,7 @@ def main():
     parser.add_argument(
         "--expected", action=argparse.BooleanOptionalAction, default=True, help="for check"
     )
+    parser.add_argument("--half", action="store_true", help="read writes weights in float16")
     parser.add_argument("--workdir", type=pathlib.Path, help="where read leaves preset/")
     args = parser.parse_args()
     needed = "model" if args.action == "write" else "workdir"

@@ -1,5 +1,7 @@
 """The variables of a model in a file of Keras: one array each, under its path."""
 
+import tensorflow as tf
+
 from tfflows.variables import named_variables
 
 
@@ -30,7 +32,7 @@ def read(module, store):
                 f"{tuple(variable.shape)}. Received: {tuple(store[name].shape)}."
             )
     for name, variable in variables.items():
-        variable.assign(store[name][()])
+        variable.assign(tf.cast(store[name][()], variable.dtype))
 
 
 def _by_key(module):

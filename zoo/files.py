@@ -7,6 +7,9 @@ import math
 import os
 import pathlib
 
+import h5py
+import numpy as np
+
 MAX_JSON_BYTES = 1 << 20
 
 
@@ -74,7 +77,7 @@ class _Memory(io.BytesIO):
         return "memory.weights.h5"
 
 
-def write_weights(model, path):
+def write_weights(model, path, half=False):
     """Writes the weights of a Keras model, with the optimiser's state if it is compiled.
 
     HDF5 makes them in memory: after a write that failed, for a lack of room or of rights, that
@@ -83,12 +86,32 @@ def write_weights(model, path):
     Args:
       model: a `keras.Model`.
       path: the file.
+      half: whether `float32` is rounded to `float16`, of half the size.
     """
     content = _Memory()
     model.save_weights(content)
+    if half:
+        content = _halve(content)
     with open(path, "wb") as file:
         file.write(content.getbuffer())
     to_disk(path)
+
+
+def _halve(content):
+    """Returns a copy of a file of HDF5 with `float32` rounded to `float16`."""
+    halved = _Memory()
+    with h5py.File(content, "r") as source, h5py.File(halved, "w") as target:
+
+        def copy(name, item):
+            if isinstance(item, h5py.Group):
+                target.require_group(name)
+            else:
+                target[name] = item[()].astype(
+                    np.float16 if item.dtype == np.float32 else item.dtype
+                )
+
+        source.visititems(copy)
+    return halved
 
 
 def to_disk(path):

@@ -152,7 +152,7 @@ def update_metric(path, metric):
     files.write_text(path / "README.md", card)
 
 
-def save(path, distribution, model_name, arguments, metadata):
+def save(path, distribution, model_name, arguments, metadata, *, half=False):
     """Writes a preset. Nothing is left at `path` unless all of it was written.
 
     Args:
@@ -161,16 +161,19 @@ def save(path, distribution, model_name, arguments, metadata):
       model_name: name of the entry that built it.
       arguments: all arguments of its builder.
       metadata: a dict for `metadata.json`, see `trainers.evaluate`; `sha256` is added.
+      half: whether the file has the weights in `float16`, half the size: a metric is then to be
+        measured with what is loaded from it.
     """
     path = files.local(path)
     model = tfflows.FlowModel(distribution)
     named = named_variables(distribution)
-    _check_finite({name: variable.numpy() for name, variable in named.items()}, path)
+    stored = np.float16 if half else None
+    _check_finite({name: np.asarray(v.numpy(), stored) for name, v in named.items()}, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     replaced = work.with_name(f"{work.name}.replaced")
     try:
-        files.write_weights(model, work / WEIGHTS)
+        files.write_weights(model, work / WEIGHTS, half)
         config = {"model": model_name, "arguments": dict(arguments)}
         metadata = {**metadata, "sha256": files.sha256(work / WEIGHTS)}
         files.write_json(work / "config.json", config)

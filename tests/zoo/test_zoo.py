@@ -71,6 +71,17 @@ def preset(trained, tmp_path):
     return path
 
 
+def test_weights_in_float16_take_half_of_the_room(trained, preset, tmp_path):
+    arguments = presets.read_json(preset / "config.json")["arguments"]
+    zoo.save(tmp_path / "half", trained, "glow.digits", arguments, METADATA, half=True)
+    sizes = [(path / presets.WEIGHTS).stat().st_size for path in (preset, tmp_path / "half")]
+    assert sizes[1] < 0.8 * sizes[0]  # These arrays are small beside their headers.
+    loaded = zoo.create_trained(tmp_path / "half", pretrained=True)
+    for saved, found in zip(trained.variables, loaded.variables, strict=True):
+        assert found.dtype == tf.float32
+        np.testing.assert_array_equal(found, saved.numpy().astype(np.float16))
+
+
 # Names.
 
 
