@@ -271,4 +271,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    measuring.run(main)

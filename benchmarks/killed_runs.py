@@ -17,7 +17,6 @@ The exit code is 0 if all of it holds. A run is whatever `start` returns: for on
 processes, return them all, and `kill` then picks a victim among them.
 """
 
-import argparse
 import json
 import pathlib
 import random
@@ -152,7 +151,7 @@ def compare(workdir, unbroken):
 
 def main():
     """Makes the runs and prints what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.plain_parser(__doc__.splitlines()[0])
     parser.add_argument("--model", default=MODEL, help="name of the zoo")
     parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="of its arguments")
     parser.add_argument("--runs", type=int, default=4)
@@ -185,4 +184,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    measuring.run(main)

@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,9 +21,25 @@ def local_path(text: str) -> pathlib.Path:
     return pathlib.Path(text).expanduser()
 
 
-def flag_parser(description: str) -> argparse.ArgumentParser:
-    """Returns a parser of the flags that all benchmarks have."""
+def run(main: Callable[[], object]):
+    """Runs a benchmark as `trainers.program` does: a user's mistake is one message."""
+    from trainers import program
+
+    sys.exit(program.guard(main))
+
+
+def plain_parser(description: str) -> argparse.ArgumentParser:
+    """Returns a parser of the flag that `run` reads."""
     parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code an error comes from"
+    )
+    return parser
+
+
+def flag_parser(description: str) -> argparse.ArgumentParser:
+    """Returns a parser of the flags that benchmarks of speed have."""
+    parser = plain_parser(description)
     parser.add_argument("--output", type=local_path, help="JSON file for the results")
     parser.add_argument(
         "--quick", action="store_true", help="a short run, to see that all works; no figures to use"

@@ -7,7 +7,6 @@ matrix `x x^T` was dealt with. This prints what some readings give; integer imag
 their values 0 .. 255, so that no constant has to be added.
 """
 
-import argparse
 import math
 
 import numpy as np
@@ -73,7 +72,7 @@ def _row(what, variance, bits, centered=False):
 
 def main():
     """Prints the table, writes the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.plain_parser(__doc__.splitlines()[0])
     parser.add_argument("--images", default="cifar10", help="images, as trainers.data names them")
     parser.add_argument("--count", type=int, default=2000, help="images to use")
     parser.add_argument("--output", type=measuring.local_path, help="JSON file for the results")
@@ -85,4 +84,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    measuring.run(main)

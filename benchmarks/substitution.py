@@ -104,4 +104,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    measuring.run(main)

@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import re
+import subprocess
 import sys
 
 from absl import app, flags
@@ -16,7 +17,7 @@ FLAGS = flags.FLAGS
 INTERRUPTED = 130  # As a shell says it of a program that Ctrl-C ended.
 # What these raise by themselves tells of our code and not of what the user gave.
 FRAMEWORKS = ("tensorflow", "tensorflow_probability", "tf_keras", "keras")
-OURS = ("__main__", "tfflows", "zoo", "trainers")
+OURS = ("__main__", "tfflows", "zoo", "trainers", "benchmarks")
 # What TensorFlow makes of an error in a function that it traces: paths and lines, without its own.
 _IN_GRAPH = re.compile(
     r'in user code:.*File "(?P<path>[^"]*)"[^\n]*\n +(?P<line>[^\n]*).*?\n\n    \w+: (?P<text>.*)',
@@ -79,7 +80,7 @@ def guard(main):
     try:
         return main()
     except (Exception, KeyboardInterrupt) as error:
-        shown = FLAGS.traceback if FLAGS.is_parsed() else "--traceback" in sys.argv
+        shown = "--traceback" in sys.argv or (FLAGS.is_parsed() and FLAGS.traceback)
         if shown or not (text := message(error)):
             raise
         sys.stdout.flush()
@@ -154,20 +155,28 @@ def message(error):
 
 def _is_mistake(error):
     """Whether an error tells of what the user gave, or of the machine, and not of our code."""
-    import tensorflow as tf
-
-    from tfflows.training import NonFiniteError
-
-    origin = _origin(error)
-    of_the_machine = (OSError, MemoryError, tf.errors.ResourceExhaustedError)
-    of_files = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)
-    if isinstance(error, (app.UsageError, NonFiniteError, *of_the_machine, *of_files)):
+    known = (app.UsageError, OSError, MemoryError, subprocess.CalledProcessError)
+    if isinstance(error, (*known, *_errors_of_tensorflow())):
         return True
+    origin = _origin(error)
     if isinstance(error, ValueError):
         return origin not in FRAMEWORKS
     # What Python raises by itself is of these classes' subclasses.
     deliberate = (RuntimeError, NotImplementedError, ArithmeticError)
     return origin in OURS and type(error) in deliberate
+
+
+def _errors_of_tensorflow():
+    """Returns classes of errors that tell of numbers, memory and files; none without TensorFlow."""
+    if "tfflows" not in sys.modules:
+        return ()
+    import tensorflow as tf
+
+    from tfflows.training import NonFiniteError
+
+    errors = tf.errors
+    of_files = (errors.NotFoundError, errors.PermissionDeniedError)
+    return (NonFiniteError, errors.ResourceExhaustedError, *of_files)
 
 
 def _origin(error):
