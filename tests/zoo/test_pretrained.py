@@ -35,6 +35,7 @@ def test_the_promised_models_have_weights():
         "balanced.two_moons",
         "gnf_convexp.mog4",
         "convexp_glow.cifar10_small",
+        "convexp_glow.cifar10_medium",
     }
     promised |= {"convexp_glow.digits", "glow.digits", "gnf_convexp.mog9", "sylvester.digits"}
     assert promised <= set(NAMES)
