@@ -1,5 +1,6 @@
 """Normalizing flows as `tfp.bijectors.Bijector`s; `forward` maps data to latents."""
 
+from tfflows.bijectors._conditioner import call_network
 from tfflows.bijectors.act_norm import ActNorm
 from tfflows.bijectors.adjacency import adjacency_norm_bound, normalized_adjacency
 from tfflows.bijectors.affine_coupling import AffineCoupling
@@ -72,6 +73,7 @@ __all__ = [
     "Whitening",
     "WoodburyConv",
     "adjacency_norm_bound",
+    "call_network",
     "calling_networks",
     "estimating",
     "forward_and_log_det",

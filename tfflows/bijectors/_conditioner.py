@@ -13,7 +13,8 @@ def call_network(network, x, event_ndims, context=None, context_ndims=None):
     """Returns `network(x)` or `network(x, context)` for any batch shape.
 
     Networks see exactly one batch dimension: that of `x`, flattened. The batch dimensions of the
-    context broadcast against those of `x`.
+    context broadcast against those of `x`. A Keras layer is told whether it is called in training,
+    and what it says beside its output is heard, see `calling_networks`.
 
     Args:
       network: a callable.

@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfflows.bijectors import loops
 from tfflows.bijectors._conditioner import NetworkModule
+from tfflows.bijectors._network_variables import read_variables
 
 LEAST = 3  # Repetitions that are worth a loop.
 
@@ -123,7 +124,7 @@ class _Description:
         if isinstance(value, keras.layers.Layer):
             self.networks.append(value)
             config = json.dumps(_config(value), sort_keys=True, default=repr)
-            variables = [self._describe_variable(v.value) for v in value.variables]
+            variables = [self._describe_variable(v) for v in read_variables(value)]
             return type(value), config, tuple(variables), tuple(_constants(value, set()))
         if isinstance(value, NetworkModule):
             return type(value), self._describe(value.network)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors import _private
+from tfflows.bijectors import _private, network_calls
 from tfflows.bijectors._parameters import as_data
 
 # A residual this small, relative to the largest entry of an element, ends its iteration.
@@ -69,6 +69,7 @@ def solve(
     v = as_data(v)
     if tolerance is None:
         tolerance = TOLERANCE[v.dtype]
+    function = network_calls.as_now(function)  # What networks say in a loop counts for nothing.
     return _solve(function, v, event_ndims, tolerance, max_iterations, smallest=1.0)
 
 

@@ -8,7 +8,7 @@ import threading
 import keras
 import tensorflow as tf
 
-from tfflows.bijectors import estimation, tape_memory
+from tfflows.bijectors import network_calls, tape_memory
 from tfflows.bijectors._rebuild import rebuilt
 
 
@@ -98,29 +98,33 @@ def evaluate(loop, x):
     x, batch = _broadcast(loop.layers, x)
     inverting = tape_memory.is_inverting()
     constants = tape_memory.tensors_of(*(layer.bijector for layer in loop.layers))
-    step, undo = (estimation.as_now(_Pass(loop, undoing).__call__) for undoing in (False, True))
+    step, undo = (tape_memory.as_now(_Pass(loop, undoing).__call__) for undoing in (False, True))
 
     @tf.custom_gradient
     def run(x, stacks, constants):
-        y, log_det, inputs = _forward(step, x, batch, stacks, keep_inputs=not inverting)
+        y, sums, inputs = _forward(step, x, batch, stacks, keep_inputs=not inverting)
 
-        def gradient(upstream, of_log_det):
+        def gradient(upstream, *of_sums):
             def input_of(i, y, values):
                 return undo(y, values)[0] if inverting else inputs[i]
 
             start = [y if inverting else x, upstream]
-            return _backward(step, input_of, start, of_log_det, stacks, constants)
+            return _backward(step, input_of, start, of_sums, stacks, constants)
 
-        return (y, log_det), gradient
+        return (y, *sums), gradient
 
-    return run(x, [tf.stack(column) for column in loop.stacks], constants)
+    y, log_det, *losses = run(x, [tf.stack(column) for column in loop.stacks], constants)
+    network_calls.add(losses)
+    return y, log_det
 
 
 def _forward(step, x, batch, stacks, keep_inputs):
-    """Takes all steps; returns output, log-det, and the stacked inputs if they are kept.
+    """Takes all steps; returns output, sums, and the stacked inputs if they are kept.
+
+    The sums are those of the log-dets and, inside of `calling_networks`, of the losses.
 
     Args:
-      step: a `_Pass`: maps input and values of variables to an output and a log-det.
+      step: a `_Pass`: maps input and values of variables to an output and what is summed.
       x: the input of the first step.
       batch: its batch shape.
       stacks: for each variable its values in all steps.
@@ -128,25 +132,28 @@ def _forward(step, x, batch, stacks, keep_inputs):
     """
     count, arrays = stacks[0].shape[0], _arrays(stacks)
 
-    def body(i, y, total, inputs):
+    def body(i, y, sums, inputs):
         if keep_inputs:
             inputs = inputs.write(i, y)
-        y, log_det = step(y, [array.read(i) for array in arrays])
-        return i + 1, tf.ensure_shape(y, x.shape), total + log_det, inputs
+        y, *terms = step(y, [array.read(i) for array in arrays])
+        sums = [a + term for a, term in zip(sums, terms, strict=True)]
+        return i + 1, tf.ensure_shape(y, x.shape), sums, inputs
 
-    start = [tf.constant(0), x, tf.zeros(batch, x.dtype), _array(x, count if keep_inputs else 0)]
-    _, y, total, inputs = _while(count, body, start)
-    return y, total, inputs.stack() if keep_inputs else None
+    shapes = [batch] if network_calls.current() is None else [batch, []]
+    sums = [tf.zeros(shape, x.dtype) for shape in shapes]
+    start = [tf.constant(0), x, sums, _array(x, count if keep_inputs else 0)]
+    _, y, sums, inputs = _while(count, body, start)
+    return y, sums, inputs.stack() if keep_inputs else None
 
 
-def _backward(step, input_of, start, of_log_det, stacks, constants):
+def _backward(step, input_of, start, of_sums, stacks, constants):
     """Goes back through all steps; returns the gradients by input, stacks and constants.
 
     Args:
       step: see `_forward`.
       input_of: returns the input of a step, given its number, output and values of variables.
       start: the output, or anything of its shape that `input_of` needs none of, and its gradient.
-      of_log_det: gradient with respect to the log-det.
+      of_sums: gradients with respect to the sums.
       stacks: see `_forward`.
       constants: tensors that `step` finds by itself.
     """
@@ -159,7 +166,7 @@ def _backward(step, input_of, start, of_log_det, stacks, constants):
             sources = [x, *values, *constants]
             tape.watch(sources)
             outputs = step(x, values)
-        parts = tape.gradient(outputs, sources, (upstream, of_log_det), "zero")
+        parts = tape.gradient(outputs, sources, (upstream, *of_sums), "zero")
         upstream, *parts = map(tf.convert_to_tensor, parts)
         found = [f.write(i, part) for f, part in zip(found, parts, strict=False)]
         sums = [a + part for a, part in zip(sums, parts[len(values) :], strict=True)]
@@ -219,13 +226,15 @@ class _Pass:
     undoing: bool
 
     def __call__(self, x, values):
-        """Returns an output and a log-det of the batch shape of `x`.
+        """Returns an output, a log-det of the batch shape of `x`, and the losses of networks.
+
+        The last is left out outside of `calling_networks`.
 
         Args:
           x: a `Tensor`.
           values: one for each variable of the layers.
         """
-        layers, total = self.loop.layers, 0.0
+        layers, total, losses = self.loop.layers, 0.0, [tf.zeros([], x.dtype)]
         by_id = {
             id(column[0]): value for column, value in zip(self.loop.stacks, values, strict=True)
         }
@@ -235,6 +244,8 @@ class _Pass:
             bijector = rebuilt(layer.bijector, lambda leaf: by_id.get(id(leaf), leaf))
             function = layer.undo if self.undoing else layer.function
             with keras.StatelessScope(mapping):
-                x, log_det = tape_memory.inside(functools.partial(function, bijector), x)
+                x, log_det, *more = tape_memory.inside(functools.partial(function, bijector), x)
             total += log_det
-        return x, tf.broadcast_to(total, batch)
+            losses += more
+        losses = [] if network_calls.current() is None else [tf.add_n(losses)]
+        return x, tf.broadcast_to(total, batch), *losses

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import itertools
 import threading
 import weakref
 
@@ -21,6 +22,7 @@ class _State(threading.local):  # The replicas of a strategy are threads.
 
 
 _state = _State()
+_numbers = itertools.count(1)
 _checked = weakref.WeakKeyDictionary()  # What the networks that were looked at were like.
 
 
@@ -37,6 +39,7 @@ class Calls:
         self.training = training
         self.losses = []
         self.updates = {}
+        self.number = next(_numbers)
         self._graph = _graph()
 
     def total(self, dtype):
@@ -140,6 +143,17 @@ def as_now(function):
 def current():
     """Returns the `Calls` of the block around, or `None`."""
     return _state.calls
+
+
+def number():
+    """Returns the number of the block around, which no other one has, or 0."""
+    return 0 if _state.calls is None else _state.calls.number
+
+
+def add(losses):
+    """Adds losses to the `Calls` of the block around."""
+    if losses:
+        _state.calls.add(losses)
 
 
 def apply(network, *args):
@@ -268,26 +282,24 @@ def _check_function(network, args):
     frozen = tuple(getattr(layer, "trainable", None) for layer in layers)
     if _checked.get(network) == frozen:
         return
-    _checked[network] = frozen
     with tf.init_scope():
         try:
             first, again, alone = _probe(network, args)
         except Exception:  # It may not take such inputs: then there is nothing to say.
-            return
-    size = tf.reduce_max(tf.abs(first))
-    tolerance = (0.1 if network.compute_dtype in ("float16", "bfloat16") else 0.01) * size
-    if not bool(tf.math.is_finite(size)) or size == 0:
-        return
-    if bool(tf.reduce_max(tf.abs(first - again)) > 1e-3 * tolerance):
-        raise _not_a_bijection(network, "`network`", "it is random", "Drop what is random")
-    if bool(tf.reduce_max(tf.abs(first[:1] - alone)) > tolerance):
-        raise _not_a_bijection(
-            network, "`network`", "other events of the batch change it", "Drop what mixes them"
-        )
+            first = again = alone = tf.zeros([1])
+        size = tf.reduce_max(tf.abs(first))
+        tolerance = size * (0.1 if network.compute_dtype in ("float16", "bfloat16") else 0.01)
+        if tf.reduce_max(tf.abs(first - again)) > 1e-3 * tolerance:
+            raise _not_a_bijection(network, "`network`", "it is random", "Drop what is random")
+        if tf.reduce_max(tf.abs(first[:1] - alone)) > tolerance:
+            raise _not_a_bijection(
+                network, "`network`", "other events of the batch change it", "Drop what mixes them"
+            )
+    _checked[network] = frozen
 
 
 def _probe(network, args):
-    """Returns the outputs for the same random events, twice, and for the first of them alone."""
+    """Returns outputs `[n, ...]` for random events, twice, and for the first of them alone."""
 
     def random(seed, shape, dtype):
         dtype = tf.as_dtype(dtype)
@@ -300,9 +312,10 @@ def _probe(network, args):
     for i, variable in enumerate(network.trainable_variables):
         fan_in = max(1, tf.TensorShape(variable.shape[:-1]).num_elements())
         values.append((variable, random(i, variable.shape, variable.dtype) / fan_in**0.5))
-    with keras.device("cpu"):
-        outputs = [
-            _call(network, part, True, values)[0]
-            for part in (events, events, [event[:1] for event in events])
-        ]
-    return [tf.cast(output, tf.float32) for output in outputs]
+
+    def evaluate(events):
+        output, _, _ = _call(network, events, True, values)
+        rows = [tf.reshape(part, [len(events[0]), -1]) for part in tf.nest.flatten(output)]
+        return tf.concat([tf.cast(part, tf.float32) for part in rows], axis=-1)
+
+    return evaluate(events), evaluate(events), evaluate([event[:1] for event in events])

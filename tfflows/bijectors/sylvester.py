@@ -1,9 +1,11 @@
 """`Sylvester`: generalised Sylvester flows (paper A, section 4) and their dense forms."""
 
+import functools
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import fixed_point
+from tfflows.bijectors import fixed_point, network_calls
 from tfflows.bijectors._parameters import as_data, as_parameter
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import FlowBijector
@@ -244,6 +246,8 @@ class Sylvester(FlowBijector):
         from_basis, v, solution = self._solve(y, function)
         # v - u is f(u): without the log-det, f need not be evaluated once more.
         x = y - from_basis(v - solution.value)
+        if network_calls.current() is not None:  # To hear what is said at the solution.
+            function = functools.partial(apply, self._autoregressive)
         _, diagonal = function(solution.value)
         return x, -self._log_det(diagonal)
 

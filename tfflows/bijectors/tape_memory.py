@@ -13,7 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import _private, estimation
+from tfflows.bijectors import _private, estimation, network_calls
 
 MODES = ("store", "recompute", "invert")
 
@@ -101,30 +101,38 @@ def evaluate(bijector, function, x):
     """
     if _state.mode == "store" or not bijector.recomputed or _state.inside:
         return function(x)
-    # The second time as the first: noise is drawn again from the same seed.
-    return _recomputed(estimation.as_now(function), x, tensors_of(bijector))
+    y, log_det, *losses = _recomputed(function, x, tensors_of(bijector))
+    network_calls.add(losses)
+    return y, log_det
+
+
+def as_now(function):
+    """Returns `function`, whose later calls are as one now: with the noise of the same seed."""
+    return network_calls.as_now(estimation.as_now(function))
 
 
 def _recomputed(function, x, constants):
-    """Returns `function(x)`, differentiable by `x`, by variables and by the tensors it closes over.
+    """Returns `inside(function, x)`, differentiable by all that it depends on.
 
     Args:
       function: maps a `Tensor` to a pair of them.
       x: a `Tensor`.
       constants: the tensors that `function` finds by itself, such as a context.
     """
+    # The second time as the first: noise is drawn again from the same seed.
+    later = as_now(functools.partial(inside, function))
 
     @tf.custom_gradient
     def run(x, *constants):
         with _unrecorded():
-            outputs = inside(function, x)
+            outputs = inside(function, x, network_calls.current())
 
         def gradient(*upstream, variables=()):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 again = _after(upstream[0], x)
                 sources = [again, *constants, *variables]
                 tape.watch(sources)
-                values = inside(function, again)
+                values = later(again)
             found = tape.gradient(values, sources, upstream, unconnected_gradients="zero")
             found = [tf.convert_to_tensor(g) for g in found]
             count = 1 + len(constants)
@@ -157,6 +165,10 @@ class Layer:
         """Returns the output and the log-det."""
         return self.function(self.bijector, x)
 
+    def back(self, y):
+        """Returns the input and a log-det."""
+        return self.undo(self.bijector, y)
+
 
 def through(layers, x):
     """Returns the output of a series of layers and its log-det, of which only the output is kept.
@@ -165,37 +177,37 @@ def through(layers, x):
       layers: a list of `Layer`.
       x: a `Tensor`.
     """
-    functions = [estimation.as_now(layer) for layer in layers]
+    later = [as_now(functools.partial(inside, layer)) for layer in layers]
+    undo = [as_now(functools.partial(inside, layer.back)) for layer in layers]
     own = [tensors_of(layer.bijector) for layer in layers]
     shared = tensors_of(*(layer.bijector for layer in layers))
 
     @tf.custom_gradient
     def run(x, *constants):
-        y, total = x, tf.zeros([], x.dtype)
+        y, total, losses, calls = x, tf.zeros([], x.dtype), [], network_calls.current()
         with _unrecorded():
-            for function in functions:
-                y, log_det = inside(function, y)
+            for layer in layers:
+                y, log_det, *more = inside(layer, y, calls)
                 total += log_det
+                losses += more
         output, shape = y, tf.shape(total)
 
-        def gradient(upstream, of_log_det, variables=()):
+        def gradient(upstream, of_log_det, *of_losses, variables=()):
             y, sums = output, {}
-            for layer, function, tensors in zip(
-                layers[::-1], functions[::-1], own[::-1], strict=True
+            for layer, function, undone, tensors in zip(
+                layers[::-1], later[::-1], undo[::-1], own[::-1], strict=True
             ):
                 # Waits for the gradient from above: else all inverses would run ahead, and what
                 # they find would have to be kept.
                 with _unrecorded():
-                    undo = functools.partial(layer.undo, layer.bijector)
-                    x, _ = inside(undo, _after(upstream, y))
+                    x = undone(_after(upstream, y))[0]
                 weights = layer.bijector.trainable_variables
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch([x, *tensors, *weights])
-                    value, log_det = inside(function, x)
-                    values = value, tf.broadcast_to(log_det, shape)
-                upstream, *found = tape.gradient(
-                    values, [x, *tensors, *weights], (upstream, of_log_det), "zero"
-                )
+                    value, log_det, *loss = function(x)
+                    values = value, tf.broadcast_to(log_det, shape), *loss
+                given = upstream, of_log_det, *of_losses[: len(loss)]
+                upstream, *found = tape.gradient(values, [x, *tensors, *weights], given, "zero")
                 keys = [*map(id, tensors), *(w.ref() for w in weights)]
                 for key, part in zip(keys, map(tf.convert_to_tensor, found), strict=True):
                     sums[key] = sums[key] + part if key in sums else part
@@ -205,9 +217,11 @@ def through(layers, x):
                 [sums[variable.ref()] for variable in variables],
             )
 
-        return (output, total), gradient
+        return (output, total, *([tf.add_n(losses)] if losses else [])), gradient
 
-    return run(x, *shared)
+    y, log_det, *losses = run(x, *shared)
+    network_calls.add(losses)
+    return y, log_det
 
 
 def _unrecorded():
@@ -218,14 +232,26 @@ def _unrecorded():
     return _private.stop_recording() if tf.executing_eagerly() else contextlib.nullcontext()
 
 
-def inside(function, x):
-    """Returns an output and a log-det, evaluated as the inside of a layer."""
+def inside(function, x, calls=None):
+    """Returns an output and a log-det, evaluated as the inside of a layer, and the losses in it.
+
+    Args:
+      function: maps a `Tensor` to an output and a log-det.
+      x: a `Tensor`.
+      calls: the `Calls` that are to know what networks assign to variables.
+
+    Returns:
+      A tuple: the output, the log-det, and the sum of the losses of networks if there are any.
+    """
     before, _state.inside = _state.inside, True
     try:
-        y, log_det = function(x)
+        with network_calls.apart() as own:
+            y, log_det = function(x)
     finally:
         _state.inside = before
-    return y, tf.convert_to_tensor(log_det)
+    if calls is not None:
+        calls.add([], own.updates)
+    return y, tf.convert_to_tensor(log_det), *(own.total(x.dtype) if own else [])
 
 
 def _after(upstream, x):

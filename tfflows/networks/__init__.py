@@ -11,6 +11,7 @@ from tfflows.networks.attention_net import AttentionNet
 from tfflows.networks.building import as_module, build_network
 from tfflows.networks.conv_net import ConvNet
 from tfflows.networks.dense_net import DenseNet
+from tfflows.networks.deterministic import Deterministic
 from tfflows.networks.gated_res_net import GatedResNet
 from tfflows.networks.graph_net import GraphNet
 from tfflows.networks.lipschitz import CappedConv2D, LipschitzNet, LipSwish
@@ -23,6 +24,7 @@ __all__ = [
     "CappedConv2D",
     "ConvNet",
     "DenseNet",
+    "Deterministic",
     "GatedResNet",
     "GraphNet",
     "LipSwish",
