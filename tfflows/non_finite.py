@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.analysis.layers import first_non_finite
+from tfflows.bijectors import network_calls
 from tfflows.bijectors._private import steps_taken
 from tfflows.distributions import integer_images
 from tfflows.distributions.dequantized import Dequantized
@@ -25,6 +26,10 @@ def explained(model):
     """
     try:
         yield
+    except ValueError as error:
+        if told := network_calls.told(str(error)):
+            raise ValueError(told) from None  # Without the lines of the functions it came through.
+        raise
     except tf.errors.OpError as error:
         message = error.message or ""
         if told := integer_images.told(message):
@@ -71,15 +76,16 @@ def diagnose_non_finite(model, x, seed, weights=None):
                 "its input is finite. A smaller learning rate, warm-up or gradient clipping "
                 "usually helps."
             )
-    with tf.GradientTape() as tape:
-        loss, *penalties = model._terms(x, seed, weights)
+    with tf.GradientTape() as tape, network_calls.apart() as calls:
+        loss, *penalties = model._terms(x, seed, weights, calls)
         total = tf.add_n([loss, *penalties])
     if not bool(tf.math.is_finite(loss)):
         return "The base distribution's log-probability is not finite; all layers are."
-    for name, penalty in zip(model.regularizers, penalties, strict=True):
+    for name, penalty in zip([*model.regularizers, "network_losses"], penalties, strict=False):
         if not bool(tf.math.is_finite(penalty)):
             return f"The penalty {name!r} is not finite; the likelihood is."
-    names = named_variables(model.distribution)
+    trained = {id(variable) for variable in model.trainable_weights}
+    names = {k: v for k, v in named_variables(model.distribution).items() if id(v) in trained}
     for name, gradient in zip(names, tape.gradient(total, list(names.values())), strict=True):
         if gradient is not None and not bool(tf.reduce_all(tf.math.is_finite(gradient))):
             return f"The loss is finite; the gradient of {name!r} is not."

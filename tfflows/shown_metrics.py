@@ -15,6 +15,12 @@ class ShownMetrics(MetricsList):
         for metric in metrics:
             metric._direction = "down"
 
+    def show(self, metric, on):
+        """Adds a metric as the last, or takes it away; does nothing where this is done."""
+        metric._direction = "down"
+        others = [known for known in self.metrics if known is not metric]
+        self.metrics[:] = [*others, metric] if on else others
+
     def result(self):
         """Returns the values under their names."""
         return self.get_result()

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfflows import batch_parts, keras_data
 from tfflows.analysis.layers import recording
+from tfflows.bijectors import network_calls
 from tfflows.bijectors._private import clip_gradients, steps_taken
 from tfflows.non_finite import NonFiniteError, diagnose_non_finite
 
@@ -20,7 +21,7 @@ class LikelihoodSteps:
         step = tf.identity(steps_taken(self.optimizer))  # Before the optimizer counts on.
         seed = self._step_seed(step)
         total = batch_parts.rows_on_all_replicas(x)
-        loss, penalties, gradients = batch_parts.if_any(
+        loss, penalties, gradients, updates = batch_parts.if_any(
             x, lambda: self._loss_and_gradients(x, seed, weights, total), self._no_gradients
         )
         weight = _total_weight(weights, loss.dtype)
@@ -40,7 +41,10 @@ class LikelihoodSteps:
             checks = [self._assert_finite([loss, *penalties], gradients, x, seed, weights)]
         with tf.control_dependencies(checks):
             gradients = [tf.identity(g) for g in gradients]
+            for variable, value in zip(self._updated, updates, strict=True):
+                network_calls.assign(variable, value)
             self.optimizer.apply(gradients, self.trainable_weights)
+        network_calls.apply_constraints(self.distribution)
         if self._is_scaled:  # A step whose gradients overflow is left out, and counts.
             steps_taken(self.optimizer).assign(step + 1)
         for module in self.distribution.submodules:
@@ -53,9 +57,12 @@ class LikelihoodSteps:
         """Evaluates one batch; called by `evaluate`. The noise depends on the rows before it."""
         x, weights = self._unpack(data)
         seed = self._step_seed(self._loss_metric.count.value)
-        loss, *penalties = batch_parts.if_any(
-            x, lambda: self._terms(x, seed, weights), lambda: self._no_terms
-        )
+
+        def terms():
+            with network_calls.calling_networks(training=False) as calls:
+                return self._terms(x, seed, weights, calls)
+
+        loss, *penalties = batch_parts.if_any(x, terms, lambda: self._no_terms)
         weight = _total_weight(weights, loss.dtype)
         return self._report(loss, penalties, batch_parts.num_rows(x), weight)
 
@@ -74,10 +81,11 @@ class LikelihoodSteps:
         return tf.stack([self.seed + self.shards * replica, tf.cast(step, tf.int32)])
 
     def _make_loss_and_gradients(self):
-        """Returns the function that XLA compiles: `(x, seed) -> loss, penalties, gradients`.
+        """Returns the function that XLA compiles.
 
-        With `total`, a number of rows, they are what `x` adds to the means of as many rows. `x`
-        must not be empty.
+        `(x, seed) -> loss, penalties, gradients`, and the new values of the variables `_updated`.
+        With `total`, a number of rows, the first are what `x` adds to the means of as many rows.
+        `x` must not be empty.
         """
 
         def loss_and_gradients(x, seed, weights=None, total=None):
@@ -86,22 +94,27 @@ class LikelihoodSteps:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 variables = self.trainable_weights
                 tape.watch(variables)
-                portions = []
+                portions, updates = [], {}
                 parts = batch_parts.split(x, weights, self.shards)
                 for index, (part, part_weights, rows) in enumerate(parts):
-                    terms = self._terms(part, seed + tf.constant([index, 0]), part_weights)
+                    part_seed = seed + tf.constant([index, 0])
+                    with network_calls.calling_networks() as calls:
+                        terms = self._terms(part, part_seed, part_weights, calls)
                     portions.append([batch_parts.portion(term, rows, total) for term in terms])
+                    updates |= calls.updates
                 terms = [tf.add_n(term) for term in zip(*portions, strict=True)]
                 loss = self.optimizer.scale_loss(tf.add_n(terms))
             gradients = tape.gradient(
                 loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
-            return terms[0], terms[1:], [tf.convert_to_tensor(g) for g in gradients]
+            gradients = [tf.convert_to_tensor(g) for g in gradients]
+            self._updated = [variable for variable, _ in updates.values()]
+            return terms[0], terms[1:], gradients, [value for _, value in updates.values()]
 
         return tf.function(loss_and_gradients, jit_compile=self._jit, reduce_retracing=True)
 
-    def _terms(self, x, seed, weights=None):
-        """Returns the mean of `-weight log p(x)` over rows, and the penalties."""
+    def _terms(self, x, seed, weights, calls):
+        """Returns the mean of `-weight log p(x)` over rows, the penalties, and network losses."""
         if not self.regularizers:
             losses, penalties = -self._log_prob(x, seed), []
         else:
@@ -109,17 +122,21 @@ class LikelihoodSteps:
                 losses = -self._log_prob(x, seed)
             penalties = [f(records, self.distribution) for f in self.regularizers.values()]
         loss = tf.reduce_mean(losses if weights is None else weights * losses)
-        return [loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)]
+        terms = [loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)]
+        calls.losses += self.losses
+        self._shown_metrics.show(self._network_metric, bool(calls.losses))
+        return terms + calls.total(loss.dtype)
 
     @property
     def _no_terms(self):
         """What a batch without rows adds to the terms."""
-        return [tf.zeros([], self._real_dtype)] * (1 + len(self.regularizers))
+        return [tf.zeros([], self._real_dtype)] * len(self._shown_metrics.metrics)
 
     def _no_gradients(self):
-        """Returns what a batch without rows adds to loss, penalties and gradients."""
+        """Returns what a batch without rows adds to loss, penalties and gradients; no updates."""
         loss, *penalties = self._no_terms
-        return loss, penalties, [tf.zeros_like(variable) for variable in self.trainable_weights]
+        gradients = [tf.zeros_like(variable) for variable in self.trainable_weights]
+        return loss, penalties, gradients, [tf.identity(v.value) for v in self._updated]
 
     @property
     def _is_scaled(self):
@@ -175,7 +192,8 @@ class LikelihoodSteps:
         return tf.cond(finite, lambda: True, diagnose)
 
     def _diagnose(self, x, seed, weights=None):
-        raise NonFiniteError(diagnose_non_finite(self, x, seed, weights))
+        with network_calls.calling_networks():
+            raise NonFiniteError(diagnose_non_finite(self, x, seed, weights))
 
 
 def _total_weight(weights, dtype):

@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 from tfflows import batch_parts, bijectors, keras_data, weight_files
 from tfflows.analysis.bits import bits_per_dim
 from tfflows.bijectors._private import variables_of_optimizer
+from tfflows.bijectors.network_calls import weight_losses
 from tfflows.bijectors.tape_memory import MODES
 from tfflows.distributions.dequantized import Dequantized
 from tfflows.non_finite import NonFiniteError, explained
@@ -32,6 +33,10 @@ class FlowModel(LikelihoodSteps, keras.Model):
     shows the likelihood alone: in bits per dimension for images (`units="bits_per_dim"`), in nats
     per event (`units="nats"`), or in nats per node for events `[N, F]` (`units="nats_per_node"`).
     The variables trained are those of the distribution.
+
+    Networks are called with `training=True` in `fit` (`bijectors.calling_networks` says which are
+    refused), and their losses (`kernel_regularizer`, `activity_regularizer`, `add_loss`) are part
+    of the loss, shown as `network_losses` if there are any.
 
     `fit` and `evaluate` take what Keras takes. With `sample_weight`, or `class_weight` and classes
     `y`, the loss is the mean of `-weight log p(x)`, and the likelihood shown the weighted mean.
@@ -120,6 +125,8 @@ class FlowModel(LikelihoodSteps, keras.Model):
         self._loss_metric = keras.metrics.Mean(name="loss", dtype=dtype)
         means = [keras.metrics.Mean(name=key, dtype=dtype) for key in (units, *self.regularizers)]
         self._shown_metrics = ShownMetrics(means)
+        self._network_metric = keras.metrics.Mean(name="network_losses", dtype=dtype)
+        self._updated = []  # The Keras variables that networks assign to in a step.
         self._loss_and_gradients = None
         self._trained = None
         self.built = True
@@ -244,6 +251,11 @@ class FlowModel(LikelihoodSteps, keras.Model):
 
     # Likelihood.
 
+    @property
+    def losses(self):
+        """The losses of the regularizers of the networks' weights."""
+        return weight_losses(self.distribution)
+
     def _log_prob(self, x, seed):
         with (
             bijectors.memory(self.memory),
@@ -263,9 +275,12 @@ class FlowModel(LikelihoodSteps, keras.Model):
     def call(self, x, training=None):
         """Returns `log p(x)` in nats, one value an event."""
         x = keras_data.as_events(x, self.distribution)
-        return batch_parts.if_any(
-            x, lambda: self._log_prob(x, [self.seed, 0]), lambda: tf.zeros([0], self._real_dtype)
-        )
+
+        def log_prob():
+            with bijectors.calling_networks(bool(training)):
+                return self._log_prob(x, [self.seed, 0])
+
+        return batch_parts.if_any(x, log_prob, lambda: tf.zeros([0], self._real_dtype))
 
     @property
     def _real_dtype(self):

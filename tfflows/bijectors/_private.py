@@ -29,10 +29,10 @@ __all__ = [
     "Recording",
     "clip_gradients",
     "forget_deferred_variables",
-    "global_seed_state",
     "is_inside_keras_call",
     "is_known_layer",
     "layers_of",
+    "make_global_seed",
     "recording",
     "seed_states",
     "set_trainable",
@@ -116,9 +116,12 @@ def is_inside_keras_call():
     return global_state.get_global_attribute("current_call_ctx") is not None
 
 
-def global_seed_state():
-    """Returns the variable of the random numbers that Keras draws without a seed."""
-    return global_seed_generator().state
+def make_global_seed():
+    """Makes the variable of the random numbers that Keras draws without a seed, if there is none.
+
+    Keras makes it when it needs it, which fails inside of a `keras.StatelessScope`.
+    """
+    global_seed_generator()
 
 
 def seed_states(layer):

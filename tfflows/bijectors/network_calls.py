@@ -11,9 +11,10 @@ import keras
 import tensorflow as tf
 
 from tfflows.bijectors import _private
-from tfflows.bijectors._network_variables import read_variables
+from tfflows.bijectors._network_variables import networks_of, read_variables
 from tfflows.bijectors._rows import with_rows
 
+_MUST = "must be a function of each event alone, but"
 _REMEDY = "or make it deterministic: `tfflows.networks.Deterministic(layer)`"
 
 
@@ -218,7 +219,6 @@ def _call(network, args, training, values=()):
       training: whether it is called as in training.
       values: pairs of a Keras variable and the value that it is to have.
     """
-    _private.global_seed_state()  # Not to be made inside of the scope.
     scope = keras.StatelessScope(values, collect_losses=True, initialize_variables=False)
     if (outer := _private.stateless_scope()) is not None:
         scope.state_mapping = {**outer.state_mapping, **scope.state_mapping}
@@ -232,6 +232,48 @@ def _call(network, args, training, values=()):
         if value is not before.get(key)
     }
     return output, scope, updates
+
+
+# What the variables of networks ask for.
+
+
+def weight_losses(module):
+    """Returns the losses of the regularizers of the networks' weights, those that are trained.
+
+    Args:
+      module: any `tfb.Bijector` or `tfd.Distribution`.
+    """
+    return [v.regularizer(v) for v in _trained(module) if v.regularizer is not None]
+
+
+def apply_constraints(module):
+    """Gives the weights of networks that have a constraint the values that it makes of them."""
+    for variable in _trained(module):
+        if variable.constraint is not None:
+            assign(variable, variable.constraint(variable))
+
+
+def assign(variable, value):
+    """Gives a Keras variable a value; that which is the mean of all replicas'."""
+    value = tf.cast(value, variable.dtype)
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        variable.assign(value)
+        return
+    context = tf.distribute.get_replica_context()
+    if value.dtype.is_floating:
+        value = context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+    def update(strategy, value):
+        whole = _private.tf_variable(variable)
+        strategy.extended.update(whole, lambda part, value: part.assign(value), args=(value,))
+
+    context.merge_call(update, args=(value,))
+
+
+def _trained(module):
+    """Returns the Keras variables of the networks of a model that are trained, each once."""
+    variables = [v for network in networks_of(module) for v in network.trainable_variables]
+    return list({id(variable): variable for variable in variables}.values())
 
 
 # What makes a flow no bijection.
@@ -265,9 +307,13 @@ def _check_updates(network, updates):
 
 def _not_a_bijection(network, what, why, remedy):
     return ValueError(
-        f"In training {what} must be a function of each event alone, but {why}. "
-        f"{remedy} {_REMEDY}. Received: network={network!r}."
+        f"In training {what} {_MUST} {why}. {remedy} {_REMEDY}. Received: network={network!r}."
     )
+
+
+def told(message):
+    """Returns what an error that was raised in a traced function says of networks, or `None`."""
+    return message[message.rindex("In training ") :].strip() if _MUST in message else None
 
 
 def _check_function(network, args):
@@ -283,6 +329,7 @@ def _check_function(network, args):
     if _checked.get(network) == frozen:
         return
     with tf.init_scope():
+        _private.make_global_seed()
         try:
             first, again, alone = _probe(network, args)
         except Exception:  # It may not take such inputs: then there is nothing to say.
