@@ -16,7 +16,7 @@ from tfflows.distributions.dequantized import Dequantized
 from tfflows.non_finite import NonFiniteError, explained
 from tfflows.shown_metrics import ShownMetrics
 from tfflows.steps import LikelihoodSteps
-from tfflows.variables import set_trainable
+from tfflows.variables import named_variables, set_trainable
 
 tfd = tfp.distributions
 
@@ -129,6 +129,9 @@ class FlowModel(LikelihoodSteps, keras.Model):
         self._updated = []  # The Keras variables that networks assign to in a step.
         self._loss_and_gradients = None
         self._trained = None
+        for path, variable in named_variables(distribution).items():
+            if not hasattr(variable, "path"):  # As Keras's own have, by which optimizers choose.
+                variable.path = path
         self.built = True
         if not self.trainable:
             set_trainable(distribution, False)
@@ -237,6 +240,11 @@ class FlowModel(LikelihoodSteps, keras.Model):
         """The loss, in nats; the likelihood, in `units`; the penalties, in nats."""
         return [self._loss_metric, self._shown_metrics]
 
+    @property
+    def metrics_names(self):
+        """The names of what `evaluate` returns, in this order."""
+        return ["loss", *sorted(metric.name for metric in self._shown_metrics.metrics)]
+
     def count_params(self):
         """Returns the number of trainable parameters."""
         return sum(v.shape.num_elements() for v in self.trainable_weights)
@@ -320,8 +328,18 @@ class FlowModel(LikelihoodSteps, keras.Model):
           optimizer: a Keras optimizer or its name.
           jit_compile: whether XLA compiles loss and gradients. Faster on GPU and TPU; on CPU
             slower for convolutions.
-          **kwargs: other arguments of `keras.Model.compile`.
+          **kwargs: other arguments of `keras.Model.compile`, but for those that name a loss or
+            metrics.
+
+        Raises:
+          ValueError: if there is a loss or a metric among them.
         """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"`{name}` must not be given: the loss is `-log p(x)` and the penalties of "
+                    f"`FlowModel(regularizers=...)`. Received: {name}={kwargs[name]!r}."
+                )
         self._jit = bool(jit_compile) and jit_compile != "auto"
         self._loss_and_gradients = None
         # Keras's own compilation wraps the optimizer too, which fails under a strategy.
