@@ -40,7 +40,7 @@ def _is_tuple_of_arrays(value):
     """Returns whether a value is `(x, y, sample_weight)` or less, and not `x` as a list."""
     if isinstance(value, list):
         return any(hasattr(part, "shape") for part in value)
-    return isinstance(value, tuple)
+    return isinstance(value, tuple) and len(value) <= 3
 
 
 def _as_arrays(distribution, x, y=None, weights=None):

@@ -310,6 +310,10 @@ class FlowModel(LikelihoodSteps, keras.Model):
 
         Args:
           batch: a batch of data as `fit` takes it.
+
+        Raises:
+          ValueError: if a row is not finite, or images are not the integers that the distribution
+            is over.
         """
         distribution = self.distribution
         batch = keras_data.as_events(keras_data.as_array(batch, distribution), distribution)

@@ -42,6 +42,17 @@ def as_data(value, dtype=None):
     return tf.convert_to_tensor(value, dtype_hint=dtype if isinstance(dtype, tf.DType) else None)
 
 
+def check_finite(x, of="the batch"):
+    """Raises a `ValueError` that names the rows of a batch which are not finite, in eager mode."""
+    finite = tf.reduce_all(tf.math.is_finite(x), list(range(1, x.shape.rank)))
+    if not tf.reduce_all(finite):
+        rows = tf.where(tf.reshape(~finite, [-1]))[:, 0].numpy().tolist()
+        raise ValueError(
+            f"`x` must be finite. Received: NaN or infinity in {len(rows)} row(s) of {of}, number "
+            f"{', '.join(map(str, rows[:5]))}. Mend or leave out these data."
+        )
+
+
 def as_context(value, dtype):
     """Returns a context as a `Tensor`: floating arrays and lists in `dtype`, labels as they are."""
     if value is None or isinstance(value, tfp.util.DeferredTensor) or tf.is_tensor(value):

@@ -1,9 +1,11 @@
 """`ActNorm`: an affine map per channel, initialised from data."""
 
+import warnings
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._parameters import as_data, as_parameter
+from tfflows.bijectors._parameters import as_data, as_parameter, check_finite
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -77,12 +79,16 @@ class ActNorm(FlowBijector):
     def initialize(self, x, epsilon=1e-6):
         """Sets the variables so that `forward(x)` has mean 0 and variance 1 in every channel.
 
+        A channel that is constant in the batch has no such scale. It gets that of the channel which
+        varies most, or 1, and a warning names it.
+
         Args:
           x: a batch, `[..., C]`, in eager mode.
-          epsilon: added to the standard deviation, for channels that are constant in the batch.
+          epsilon: a channel is constant if its standard deviation is at most `epsilon` times the
+            largest one, or times the channel's largest value.
 
         Raises:
-          ValueError: if the parameters are not variables.
+          ValueError: if the parameters are not variables, or a row of the batch is not finite.
         """
         if not isinstance(self._shift, tf.Variable) or not isinstance(self._log_scale, tf.Variable):
             raise ValueError(
@@ -90,9 +96,28 @@ class ActNorm(FlowBijector):
                 f"Received: shift={self._shift!r}, log_scale={self._log_scale!r}."
             )
         x = as_data(x, self.dtype)
-        mean, variance = tf.nn.moments(x, axes=list(range(x.shape.rank - 1)))
+        check_finite(x, f"what reaches {self.name!r}")
+        axes = list(range(x.shape.rank - 1))
+        # Seen from one value: the mean of many equal ones is not that value, but for rounding.
+        first = x[(0,) * len(axes)]
+        size, spread = (tf.reduce_max(tf.abs(v), axes) for v in (x, x - first))
+        mean, variance = tf.nn.moments(tf.math.divide_no_nan(x - first, spread), axes)
+        mean, deviation = first + spread * mean, spread * tf.sqrt(variance)
+        most = tf.reduce_max(deviation)
+        constant = deviation <= epsilon * tf.maximum(size, most)
+        if tf.reduce_any(constant):
+            most = tf.where(tf.reduce_all(constant), tf.ones_like(most), most)
+            channels = tf.where(constant)[:, 0].numpy().tolist()
+            warnings.warn(
+                f"Channel(s) {', '.join(map(str, channels[:5]))}, {len(channels)} in all, of what "
+                f"reaches {self.name!r} are constant in the batch. They get the scale of the "
+                f"channel that varies most, {1 / most:.3g}. What is constant in all data has no "
+                "density: leave it out or add noise.",
+                stacklevel=2,
+            )
+            deviation = tf.where(constant, most, deviation)
         self._shift.assign(-mean)
-        self._log_scale.assign(-tf.math.log(tf.sqrt(variance) + epsilon))
+        self._log_scale.assign(-tf.math.log(deviation))
 
     def _over_event(self, parameter):
         """Reshapes `[..., C]` to `[..., 1, 1, C]`, so that batch meets batch dimensions."""

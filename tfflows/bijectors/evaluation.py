@@ -6,7 +6,7 @@ import functools
 import tensorflow as tf
 
 from tfflows.bijectors import _private, _repetitions, loops, tape_memory
-from tfflows.bijectors._parameters import as_data
+from tfflows.bijectors._parameters import as_data, check_finite
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 _observers = []
@@ -45,7 +45,13 @@ def initialize(bijector, x):
     Args:
       bijector: any `tfb.Bijector`.
       x: a batch of data, in eager mode.
+
+    Raises:
+      ValueError: if a row of the batch, or of what layers make of it, is not finite.
     """
+    x = _as_input(x, bijector, bijector.forward_min_event_ndims)
+    for part in tf.nest.flatten(x):
+        check_finite(part)
 
     def initialize_part(part, value):
         if hasattr(part, "initialize"):

@@ -58,7 +58,9 @@ def strangers(x, num_levels, event_ndims):
         with tf.control_dependencies([tf.debugging.Assert(count == 0, message)]):
             return tf.identity(~inside)
     if count > 0:
-        found = f"{count} of {total} have other values, x.dtype={dtype.name}, from"
+        first = tf.where(tf.reshape(~inside, [-1]))[0, 0]
+        found = f"{count} of {total} have other values, the first is number {first}; "
+        found += f"x.dtype={dtype.name}, from"
         raise ValueError(f"{rule} Received: {found} {low:.6g} to {high:.6g}. {remedy}")
     return None
 
