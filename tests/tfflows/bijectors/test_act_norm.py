@@ -58,8 +58,7 @@ def test_a_channel_that_is_constant_at_first_trains():
         trained.initialize(batch(1.0, 0.0))
     trained.compile(keras.optimizers.Adam(0.01))
     losses = trained.fit(batch(1.0, 1.0), epochs=2, verbose=0).history["nats"]
-    assert losses[0] < 4
-    assert losses[-1] < losses[0]
+    assert max(losses) < np.log(2 * np.pi * np.e) + 0.1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
