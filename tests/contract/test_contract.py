@@ -188,6 +188,69 @@ def test_empty_batch_in_a_graph_that_does_not_know_the_size(name):
     assert_close(y, bijector.forward(inputs(row, tf.float32)), 1e-5)
 
 
+# Their classes take events of several sizes, and can't do so without knowing which.
+NEED_SIZES = {"squeeze", "squeeze_glow", "strided_conv_plu_1", "strided_conv_plu_2"}
+NEED_SIZES |= {"strided_conv_dense_2"}
+# TODO: convolutions of images of unknown size, and `MatvecExponential` of unknown batches.
+NEED_SIZES_YET = ("conv_exponential", "emerging_conv", "periodic_conv", "matvec_exponential")
+
+
+@rows
+@pytest.mark.parametrize("known", ["nothing", pytest.param("rank", marks=pytest.mark.slow)])
+def test_data_of_unknown_shape_in_a_graph(row, known):
+    if row.name.startswith(NEED_SIZES_YET):
+        pytest.skip("needs sizes yet")
+    bijector = perturbed(row, tf.float32)
+    x = inputs(row, tf.float32, (2, *(row.batch_shape or (3,))))
+    event_ndims = len(row.event_shape)
+    out_ndims = bijector.forward_event_ndims(event_ndims)
+
+    def evaluate(x, y):
+        with bijectors.estimating(1):
+            return (
+                bijectors.forward_and_log_det(bijector, x, event_ndims),
+                (bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)),
+                (bijector.inverse(y), bijector.inverse_log_det_jacobian(y, out_ndims)),
+            )
+
+    y = tf.identity(bijector.forward(x))
+    expected = evaluate(x, y)
+    specs = [tf.TensorSpec(None if known == "nothing" else [None] * v.shape.rank) for v in (x, y)]
+    function = tf.function(evaluate, input_signature=specs)
+    if row.name in NEED_SIZES:
+        with pytest.raises(ValueError, match="needs static event shapes .*Received"):
+            function(x, y)
+        return
+    for part, wanted in zip(function(x, y), expected, strict=True):
+        assert part[0].shape == wanted[0].shape
+        assert_close(part[0], wanted[0], 1e-4)
+        batch = x.shape[:-event_ndims]
+        assert_close(*(np.broadcast_to(p[1], batch) for p in (part, wanted)), 1e-4)
+
+
+def test_data_of_unknown_shape_are_checked_when_they_come():
+    flow = bijectors.ActNorm.trainable(3)
+    forward = tf.function(flow.forward, input_signature=[tf.TensorSpec(None)])
+    assert forward(tf.ones([2, 4, 4, 3])).shape == (2, 4, 4, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):
+        forward(tf.ones([2, 4, 4, 1]))  # Which would broadcast.
+
+
+def test_data_of_unknown_shape_are_evaluated_once():
+    calls = []
+
+    def network(a):
+        calls.append(a)
+        return tf.concat([a, a], axis=-1)
+
+    flow = bijectors.AffineCoupling(network, [2])
+    model = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), [2]), tfb.Invert(flow))
+    log_prob = tf.function(model.log_prob, input_signature=[tf.TensorSpec(None)])
+    x = tf.ones([5, 4, 2])
+    assert_close(log_prob(x), model.log_prob(x), 1e-6)
+    assert len(calls) == 2  # One in the graph, one in eager mode.
+
+
 @pytest.mark.parametrize("row", [r for r in ROWS if r.batch_shape], ids=lambda row: row.name)
 def test_slices_of_a_batch(row):
     bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)

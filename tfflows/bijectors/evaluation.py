@@ -79,8 +79,13 @@ def forward_and_log_det(bijector, x, event_ndims=None):
         before(bijector, x)
     if isinstance(bijector, FlowBijector):
         bijector._check(x, bijector._event_shape, "x")
-        y, log_det = tape_memory.evaluate(bijector, bijector._forward_and_log_det, x)
-        log_det = _sum_over_event(log_det, x, bijector.forward_min_event_ndims, event_ndims)
+
+        def evaluate(x):
+            y, log_det = tape_memory.evaluate(bijector, bijector._forward_and_log_det, x)
+            least = bijector.forward_min_event_ndims
+            return y, _sum_over_event(log_det, x, least, event_ndims)
+
+        y, log_det = bijector._with_known_shape(evaluate, x, event_ndims=event_ndims)
     elif isinstance(bijector, _private.InvertBase):
         return inverse_and_log_det(bijector.bijector, x, event_ndims)
     elif isinstance(bijector, _private.ChainBase):
@@ -112,8 +117,13 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
         before(bijector, y)
     if isinstance(bijector, FlowBijector):
         bijector._check(y, bijector._inverse_event_shape_expected, "y")
-        x, log_det = tape_memory.evaluate(bijector, bijector._inverse_and_log_det, y)
-        log_det = _sum_over_event(log_det, y, bijector.inverse_min_event_ndims, event_ndims)
+
+        def evaluate(y):
+            x, log_det = tape_memory.evaluate(bijector, bijector._inverse_and_log_det, y)
+            least = bijector.inverse_min_event_ndims
+            return x, _sum_over_event(log_det, y, least, event_ndims)
+
+        x, log_det = bijector._with_known_shape(evaluate, y, True, event_ndims)
     elif isinstance(bijector, _private.InvertBase):
         return forward_and_log_det(bijector.bijector, y, event_ndims)
     elif isinstance(bijector, _private.ChainBase):

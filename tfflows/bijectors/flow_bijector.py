@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 from tfflows.bijectors._memo import EvaluationMemo
 from tfflows.bijectors._network_variables import NetworkVariables
+from tfflows.bijectors._unknown_shapes import with_known_shape
 
 tfb = tfp.bijectors
 
@@ -117,19 +118,45 @@ class FlowBijector(tfb.Bijector):
 
     def _call_forward(self, x, name, **kwargs):
         self._check(x, self._event_shape, "x")
-        return super()._call_forward(x, name, **kwargs)
+        call = super()._call_forward
+        return self._with_known_shape(lambda x: (call(x, name, **kwargs), None), x)[0]
 
     def _call_inverse(self, y, name, **kwargs):
         self._check(y, self._inverse_event_shape_expected, "y")
-        return super()._call_inverse(y, name, **kwargs)
+        call = super()._call_inverse
+        return self._with_known_shape(lambda y: (call(y, name, **kwargs), None), y, True)[0]
 
     def _call_forward_log_det_jacobian(self, x, event_ndims, name, **kwargs):
         self._check(x, self._event_shape, "x")
-        return super()._call_forward_log_det_jacobian(x, event_ndims, name, **kwargs)
+        call = super()._call_forward_log_det_jacobian
+
+        def evaluate(x):
+            return None, call(x, event_ndims, name, **kwargs)
+
+        return self._with_known_shape(evaluate, x, event_ndims=event_ndims)[1]
 
     def _call_inverse_log_det_jacobian(self, y, event_ndims, name, **kwargs):
         self._check(y, self._inverse_event_shape_expected, "y")
-        return super()._call_inverse_log_det_jacobian(y, event_ndims, name, **kwargs)
+        call = super()._call_inverse_log_det_jacobian
+
+        def evaluate(y):
+            return None, call(y, event_ndims, name, **kwargs)
+
+        return self._with_known_shape(evaluate, y, True, event_ndims)[1]
+
+    def _with_known_shape(self, function, value, inverse=False, event_ndims=None):
+        """Returns `function(value)`, which sees all that is known of the shape of `value`."""
+        expected, least = self._event_shape, self.forward_min_event_ndims
+        if inverse:
+            expected, least = self._inverse_event_shape_expected, self.inverse_min_event_ndims
+        more = 0 if event_ndims is None else tf.get_static_value(event_ndims) - least
+        sizes = [None] * least if expected is None else tf.TensorShape(expected).as_list()
+        event_shape = (*[None] * more, *sizes)
+
+        def batch_shape():
+            return self.experimental_batch_shape(self.forward_min_event_ndims + more)
+
+        return with_known_shape(function, value, event_shape, batch_shape)
 
     def _check(self, value, expected, argument):
         """Raises an error if the dtype or the event shape of `value` is not the expected one."""

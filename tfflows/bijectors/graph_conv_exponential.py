@@ -254,7 +254,17 @@ class GraphConvExponential(FlowBijector):
     def _broadcast(self, x):
         """Gives `x` the batch dimensions of the graphs, where it has fewer."""
         batch = tf.broadcast_static_shape(x.shape[:-2], self._static_batch_shape)
-        return x if batch == x.shape[:-2] else tf.broadcast_to(x, batch + x.shape[-2:])
+        if batch == x.shape[:-2]:
+            return x
+        if batch.is_fully_defined():
+            return tf.broadcast_to(x, batch + x.shape[-2:])
+        shape = tf.shape(x)[:-2]
+        if not graphs.is_sparse(self._adjacency):
+            shape = tf.broadcast_dynamic_shape(shape, tf.shape(self._adjacency)[:-2])
+        if self._mask is not None:
+            shape = tf.broadcast_dynamic_shape(shape, tf.shape(self._mask)[:-1])
+        x = tf.broadcast_to(x, tf.concat([shape, tf.shape(x)[-2:]], axis=0))
+        return tf.ensure_shape(x, batch + x.shape[-2:])
 
     def _forward_and_log_det(self, x):
         return self._evaluate(x, 1.0)

@@ -148,14 +148,14 @@ class WoodburyConv(FlowBijector):
         return tf.eye(u.shape[-1], dtype=u.dtype) + v @ u
 
     def _log_det(self, channels, u_s, v_s, u_c, v_c):
-        log_det = channels * _matrix.log_abs_det(self._small(u_s, v_s))
+        log_det = tf.cast(channels, u_s.dtype) * _matrix.log_abs_det(self._small(u_s, v_s))
         if u_c is not None:
             log_det += u_s.shape[0] * _matrix.log_abs_det(self._small(u_c, v_c))
         return log_det
 
     def _multiply(self, x, u_s, v_s, u_c, v_c):
         """Returns `(I + U_s V_s) x (I + U_c V_c)` for `x` `[..., H, W, C]`."""
-        flat = tf.reshape(x, [-1, u_s.shape[0], x.shape[-1]])
+        flat = tf.reshape(x, [-1, u_s.shape[0], _channels(x)])
         flat += u_s @ (v_s @ flat)
         if u_c is not None:
             flat += (flat @ u_c) @ v_c
@@ -163,7 +163,7 @@ class WoodburyConv(FlowBijector):
 
     def _forward_and_log_det(self, x):
         factors = self._factors()
-        return self._multiply(x, *factors), self._log_det(x.shape[-1], *factors)
+        return self._multiply(x, *factors), self._log_det(_channels(x), *factors)
 
     def _inverse_and_log_det(self, y):
         u_s, v_s, u_c, v_c = factors = self._factors()
@@ -171,4 +171,9 @@ class WoodburyConv(FlowBijector):
         inverse_v_s = -_matrix.inverse(self._small(u_s, v_s)) @ v_s
         inverse_v_c = None if u_c is None else -_matrix.inverse(self._small(u_c, v_c)) @ v_c
         x = self._multiply(y, u_s, inverse_v_s, u_c, inverse_v_c)
-        return x, -self._log_det(y.shape[-1], *factors)
+        return x, -self._log_det(_channels(y), *factors)
+
+
+def _channels(x):
+    """Returns the number of channels, a `Tensor` if it is not known."""
+    return tf.shape(x)[-1] if x.shape[-1] is None else x.shape[-1]

@@ -1,0 +1,71 @@
+"""Tensors of unknown rank or size, in graphs, for bijectors that know what events they take."""
+
+import tensorflow as tf
+
+from tfflows.bijectors import _private
+
+
+def with_known_shape(function, x, event_shape, get_batch_shape):
+    """Returns `function(x)`, which sees `x` with all that is known of its shape.
+
+    Of unknown rank, `x` is given one batch dimension, before those of the bijector.
+
+    Args:
+      function: maps `x` to an output and a log-det, either of which may be `None`.
+      x: a `Tensor` `[..., *event]`; anything else, and one of known shape, is passed on.
+      event_shape: what is known of the shape of its events, a tuple.
+      get_batch_shape: returns the batch shape of the bijector.
+    """
+    if not isinstance(x, tf.Tensor) or x.shape.is_fully_defined():
+        return function(x)
+    if x.shape.rank is not None:
+        before = x.shape.rank - len(event_shape)
+        known = x.shape[:before] + x.shape[before:].merge_with(event_shape)
+        if known.as_list() == x.shape.as_list():
+            return function(x)
+        return function(_remembered(x, known, lambda: tf.ensure_shape(x, known)))
+
+    kept = [*get_batch_shape(), *event_shape]
+    shape = tf.shape(x)
+    batch = shape[: tf.size(shape) - len(event_shape)]
+
+    def flatten():
+        flat = tf.reshape(x, tf.concat([[-1], shape[tf.size(shape) - len(kept) :]], axis=0))
+        return tf.ensure_shape(flat, [None, *kept])
+
+    flat = _remembered(x, tf.TensorShape([None, *kept]), flatten)
+    batch_ndims = flat.shape.rank - len(event_shape)
+    y, log_det = function(flat)
+    if y is not None:
+        flat_y = y
+        y = tf.reshape(y, tf.concat([batch, tf.shape(y)[batch_ndims:]], axis=0))
+        _remember(y, flat_y)  # The way back is known, too.
+    if log_det is not None:
+        log_det = tf.reshape(tf.broadcast_to(log_det, tf.shape(flat)[:batch_ndims]), batch)
+    return y, log_det
+
+
+def _remembered(x, shape, make):
+    """Returns the same tensor for the same `x` in a graph: the memory of bijectors goes by it."""
+    _, result, recording = _memory().get((id(x), shape.rank), (None, None, None))
+    if (
+        result is not None
+        and result.shape.is_subtype_of(shape)
+        and recording.can_stand_in(_private.Recording(x, None, []))
+    ):
+        return result
+    result = make()
+    _remember(x, result)
+    return result
+
+
+def _remember(x, result):
+    recording = _private.Recording(x, result, [])
+    _memory()[id(x), result.shape.rank] = x, result, recording  # `x` is held, and keeps its id.
+
+
+def _memory():
+    graph = tf.compat.v1.get_default_graph()
+    if not hasattr(graph, "_tfflows_known_shapes"):
+        graph._tfflows_known_shapes = {}
+    return graph._tfflows_known_shapes
