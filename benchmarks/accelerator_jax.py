@@ -12,6 +12,7 @@ and then falls linearly to 0 with the time that is spent, a moving average of th
 import argparse
 import glob
 import gzip
+import importlib
 import inspect
 import json
 import os
@@ -20,14 +21,21 @@ import shlex
 import sys
 import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import export
-from jax._src.interpreters import mlir
-from jax._src.lib import xla_client
-from jaxlib.mlir import ir
-from jaxlib.mlir.dialects import stablehlo
+
+# Of an environment of its own, see requirements-bench-accelerator.txt.
+jax, jnp, export, mlir, lib, ir, stablehlo = map(
+    importlib.import_module,
+    (
+        "jax",
+        "jax.numpy",
+        "jax.export",
+        "jax._src.interpreters.mlir",
+        "jax._src.lib",
+        "jaxlib.mlir.ir",
+        "jaxlib.mlir.dialects.stablehlo",
+    ),
+)
 
 CHUNK = 50  # Steps between two looks of the host.
 
@@ -35,10 +43,10 @@ CHUNK = 50  # Steps between two looks of the host.
 def load_program(path):
     """Returns a program of XLA as a function that `jax.jit` may contain: arrays -> tuple."""
     with gzip.open(path) as file:
-        computation = xla_client.XlaComputation(file.read())
+        computation = lib.xla_client.XlaComputation(file.read())
     shapes = computation.program_shape()
     with mlir.make_ir_context():
-        text = xla_client._xla.mlir.xla_computation_to_mlir_module(computation)
+        text = lib.xla_client._xla.mlir.xla_computation_to_mlir_module(computation)
         module = ir.Module.parse(text)
         program = stablehlo.serialize_portable_artifact(module, stablehlo.get_minimum_version())
 
