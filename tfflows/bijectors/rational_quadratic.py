@@ -163,7 +163,7 @@ def _evaluate(b, xi):
     ratio = b.height / b.width
     rest = 1 - xi
     product = xi * rest
-    denominator = ratio + (b.first + b.last - 2 * ratio) * product
+    denominator = ratio * (1 - 2 * product) + (b.first + b.last) * product
     y = b.y + b.height * (ratio * xi**2 + b.first * product) / denominator
     numerator = b.last * xi**2 + 2 * ratio * product + b.first * rest**2
     return y, tf.math.log(numerator) + 2 * tf.math.log(ratio / denominator)
@@ -172,20 +172,20 @@ def _evaluate(b, xi):
 def _invert(b, eta):
     """Returns `xi` for the relative height `eta` in [0, 1].
 
-    `xi` is the root of `a xi^2 + b xi - d eta = 0` in [0, 1], `b = a_0 - eta r`. Counted from the
-    other knot, `b` becomes `2 d - b`. So at one of the knots `b >= d > 0`, where the root
-    `2 d eta / (b + sqrt(b^2 + 4 a d eta))` is free of cancellation.
+    With `p = a_0 (1 - eta) - a_1 eta`, `xi` is the root in [0, 1] of
+
+        (d - p - 2 d eta) xi^2 + (p + 2 d eta) xi - d eta = 0
+
+    whose discriminant is a sum of squares, `p^2 + 4 d^2 eta (1 - eta)`. Counted from the other
+    knot, `p` becomes `-p`. So at one of the knots `p >= 0`, where nothing cancels in the root
+    `2 d eta / (p + 2 d eta + sqrt(p^2 + 4 d^2 eta (1 - eta)))`.
     """
     ratio = b.height / b.width
-    excess = b.first + b.last - 2 * ratio
-    turned = b.first - eta * excess < ratio
-    first = tf.where(turned, b.last, b.first)
-    height = tf.where(turned, 1 - eta, eta)
-    linear = first - height * excess
-    quadratic = ratio - first + height * excess
-    product = ratio * height
-    root = tf.sqrt(linear**2 + 4 * quadratic * product)
-    xi = tf.clip_by_value(2 * product / (linear + root), 0, 1)
+    p = b.first * (1 - eta) - b.last * eta
+    turned = p < 0
+    twice = 2 * ratio * tf.where(turned, 1 - eta, eta)
+    p = tf.where(turned, -p, p)
+    xi = twice / (p + twice + tf.sqrt(p**2 + 4 * ratio**2 * eta * (1 - eta)))
     return tf.where(turned, 1 - xi, xi)
 
 
@@ -207,7 +207,8 @@ def pull_back_bin(b, place, g, g_log, inverse):
     product = xi * rest
     ratio = b.height / b.width
     excess = b.first + b.last - 2 * ratio
-    over = 1 / (ratio + excess * product)  # One over the denominator of `y`.
+    # One over the denominator of `y`.
+    over = 1 / (ratio * (1 - 2 * product) + (b.first + b.last) * product)
     height = (ratio * xi**2 + b.first * product) * over  # Relative to the bin's.
     numerator = b.last * xi**2 + 2 * ratio * product + b.first * rest**2
     over_numerator = 1 / numerator

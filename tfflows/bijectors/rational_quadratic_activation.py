@@ -10,6 +10,7 @@ from tfflows.bijectors._parameters import as_parameter
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 MIN_WIDTH = 1e-3  # Of a bin, relative to the box.
+SMALLEST = 1e-9  # Of a softmax or sigmoid: one that underflows to 0 would leave no bijection.
 FAR = 1e5  # Where the far bins of the paper end.
 MAX_SLOPE = 1 - 1e-6  # The largest slope to start with: a sigmoid does not reach 1.
 
@@ -26,7 +27,8 @@ class RationalQuadraticActivation(FlowBijector):
 
     **Contractive** (the default): `y' <= 1` everywhere, whatever the parameters. From
     `unnormalized_widths` `[C, I]`, `unnormalized_ratios` `[C, I]`, `unnormalized_slopes`
-    `[C, I + 1]` and the half width `w = exp(log_width)` `[C]` of the box:
+    `[C, I + 1]` and the half width `w = exp(log_width)` `[C]` of the box, with each softmax and
+    sigmoid at least 1e-9:
 
         D = 2 w softmax(widths),  each at least 1e-3 of the box;   x_0 = -w,   y_0 = -sum(d D) / 2
         d = sigmoid(ratios)
@@ -247,7 +249,10 @@ class RationalQuadraticActivation(FlowBijector):
 def _spline(widths, ratios, slopes, log_width, parameterization, far_slope):
     """Returns the splines, with far bins unless `far_slope` is `None`."""
     half = tf.exp(log_width)
-    widths, ratios, slopes = tf.nn.softmax(widths), tf.sigmoid(ratios), tf.sigmoid(slopes)
+    widths, ratios, slopes = (
+        tf.maximum(value, SMALLEST)
+        for value in (tf.nn.softmax(widths), tf.sigmoid(ratios), tf.sigmoid(slopes))
+    )
     if parameterization == "paper":
         heights = ratios * widths
         left = (2 * widths[:, 0] - 1) * half

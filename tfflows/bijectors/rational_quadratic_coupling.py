@@ -121,7 +121,8 @@ class _Residuals(NamedTuple):
 def _transform(b, h, *, bound, inverse):
     """Returns the moved `b` and the logarithms of the slopes, and `_Residuals`.
 
-    Nothing is done to all bins that can be done to the one that is found.
+    Nothing is done to all bins that can be done to the one that is found. Outside of the box the
+    spline is evaluated at 0, where it is finite, and not used.
 
     Args:
       b: `[..., D]`.
@@ -131,6 +132,8 @@ def _transform(b, h, *, bound, inverse):
     """
     bins = (h.shape[-1] + 1) // 3
     least, free = 2 * bound * MIN_BIN, 2 * bound * (1 - MIN_BIN * bins)
+    outside = tf.abs(b) >= bound
+    outer, b = b, tf.where(outside, tf.zeros([], b.dtype), b)
     raw = tf.split(h, [bins, bins, bins - 1], axis=-1)
     largest = [tf.reduce_max(r, axis=-1) for r in raw[:2]]
     exps = [tf.exp(r - m[..., tf.newaxis]) for r, m in zip(raw, largest, strict=False)]
@@ -155,17 +158,20 @@ def _transform(b, h, *, bound, inverse):
         for edge, mask in ((0, is_bin[..., 1:]), (bins - 1, is_bin[..., :-1]))
     )
     found = Bin(*(corner + free * s for s in before), *sizes, first, last)
-    outputs, place = evaluate(found, b, inverse)
+    (moved, log_slope), place = evaluate(found, b, inverse)
+    outputs = tf.where(outside, outer, moved), tf.where(outside, tf.zeros_like(b), log_slope)
     log_sums = [m + tf.math.log(s) for m, s in zip(largest, sums, strict=True)]
     return outputs, _Residuals(number, found, place, tuple(before), tuple(log_sums))
 
 
 def _pull_back(inputs, residuals, gradients, *, bound, inverse):
     """Returns the gradients with respect to `b` and `h`, in one pass over `h`."""
-    h, found = inputs[1], residuals.bin
+    h, found, outside = inputs[1], residuals.bin, tf.abs(inputs[0]) >= bound
     bins = (h.shape[-1] + 1) // 3
     least, free = 2 * bound * MIN_BIN, 2 * bound * (1 - MIN_BIN * bins)
-    g, g_b = pull_back_bin(found, residuals.place, *gradients, inverse)
+    inside = [tf.where(outside, tf.zeros_like(g), g) for g in gradients]
+    g, g_b = pull_back_bin(found, residuals.place, *inside, inverse)
+    g_b = tf.where(outside, gradients[0], g_b)
     is_bin, is_before = _masks(residuals.number, bins)
     zero = tf.zeros([], h.dtype)
 

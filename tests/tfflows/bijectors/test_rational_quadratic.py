@@ -156,6 +156,110 @@ def test_inverse_keeps_its_precision_where_the_usual_formula_cancels():
     assert np.all(np.abs(back - x) <= allowed)
 
 
+def assert_inverts_a_nearby_value(inverse, y, rounding):
+    """Checks that in float32 `x` is the inverse, in float64, of a `y` that differs by rounding.
+
+    The error of `x` itself may be large: it is that of `y`, divided by the slope.
+    """
+    x, log_slope = inverse(tf.constant(y, tf.float32))
+    assert np.all(np.isfinite(x))
+    assert np.all(np.isfinite(log_slope))
+    low, high = (inverse(tf.constant(np.float64(y) + d))[0] for d in (-rounding, rounding))
+    spare = 2e-6 + 1e-6 * np.abs(x)  # Roundings of the knots and of `x`.
+    assert np.all(low - spare <= np.float64(x))
+    assert np.all(np.float64(x) <= high + spare)
+    return x, log_slope
+
+
+@pytest.mark.parametrize("parameterization", ["contractive", "paper"])
+@pytest.mark.parametrize("extreme", ["flat_tail", "all"])
+def test_inverse_of_extreme_activations_in_float32(parameterization, extreme):
+    rng, channels, bins = np.random.default_rng(5), 1000, 16
+    extra = parameterization == "paper"
+    sizes = (bins + extra, bins + extra, bins + 1)
+    spread = 4.0 if extreme == "all" else 1.0
+    values = [np.float32(spread * rng.normal(size=(channels, size))) for size in sizes]
+    if extreme == "flat_tail":
+        values[2][:, 0] = rng.uniform(-12, -10, channels)
+    values.append(np.zeros(channels, np.float32))
+    splines = {
+        dtype: RationalQuadraticActivation(
+            *(tf.constant(v, dtype) for v in values),
+            parameterization=parameterization,
+            event_ndims=1,
+        ).spline()
+        for dtype in (tf.float32, tf.float64)
+    }
+    x = [np.full(channels, x) for x in (-1.0, -1.5, -5.0, 5.0)]
+    x = np.stack([*x, *rng.uniform(-1, 1, [16, channels])])
+    y, _ = rational_quadratic.forward(splines[tf.float32], tf.constant(x, tf.float32))
+    back, log_slope = assert_inverts_a_nearby_value(
+        lambda y: rational_quadratic.inverse(splines[y.dtype], y), y.numpy(), 4e-6
+    )
+    again, log_slope_again = rational_quadratic.forward(splines[tf.float32], back)
+    np.testing.assert_allclose(again, y, atol=4e-6)
+    if extreme == "flat_tail":
+        np.testing.assert_allclose(log_slope, -log_slope_again, atol=1e-3)
+
+
+@pytest.mark.parametrize("spread", [1.0, 2.0, 3.0, 10.0])
+def test_inverse_of_extreme_couplings_in_float32(spread):
+    rng, bins = np.random.default_rng(6), 8
+    h = np.float32(spread * rng.normal(size=[1000, 2 * (3 * bins - 1)]))
+
+    def inverse(y):
+        flow = bijectors.RationalQuadraticCoupling(lambda a: h, [4], num_bins=bins, dtype=y.dtype)
+        x, log_slope = flow._move(y, tf.constant(h, y.dtype), inverse=True)
+        return x, log_slope
+
+    y = np.float32(rng.uniform(-3, 3, [1000, 2]))
+    assert_inverts_a_nearby_value(inverse, y, 4e-6)
+
+
+def test_coupling_is_exactly_the_identity_outside_of_the_box():
+    rng = np.random.default_rng(7)
+    h = tf.constant(3 * rng.normal(size=[200, 2 * 23]), tf.float32)
+    x = np.float32(rng.uniform(3, 9, [200, 2]) * rng.choice([-1, 1], [200, 2]))
+    x[:4] = [[3, -3], [1e38, -1e38], [np.inf, -np.inf], [3 + 1e-6, -3 - 1e-6]]
+    flow = bijectors.RationalQuadraticCoupling(lambda a: h, [4])
+
+    def run(x, h, inverse):
+        with tf.GradientTape() as tape:
+            tape.watch([x, h])
+            y, log_slope = flow._move(x, h, inverse)
+            loss = 2 * tf.reduce_sum(y) + tf.reduce_sum(log_slope)
+        return y, log_slope, *tape.gradient(loss, [x, h])
+
+    for function in (run, tf.function(run)):  # Eager mode has other gradients than graphs.
+        for inverse in (False, True):
+            y, log_slope, g_x, g_h = function(tf.constant(x), h, inverse)
+            np.testing.assert_array_equal(y, x)
+            np.testing.assert_array_equal(log_slope, 0)
+            np.testing.assert_array_equal(g_x, 2)
+            np.testing.assert_array_equal(g_h, 0)
+    # Not a number is not outside.
+    assert np.all(np.isnan(run(tf.fill([200, 2], np.float32(np.nan)), h, False)[1]))
+
+
+@pytest.mark.parametrize("parameterization", ["contractive", "paper"])
+def test_no_sigmoid_or_softmax_underflows_to_a_slope_of_0(parameterization):
+    rng, extra = np.random.default_rng(8), parameterization == "paper"
+    shapes = [(300, 8 + extra)] * 2 + [(300, 9)]
+    values = [tf.constant(200 * rng.normal(size=s), tf.float32) for s in shapes]
+    values = [*values, tf.zeros([300])]
+    x = tf.constant(rng.uniform(-2, 2, [20, 300]), tf.float32)
+    for method in ("forward", "inverse"):
+        with tf.GradientTape() as tape:
+            tape.watch([x, *values])
+            activation = RationalQuadraticActivation(
+                *values, parameterization=parameterization, event_ndims=1
+            )
+            y, log_det = getattr(bijectors, f"{method}_and_log_det")(activation, x)
+            loss = tf.reduce_sum(y) + tf.reduce_sum(log_det)
+        for value in (y, log_det, *tape.gradient(loss, [x, *values])):
+            assert np.all(np.isfinite(value))
+
+
 def test_coupling_agrees_with_tfp():
     bins, rng = 6, np.random.default_rng(3)
     h = rng.normal(size=[5, 2 * (3 * bins - 1)])
