@@ -28,7 +28,7 @@ class ConvExponential(FlowBijector):
     **Accuracy.** The number of terms follows from the bound on the norm and from the dtype, such
     that the truncated tail is at most `tolerance |y|_2`, in training as in evaluation. For norms
     above 1, `exp(M / s)` is applied `s = ceil(norm)` times. With `max_norm=None` the kernel is used
-    as it is and `s` is computed from its bound at every evaluation.
+    as it is and `s` is computed from its bound at every evaluation; a bound above 10,000 gives NaN.
 
     **Cost.** A 3x3 kernel of norm 0.95 in float32 takes 9 convolutions.
 
@@ -193,10 +193,8 @@ class ConvExponential(FlowBijector):
         kernel = self.scaled_kernel()
         self._check_wrap(height, width)
         if self._max_norm is None:
-            steps = tf.cast(tf.stop_gradient(tf.math.ceil(self.norm_bound())), tf.int32)
-            static = tf.get_static_value(steps)
-            steps = tf.maximum(steps, 1) if static is None else max(int(static), 1)
-            norm = 1.0
+            steps, factor = exponential.scaling_steps(operator_norm.conv_norm_bound(kernel))
+            kernel, norm = kernel * factor, 1.0
         else:
             steps = max(1, math.ceil(self._max_norm))
             norm = self._max_norm / steps

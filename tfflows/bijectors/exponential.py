@@ -10,6 +10,10 @@ import tensorflow as tf
 from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors._rows import with_rows
 
+Series = list[tf.Tensor]
+_KEPT = 16  # States of a loop in its backward pass.
+MOST_STEPS = 10_000  # Of the scaling: beyond, the result is NaN.
+
 
 def num_terms(norm: float, dtype: tf.DType, tolerance: float | None = None) -> int:
     """Returns how many terms `exp(M) x = sum_i M^i x / i!` needs.
@@ -46,6 +50,27 @@ def num_terms(norm: float, dtype: tf.DType, tolerance: float | None = None) -> i
     return 1
 
 
+def scaling_steps(norm: tf.Tensor) -> tuple[int | tf.Tensor, tf.Tensor]:
+    """Returns `s`, the least number of steps for which `|M / s|_2 <= 1`, and a factor for `M`.
+
+    Args:
+      norm: upper bounds on `|M|_2`, of any shape: the largest counts.
+
+    Returns:
+      A Python `int` if the norm is known, else an integer `Tensor`; and 1. If the norm is NaN or
+      above `MOST_STEPS`, the number is 1 and the factor NaN, so that everything becomes NaN.
+    """
+    norm = tf.stop_gradient(tf.reduce_max(norm))
+    feasible = norm <= MOST_STEPS
+    one = tf.ones([], norm.dtype)
+    steps = tf.cast(tf.math.ceil(tf.where(feasible, tf.maximum(norm, one), one)), tf.int32)
+    static = tf.get_static_value(steps)
+    return (
+        steps if static is None else int(static),
+        tf.where(feasible, one, tf.constant(np.nan, norm.dtype)),
+    )
+
+
 def exponential_action(
     matvec: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, terms: int
 ) -> tf.Tensor:
@@ -61,6 +86,62 @@ def exponential_action(
         term = matvec(term) / i
         y += term
     return y
+
+
+def repeat(
+    step: Callable[..., tf.Tensor], x: tf.Tensor, parameters: Series, steps: int | tf.Tensor
+) -> tf.Tensor:
+    """Returns `step(... step(x, *parameters) ..., *parameters)`.
+
+    The gradient of `tf.while_loop` would need stacks of a known size to compile with XLA. That for
+    a `Tensor` `steps` is a loop here, which keeps 16 of the states and computes the others anew: in
+    `steps` further steps, or in `steps^2 / 32` of them if these are more.
+
+    Args:
+      step: maps `x` and the parameters to a tensor like `x`, and is differentiable.
+      x: `Tensor`.
+      parameters: all other tensors that `step` depends on.
+      steps: how often.
+    """
+    if isinstance(steps, int):
+        for _ in range(steps):
+            x = step(x, *parameters)
+        return x
+
+    def state(x, parameters, count):
+        def body(i, x):
+            return i + 1, step(x, *parameters)
+
+        return tf.while_loop(lambda i, _: i < count, body, [tf.zeros_like(count), x])[1]
+
+    @tf.custom_gradient
+    def power(x, *parameters):
+        def gradient(g):
+            stride = (steps + _KEPT - 1) // _KEPT
+
+            def keep(k, x, kept):
+                return k + 1, state(x, parameters, stride), kept.write(k, x)
+
+            kept = tf.TensorArray(x.dtype, _KEPT, element_shape=x.shape, clear_after_read=False)
+            start = [tf.constant(0), x, kept]
+            *_, kept = tf.while_loop(lambda k, *_: k * stride < steps, keep, start)
+
+            def body(i, g, *totals):
+                before = state(kept.read(i // stride), parameters, i % stride)
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch([before, *parameters])
+                    after = step(before, *parameters)
+                g, *more = tape.gradient(
+                    after, [before, *parameters], g, unconnected_gradients="zero"
+                )
+                return i - 1, g, *(a + b for a, b in zip(totals, more, strict=True))
+
+            start = [steps - 1, g, *map(tf.zeros_like, parameters)]
+            return tf.while_loop(lambda i, *_: i >= 0, body, start)[1:]
+
+        return state(x, parameters, steps), gradient
+
+    return power(x, *parameters)
 
 
 def parametric_action(
@@ -149,8 +230,7 @@ def conv_exponential(
       inverse: whether to apply `exp(-M)`.
       padding: `"zero"` or `"periodic"`.
       terms: number of convolutions of a step, from `num_terms(norm / steps, dtype)`.
-      steps: number of scaling steps. A scalar integer `Tensor` makes a loop, whose backward pass
-        computes the intermediate states anew (`steps^2 / 2` steps) and compiles with XLA.
+      steps: number of scaling steps. A scalar integer `Tensor` makes a loop, see `repeat`.
 
     Returns:
       Images of the shape of `x`.
@@ -176,11 +256,7 @@ def conv_exponential(
     kernel = kernel / tf.cast(-steps if inverse else steps, kernel.dtype)
 
     def evaluate(x):
-        if not isinstance(steps, int):
-            return _repeated_step(x, kernel, padding, terms, steps)
-        for _ in range(steps):
-            x = _step(x, kernel, padding, terms)
-        return x
+        return repeat(lambda x, kernel: _step(x, kernel, padding, terms), x, [kernel], steps)
 
     return with_rows(evaluate, x)
 
@@ -222,37 +298,6 @@ def _step(x: tf.Tensor, kernel: tf.Tensor, padding: str, terms: int) -> tf.Tenso
         return y, lambda g: _backward(g, nodes, kernel, padding, terms)
 
     return step(x, kernel)
-
-
-def _repeated_step(
-    x: tf.Tensor, kernel: tf.Tensor, padding: str, terms: int, steps: tf.Tensor
-) -> tf.Tensor:
-    """Returns `S^steps x` for a `Tensor` `steps`.
-
-    The gradient of `tf.while_loop` would need stacks of a known size to compile with XLA; this one
-    is a loop that computes the state it needs from `x`.
-    """
-
-    def state(x, kernel, count):
-        def body(i, x):
-            return i + 1, _step(x, kernel, padding, terms)
-
-        return tf.while_loop(lambda i, _: i < count, body, [tf.zeros_like(count), x])[1]
-
-    @tf.custom_gradient
-    def power(x, kernel):
-        def gradient(g):
-            def body(i, g, total):
-                nodes = _forward(state(x, kernel, i - 1), kernel, padding, terms)[1]
-                g, term = _backward(g, nodes, kernel, padding, terms)
-                return i - 1, g, total + term
-
-            start = [steps, g, tf.zeros_like(kernel)]
-            return tf.while_loop(lambda i, *_: i > 0, body, start)[1:]
-
-        return state(x, kernel, steps), gradient
-
-    return power(x, kernel)
 
 
 def _forward(

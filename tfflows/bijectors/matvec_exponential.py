@@ -1,15 +1,12 @@
 """`MatvecExponential`: the exponential of any linear operator (paper A, section 2)."""
 
 import functools
-import math
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import exponential
+from tfflows.bijectors import _operators, exponential, operator_norm
 from tfflows.bijectors.flow_bijector import FlowBijector
-
-MAX_STEPS = 64  # Bound on the iterations of a loop whose length is only known when it runs.
 
 
 class MatvecExponential(FlowBijector):
@@ -24,13 +21,13 @@ class MatvecExponential(FlowBijector):
 
     The series is cut where the rest is below `tolerance |y|_2` for every `M` with
     `|M|_2 <= norm_bound`; for a bound above 1, `exp(M / s)` is applied `s = ceil(norm_bound)`
-    times.
+    times. A bound above 10,000 or NaN gives NaN.
 
     Args:
       operator: square `tf.linalg.LinearOperator` of shape `[..., N, N]`; events are `[..., N]`.
-      norm_bound: upper bound on the operator norm, a Python number or a scalar `Tensor` of at most
-        64; by default from `operator_norm_bound(operator)`, which knows dense, diagonal, Toeplitz,
-        Kronecker and composed operators, but not one's own.
+      norm_bound: upper bound on the operator norm, a Python number or a scalar `Tensor`; by default
+        from `operator_norm_bound(operator)`, which knows dense, diagonal, Toeplitz, Kronecker and
+        composed operators, but not one's own.
       tolerance: relative truncation error; by default 1e-6 in float32 and 1e-13 in float64.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
@@ -100,54 +97,51 @@ class MatvecExponential(FlowBijector):
         """`M`."""
         return self._operator
 
-    def _steps(self):
-        """Returns the number of scaling steps, a Python `int` if it can be known."""
+    def _evaluate(self, x, sign):
+        parameters = _operators.parameters(self._operator)  # Each variable is read once.
+        operator = _operators.with_parameters(self._operator, parameters)
         bound = self._norm_bound
         if bound is None:
-            bound = operator_norm_bound(self._operator)
-        bound = tf.stop_gradient(tf.reduce_max(tf.cast(bound, self.dtype)))
-        static = tf.get_static_value(bound)
-        if static is not None:
-            return max(1, math.ceil(static))
-        return tf.maximum(1, tf.cast(tf.math.ceil(bound), tf.int32))
-
-    def _apply(self, x, sign):
-        steps = self._steps()
+            bound = operator_norm_bound(operator)
+        steps, factor = exponential.scaling_steps(tf.cast(bound, self.dtype))
+        scale = sign * factor / tf.cast(steps, self.dtype)
         terms = exponential.num_terms(1.0, self.dtype, self._tolerance)
-        scale = sign / tf.cast(steps, self.dtype)
-
-        def step(v):
-            return exponential.exponential_action(
-                lambda u: scale * self._operator.matvec(u), v, terms
-            )
-
-        batch = tf.broadcast_static_shape(x.shape[:-1], self._operator.batch_shape)
+        batch = tf.broadcast_static_shape(x.shape[:-1], operator.batch_shape)
         x = tf.broadcast_to(x, batch + x.shape[-1:]) if batch != x.shape[:-1] else x
-        if isinstance(steps, int):
-            for _ in range(steps):
-                x = step(x)
-            return x
-        _, y = tf.while_loop(
-            lambda i, _: i < steps,
-            lambda i, v: (i + 1, step(v)),
-            [tf.constant(0), x],
-            maximum_iterations=MAX_STEPS,
-        )
-        return y
+
+        def product(x, *parameters, adjoint=False):
+            operator = _operators.with_parameters(self._operator, parameters)
+            return scale * _operators.matvec(operator, x, adjoint)
+
+        def step(x, *parameters):
+            transposed = functools.partial(product, adjoint=True)
+            return exponential.parametric_action(product, transposed, x, parameters, terms)
+
+        if _operators.is_known(operator):
+            y = exponential.repeat(step, x, parameters, steps)
+        else:  # Of one's own, with variables that can't be replaced: its gradient is automatic.
+            _, y = tf.while_loop(
+                lambda i, _: i < steps,
+                lambda i, v: (i + 1, exponential.exponential_action(product, v, terms)),
+                [tf.constant(0), x],
+            )
+        return y, sign * factor * operator.trace()
 
     def _forward_and_log_det(self, x):
-        return self._apply(x, 1.0), self._operator.trace()
+        return self._evaluate(x, 1.0)
 
     def _inverse_and_log_det(self, y):
-        return self._apply(y, -1.0), -self._operator.trace()
+        return self._evaluate(y, -1.0)
 
 
 @functools.singledispatch
 def operator_norm_bound(operator):
     """Returns an upper bound on the operator norm of a `tf.linalg.LinearOperator`.
 
-    It is `sqrt(|M|_1 |M|_inf)` for dense and Toeplitz operators, and follows the structure of the
-    others. Register a bound for an operator of one's own with
+    Certified never to be too small: `operator_norm.matrix_norm_bound` for dense operators; for
+    Toeplitz operators the largest magnitude of the symbol `sum_k c_k exp(i k w)`, from a grid of
+    `w` as in `operator_norm.conv_norm_bound`; for the others what follows from their structure.
+    Register a bound for an operator of one's own with
     `operator_norm_bound.register(MyOperator)`.
 
     Args:
@@ -165,17 +159,14 @@ def operator_norm_bound(operator):
 @operator_norm_bound.register(tf.linalg.LinearOperatorFullMatrix)
 @operator_norm_bound.register(tf.linalg.LinearOperatorLowerTriangular)
 def _dense(operator):
-    magnitude = tf.abs(operator.to_dense())
-    columns = tf.reduce_max(tf.reduce_sum(magnitude, axis=-2), axis=-1)
-    rows = tf.reduce_max(tf.reduce_sum(magnitude, axis=-1), axis=-1)
-    return tf.sqrt(columns * rows)
+    return operator_norm.matrix_norm_bound(operator.to_dense())
 
 
 @operator_norm_bound.register(tf.linalg.LinearOperatorToeplitz)
 def _toeplitz(operator):
-    # Each row and each column of M contains an entry of every diagonal at most once.
-    column, row = tf.abs(operator.col), tf.abs(operator.row)
-    return tf.reduce_sum(column, axis=-1) + tf.reduce_sum(row[..., 1:], axis=-1)
+    # M is a part of the convolution of infinite sequences with c.
+    c = tf.concat([tf.reverse(operator.row[..., 1:], [-1]), operator.col], axis=-1)
+    return operator_norm.sequence_norm_bound(c)
 
 
 @operator_norm_bound.register(tf.linalg.LinearOperatorDiag)

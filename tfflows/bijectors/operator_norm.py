@@ -76,6 +76,56 @@ def conv_norm_bound(kernel: tf.Tensor, support: np.ndarray | None = None) -> tf.
     return _norm_bound(tf.convert_to_tensor(kernel), support, None)
 
 
+def matrix_norm_bound(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns certified upper bounds on the operator norms of matrices.
+
+    The lesser of `sqrt(|M|_1 |M|_inf)` and `|G_5|_F^(1/32)`, `G_1 = M^T M`, `G_{k+1} = G_k^T G_k`,
+    at most `n^(1/64)` above `|M|_2` for the smaller side `n`; rounding is allowed for as in
+    `conv_norm_bound`.
+
+    Args:
+      matrix: `[..., m, n]`.
+
+    Returns:
+      `[...]`.
+    """
+    height, width = matrix.shape[-2:]
+    if height < width:
+        matrix = tf.linalg.matrix_transpose(matrix)
+    magnitude, size = tf.abs(matrix), max(height, width)
+    sums = [tf.reduce_max(tf.reduce_sum(magnitude, axis), axis=-1) for axis in (-2, -1)]
+    flat = tf.reshape(matrix, [-1, 1, size, min(height, width)])
+    scale = tf.stop_gradient(_or_one(tf.reduce_max(tf.abs(flat), axis=[1, 2, 3])))
+    first = _gram(flat / scale[:, tf.newaxis, tf.newaxis, tf.newaxis])
+    norms = scale * _norm(_iterate(first, 1.0, range(1, _PRODUCTS + 1)), _PRODUCTS)
+    eps = np.finfo(matrix.dtype.as_numpy_dtype).eps
+    return tf.minimum(
+        (1 + eps * (size + 8)) * tf.sqrt(sums[0]) * tf.sqrt(sums[1]),
+        (1 + eps * (height * width + 8)) * tf.reshape(norms, tf.shape(sums[0])),
+    )
+
+
+def sequence_norm_bound(sequence: tf.Tensor) -> tf.Tensor:
+    """Returns certified upper bounds on the norms of the convolution with sequences.
+
+    The case of one channel and one dimension of `conv_norm_bound`, by the FFT: `|S(w)|` on a grid
+    of `12 d` frequencies for `2 d + 1` taps. The transform is allowed an error of
+    `6 eps log2(12 d)` of the norm of its result, whose mean square is at most the largest square.
+
+    Args:
+      sequence: `[..., 2 d + 1]`.
+
+    Returns:
+      `[...]`.
+    """
+    degree = sequence.shape[-1] // 2
+    length = max(1, _GRID * degree)
+    values = tf.abs(tf.signal.rfft(sequence, [length]))
+    eps = np.finfo(sequence.dtype.as_numpy_dtype).eps
+    error = 6 * eps * (1 + math.log2(length)) * math.sqrt(length)
+    return tf.reduce_max(values, axis=-1) * ((1 + error) / math.cos(math.pi * degree / length))
+
+
 def capped_kernel(
     kernel: tf.Tensor, max_norm: float, support: np.ndarray | None = None
 ) -> tf.Tensor:

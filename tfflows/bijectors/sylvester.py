@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import fixed_point, network_calls
+from tfflows.bijectors import _operators, fixed_point, network_calls
 from tfflows.bijectors._parameters import as_data, as_parameter
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import FlowBijector
@@ -207,7 +207,10 @@ class Sylvester(FlowBijector):
     def _maps(self):
         """Returns `W` and `W^-1` as functions."""
         if self._operator is not None:
-            return self._operator.matvec, self._operator.solvevec
+            return tuple(
+                functools.partial(function, self._operator)
+                for function in (_operators.matvec, _operators.solvevec)
+            )
         if isinstance(self._basis, tfb.Bijector):
             return self._basis.forward, self._basis.inverse
         return self._basis.maps()

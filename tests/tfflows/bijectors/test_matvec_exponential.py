@@ -73,3 +73,75 @@ def test_own_operator_needs_a_bound():
 def test_operator_must_be_square():
     with pytest.raises(ValueError, match="`operator` must be square"):
         bijectors.MatvecExponential(tf.linalg.LinearOperatorFullMatrix(np.ones([2, 3])))
+
+
+def gaussian(size, norm):
+    matrix = np.random.default_rng(4).normal(size=[size, size])
+    return matrix * (norm / np.linalg.norm(matrix, 2))
+
+
+@pytest.mark.parametrize(("norm_bound", "jit"), [(None, False), (75.0, False), (75.0, True)])
+def test_values_and_gradients_in_graphs_for_large_bounds(norm_bound, jit):
+    """The length of the loop is not known when it is traced, and has no limit but `MOST_STEPS`."""
+    matrix = tf.Variable(gaussian(20, 5.6))
+    bound = None if norm_bound is None else tf.Variable(norm_bound, dtype=tf.float64)
+    flow = bijectors.MatvecExponential(tf.linalg.LinearOperatorFullMatrix(matrix), bound)
+    x = tf.constant(np.random.default_rng(5).normal(size=[3, 20]))
+
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y, log_det = bijectors.forward_and_log_det(flow, x)
+            loss = tf.reduce_sum(tf.sin(y)) + log_det
+        return y, log_det, *tape.gradient(loss, [x, matrix])
+
+    eager = run(x)
+    np.testing.assert_allclose(eager[0], x @ scipy.linalg.expm(matrix.numpy()).T, rtol=1e-10)
+    np.testing.assert_allclose(eager[1], np.trace(matrix.numpy()))
+    for actual, desired in zip(tf.function(run, jit_compile=jit)(x), eager, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("size", "jit"), [(1e5, None), (3e9, False), (np.nan, True)])
+def test_a_norm_beyond_the_limit_gives_nan(size, jit):
+    matrix = tf.Variable([[0.0, size], [-size, 0.0]])
+    kernel = tf.Variable(tf.fill([1, 1, 2, 2], size))
+    for flow, shape in (
+        (bijectors.MatvecExponential(tf.linalg.LinearOperatorFullMatrix(matrix)), [2]),
+        (bijectors.ConvExponential(kernel, max_norm=None), [2, 2, 2]),
+    ):
+        evaluate = bijectors.forward_and_log_det
+        evaluate = evaluate if jit is None else tf.function(evaluate, jit_compile=jit)
+        for value in evaluate(flow, tf.ones([3, *shape])):
+            assert np.all(np.isnan(value))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bounds_of_random_matrices_are_tight(dtype):
+    """`sqrt(|M|_1 |M|_inf)`, or the sum over the diagonals, is more than ten times as large."""
+    rng = np.random.default_rng(6)
+    dense, column, row = (rng.normal(size=size).astype(dtype) for size in ([400, 400], 400, 400))
+    row[0] = column[0]
+    for operator, looseness in (
+        (tf.linalg.LinearOperatorFullMatrix(dense), 1.2),
+        (tf.linalg.LinearOperatorToeplitz(column, row), 2.0),  # Of sequences without an end.
+    ):
+        norm = np.linalg.norm(np.float64(operator.to_dense()), 2)
+        assert norm <= bijectors.operator_norm_bound(operator) <= looseness * norm
+    batch = np.stack([dense[:5, :5], 1e-20 * dense[5:10, :5], np.eye(5), np.zeros([5, 5])])
+    bound = bijectors.operator_norm_bound(tf.linalg.LinearOperatorFullMatrix(batch.astype(dtype)))
+    norms = np.linalg.norm(batch, 2, axis=(-2, -1))
+    assert np.all((norms <= bound) & (bound <= 1.05 * norms))
+
+
+def test_each_variable_is_read_once():
+    parts = [tf.linalg.LinearOperatorFullMatrix(tf.Variable(gaussian(3, 0.9))) for _ in range(2)]
+    flow = bijectors.MatvecExponential(tf.linalg.LinearOperatorKronecker(parts))
+
+    @tf.function
+    def evaluate(x):
+        return bijectors.forward_and_log_det(flow, x)
+
+    graph = evaluate.get_concrete_function(tf.ones([4, 9], tf.float64)).graph
+    reads = [op for op in graph.get_operations() if op.type == "ReadVariableOp"]
+    assert len(reads) == 2
