@@ -1,13 +1,18 @@
 """`AffineCoupling`: one half of an event scales and shifts the other."""
 
+import math
+
 import tensorflow as tf
 
 from tfflows.bijectors.coupling import Coupling
 
+LEAST_LOG_SCALE = math.log(1e-9)
+
 LOG_SCALES = {
     # Names of the bounded (and one unbounded) maps from a network's output h to log s.
     "tanh": lambda h: 2 * tf.tanh(h / 2),  # |log s| < 2; Hoogeboom et al. (2020).
-    "sigmoid": lambda h: -tf.nn.softplus(-(h + 2)),  # s = sigmoid(h + 2) < 1; Glow.
+    # s = sigmoid(h + 2) < 1; Glow. Below the least it would underflow to 0, which has no inverse.
+    "sigmoid": lambda h: tf.maximum(-tf.nn.softplus(-(h + 2)), LEAST_LOG_SCALE),
     "exp": lambda h: h,  # Unbounded; RealNVP scales a tanh instead.
 }
 
@@ -30,9 +35,10 @@ class AffineCoupling(Coupling):
       split: `"channel"` or `"checkerboard"`, see `Coupling`.
       split_size: number of channels of `a`, for `split="channel"`.
       reverse: swaps the roles of `a` and `b`: the last part moves the first.
-      scale: `"tanh"` (`log s = 2 tanh(h/2)`), `"sigmoid"` (`s = sigmoid(h + 2)`), `"exp"`
-        (`log s = h`), a callable that maps `h` to `log s`, or `None`. A callable with an attribute
-        `num_inputs` (`MexicanHatScale`) gets that many channels of `h` for each of `b`.
+      scale: `"tanh"` (`log s = 2 tanh(h/2)`), `"sigmoid"` (`s = sigmoid(h + 2)`, at least 1e-9),
+        `"exp"` (`log s = h`, which over- and underflows for large `h`), a callable that maps `h` to
+        `log s`, or `None`. A callable with an attribute `num_inputs` (`MexicanHatScale`) gets that
+        many channels of `h` for each of `b`.
       conditional: whether the network takes a context, which `tfflows.condition` binds.
       context: the context itself, see `Coupling`.
       context_ndims: rank of the context's events; by default that of `event_shape`.

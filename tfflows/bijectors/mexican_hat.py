@@ -75,6 +75,8 @@ class MexicanHatScale:
         h = as_data(h)
         shape = tf.concat([tf.shape(h)[:-1], [self.num_inputs, -1]], axis=0)
         phi = tf.reshape(h, shape) + tf.constant(self._biases[:, np.newaxis], h.dtype)
-        squared = phi**2
+        squared = tf.minimum(
+            phi**2, 1e4
+        )  # The hat is 0 there; where it overflows, it would be NaN.
         log_scale = tf.reduce_mean((1 - squared) * tf.exp(-squared / 2), axis=-2)
         return tf.ensure_shape(log_scale, [*h.shape[:-1], h.shape[-1] // self.num_inputs])

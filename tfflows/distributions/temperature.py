@@ -2,6 +2,8 @@
 
 import tensorflow_probability as tfp
 
+from tfflows.bijectors._parameters import as_parameter
+
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
@@ -31,5 +33,6 @@ def with_temperature(model, temperature):
         raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}.")
     base = model.distribution
     mean = base.mean()
-    scaling = tfb.Chain([tfb.Shift(mean), tfb.Scale(temperature), tfb.Shift(-mean)])
+    scale = tfb.Scale(as_parameter(temperature, base.dtype))
+    scaling = tfb.Chain([tfb.Shift(mean), scale, tfb.Shift(-mean)])
     return model.copy(distribution=tfd.TransformedDistribution(base, scaling))
