@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfflows.bijectors import _matrix
 from tfflows.bijectors._parameters import as_data
 
 Adjacency = tf.Tensor | tf.SparseTensor
@@ -122,7 +123,7 @@ def neighbor_sum(adjacency: Adjacency, x: tf.Tensor) -> tf.Tensor:
       x: `[..., N, F]`.
     """
     if not is_sparse(adjacency):
-        return tf.matmul(adjacency, x)
+        return _matrix.matmul(adjacency, x)
     size, features = x.shape[-2:]
     rows, columns = tf.unstack(adjacency.indices, axis=-1)
     # Nodes first: gathering and summing then move whole rows.

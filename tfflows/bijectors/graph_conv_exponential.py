@@ -4,8 +4,8 @@ import math
 
 import tensorflow as tf
 
+from tfflows.bijectors import _matrix, exponential, operator_norm
 from tfflows.bijectors import adjacency as graphs
-from tfflows.bijectors import exponential, operator_norm
 from tfflows.bijectors._parameters import as_parameter, normal_variable
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -29,7 +29,8 @@ class GraphConvExponential(FlowBijector):
 
     **Accuracy.** The number of terms follows from `max_norm` and from the dtype, such that the
     truncated tail is at most `tolerance |Y|_2`. For a `max_norm` above 1, `exp(M / s)` is applied
-    `s = ceil(max_norm)` times.
+    `s = ceil(max_norm)` times. With `max_norm=None` the kernels are used as they are and `s` is
+    computed from the largest bound at every evaluation; one above 10,000 gives NaN.
 
     **Cost.** 9 graph convolutions in float32 for `max_norm=0.95`; with a sparse `A` each costs
     `N F^2 + E F` for `E` edges. The backward pass keeps 4 combinations of the terms, not all 9.
@@ -43,7 +44,7 @@ class GraphConvExponential(FlowBijector):
       self_kernel: `T0`, `[F, F]`.
       neighbor_kernel: `T1`, `[F, F]`.
       mask: `None`, or `[..., N]`, true or 1 for real nodes; not with a sparse `A`.
-      max_norm: the largest operator norm, a positive Python `float`.
+      max_norm: the largest operator norm, a positive Python `float`, or `None`.
       adjacency_norm: an upper bound on `|A|_2`, such as 1.0 for one from `normalized_adjacency`; by
         default computed.
       conditional: whether the graph is a context, which `tfflows.condition` binds.
@@ -153,8 +154,10 @@ class GraphConvExponential(FlowBijector):
                     "`mask` must have shape [..., N]. Received: "
                     f"mask.shape={tuple(self._mask.shape)}, N={graph.shape[-1]}."
                 )
-        if not self._max_norm > 0:
-            raise ValueError(f"`max_norm` must be positive. Received: max_norm={self._max_norm}.")
+        if self._max_norm is not None and not self._max_norm > 0:
+            raise ValueError(
+                f"`max_norm` must be positive or None. Received: max_norm={self._max_norm}."
+            )
 
     @classmethod
     def trainable(
@@ -218,32 +221,41 @@ class GraphConvExponential(FlowBijector):
         return norms[0] + tf.cast(self._adjacency_norm, self.dtype) * norms[1]
 
     def _scaled_kernels(self, graph):
+        kernels = [tf.convert_to_tensor(k) for k in (self._self_kernel, self._neighbor_kernel)]
+        if self._max_norm is None:
+            return kernels
         factor = tf.maximum(self._norm_bound(graph) / self._max_norm, 1)
-        factor = factor[..., tf.newaxis, tf.newaxis]
-        return [
-            tf.convert_to_tensor(k) / factor for k in (self._self_kernel, self._neighbor_kernel)
-        ]
+        return [kernel / factor[..., tf.newaxis, tf.newaxis] for kernel in kernels]
 
     def _evaluate(self, x, sign):
         graph = self._graph()
         kernels = self._scaled_kernels(graph)
         x = self._broadcast(x)
-        steps = max(1, math.ceil(self._max_norm))
-        terms = exponential.num_terms(self._max_norm / steps, self.dtype, self._tolerance)
+        if self._max_norm is None:
+            steps, factor = exponential.scaling_steps(self._norm_bound(graph))
+            kernels, norm = [factor * kernel for kernel in kernels], 1.0
+        else:
+            steps = max(1, math.ceil(self._max_norm))
+            norm = self._max_norm / steps
+        terms = exponential.num_terms(norm, self.dtype, self._tolerance)
         mask = None if self._mask is None else self._mask[..., tf.newaxis]
         # Padding may hold anything, even NaN, and 0 times that is no 0.
         y = x if mask is None else tf.where(mask, x, 0)
-        parameters = [graphs.values_of(graph), *(sign / steps * k for k in kernels)]
-        for _ in range(steps):
-            y = exponential.parametric_action(
+        scale = sign / tf.cast(steps, self.dtype)
+
+        def step(u, *parameters):
+            return exponential.parametric_action(
                 lambda u, values, *k: _convolve(graphs.with_values(graph, values), u, *k),
                 lambda u, values, *k: _convolve_transposed(
                     graphs.with_values(graph, values), u, *k
                 ),
-                y,
+                u,
                 parameters,
                 terms,
             )
+
+        parameters = [graphs.values_of(graph), *(scale * k for k in kernels)]
+        y = exponential.repeat(step, y, parameters, steps)
         nodes = x.shape[-2]
         if mask is not None:
             y = tf.where(mask, y, x)
@@ -282,15 +294,11 @@ def _as_tensor(graph, dtype):
 
 def _convolve(graph, x, self_kernel, neighbor_kernel):
     """Returns `x T0 + A x T1`."""
-    return _times(x, self_kernel) + graphs.neighbor_sum(graph, _times(x, neighbor_kernel))
+    of_itself = _matrix.matmul(x, self_kernel)
+    return of_itself + graphs.neighbor_sum(graph, _matrix.matmul(x, neighbor_kernel))
 
 
 def _convolve_transposed(graph, x, self_kernel, neighbor_kernel):
     """Returns the transpose of `_convolve` at `x`: `x T0^T + A^T x T1^T`."""
     kernels = map(tf.linalg.matrix_transpose, (self_kernel, neighbor_kernel))
     return _convolve(graphs.transpose(graph), x, *kernels)
-
-
-def _times(x, kernel):
-    """Returns `x kernel`; one kernel for all graphs is one product, not a batch of them."""
-    return tf.tensordot(x, kernel, 1) if kernel.shape.rank == 2 else tf.matmul(x, kernel)

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.bijectors import _matrix
 from tfflows.bijectors._parameters import as_parameter, normal_variable
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -157,6 +158,8 @@ class InvertibleConv1x1(FlowBijector):
         in place of n rank-one updates.
         """
         v = tf.convert_to_tensor(self._reflections)
+        # The length of a vector does not count: none over- or underflows when it is squared.
+        v /= tf.stop_gradient(tf.reduce_max(tf.abs(v), axis=-1, keepdims=True))
         gram = tf.matmul(v, v, transpose_b=True)
         diagonal = tf.linalg.diag_part(gram)
         t = tf.linalg.set_diag(tf.linalg.band_part(gram, 0, -1), diagonal / 2)
@@ -217,13 +220,12 @@ class InvertibleConv1x1(FlowBijector):
 
     def _multiply(self, matrix, x):
         """Returns `matrix @ x[..., position, :]` at every position."""
+        if matrix.shape.rank == 2:
+            return _matrix.matvec(matrix, x)
         event_ndims = self.forward_min_event_ndims
         batch, event = x.shape[:-event_ndims], x.shape[-event_ndims:]
-        if matrix.shape.rank == 2:
-            flat = tf.reshape(x, [-1, self._channels])  # One large product, not one per image.
-            return tf.reshape(tf.matmul(flat, matrix, transpose_b=True), tf.shape(x))
         flat = tf.reshape(x, tf.concat([tf.shape(x)[:-event_ndims], [-1, self._channels]], axis=0))
-        y = tf.matmul(flat, matrix, transpose_b=True)
+        y = _matrix.matmul(flat, matrix, transpose_b=True)
         shape = tf.concat([tf.shape(y)[:-2], tf.shape(x)[-event_ndims:]], axis=0)
         return tf.ensure_shape(
             tf.reshape(y, shape), tf.broadcast_static_shape(batch, matrix.shape[:-2]) + event

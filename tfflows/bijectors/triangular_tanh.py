@@ -4,6 +4,7 @@ import functools
 
 import tensorflow as tf
 
+from tfflows.bijectors import _matrix
 from tfflows.bijectors._parameters import as_parameter
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 
@@ -57,8 +58,8 @@ class TriangularTanh(tf.Module):
         slopes = tf.linalg.diag_part(r1) * tf.linalg.diag_part(r2)
 
         def function(u):
-            h = tf.tanh(tf.linalg.matvec(r2, u) + bias)
-            return tf.linalg.matvec(r1, h), slopes * (1 - h**2)
+            h = tf.tanh(_matrix.matvec(r2, u) + bias)
+            return _matrix.matvec(r1, h), slopes * (1 - h**2)
 
         return function
 
@@ -89,8 +90,8 @@ class _Columns(tf.Module):
         """Returns `x -> Q^T x` and `u -> Q u`."""
         q = self.matrix()
         return (
-            lambda x: tf.linalg.matvec(q, x, transpose_a=True),
-            lambda u: tf.linalg.matvec(q, u),
+            lambda x: _matrix.matvec(q, x, transpose=True),
+            lambda u: _matrix.matvec(q, u),
         )
 
 

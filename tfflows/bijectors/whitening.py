@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.bijectors import _matrix
 from tfflows.bijectors._parameters import as_parameter
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -67,11 +68,7 @@ class Whitening(FlowBijector):
 
     def _multiply(self, x, transpose):
         """Returns `V x`, or `V^T x`."""
-        vectors = tf.convert_to_tensor(self._vectors)
-        if vectors.shape.rank == 2:  # One large product, not one for each event.
-            flat = tf.reshape(x, [-1, vectors.shape[-1]])
-            return tf.reshape(tf.matmul(flat, vectors, transpose_b=not transpose), tf.shape(x))
-        return tf.linalg.matvec(vectors, x, transpose_a=transpose)
+        return _matrix.matvec(tf.convert_to_tensor(self._vectors), x, transpose)
 
     def _forward_and_log_det(self, x):
         z = self._multiply(x - self._mean, transpose=True) * tf.math.rsqrt(self._values)

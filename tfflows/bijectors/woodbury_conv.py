@@ -156,9 +156,9 @@ class WoodburyConv(FlowBijector):
     def _multiply(self, x, u_s, v_s, u_c, v_c):
         """Returns `(I + U_s V_s) x (I + U_c V_c)` for `x` `[..., H, W, C]`."""
         flat = tf.reshape(x, [-1, u_s.shape[0], _channels(x)])
-        flat += u_s @ (v_s @ flat)
+        flat += _matrix.matmul(u_s, _matrix.matmul(v_s, flat))
         if u_c is not None:
-            flat += (flat @ u_c) @ v_c
+            flat += _matrix.matmul(_matrix.matmul(flat, u_c), v_c)
         return tf.reshape(flat, tf.shape(x))
 
     def _forward_and_log_det(self, x):

@@ -71,6 +71,17 @@ class Conditioner(keras.layers.Layer):
         build_network(self, *config["shapes"])
 
 
+class Dense(keras.layers.Dense):
+    """A dense layer whose product has two dimensions: see `bijectors/_matrix.py`."""
+
+    def call(self, x, *args, **kwargs):
+        """Maps `[..., C]` to `[..., units]`."""
+        if x.shape.rank == 2:
+            return super().call(x, *args, **kwargs)
+        y = super().call(keras.ops.reshape(x, [-1, x.shape[-1]]), *args, **kwargs)
+        return keras.ops.reshape(y, [*keras.ops.shape(x)[:-1], self.units])
+
+
 class SeededConvs:
     """Makes convolutions whose initial values follow from one seed.
 

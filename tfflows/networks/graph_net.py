@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tfflows.networks.building import Conditioner
+from tfflows.networks.building import Conditioner, Dense
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
@@ -75,15 +75,11 @@ class GraphNet(Conditioner):
 
         def dense(size, activation=None):
             start = keras.initializers.HeNormal(int(seeds.integers(2**31)))
-            return keras.layers.Dense(
-                size, activation, kernel_initializer=start, dtype=self.dtype_policy
-            )
+            return Dense(size, activation, kernel_initializer=start, dtype=self.dtype_policy)
 
         self.first = [dense(width, "silu"), dense(width)]
         self.layers = [(dense(3 * width), dense(width, "silu"), dense(width)) for _ in range(depth)]
-        self.last = keras.layers.Dense(
-            num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy
-        )
+        self.last = Dense(num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy)
 
     def call(self, x, context=None):
         """Maps `[B, N, F]`, and a graph `[B, N, N]`, to `[B, N, num_outputs]`."""

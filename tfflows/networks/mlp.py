@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors._conditioner import call_network
-from tfflows.networks.building import Conditioner, join_context
+from tfflows.networks.building import Conditioner, Dense, join_context
 
 
 def _layers(make, sizes, activation, seed):
@@ -36,7 +36,7 @@ class MLP(Conditioner):
         super().__init__({"num_outputs": num_outputs, **arguments}, **kwargs)
 
         def dense(index, size, **options):
-            return keras.layers.Dense(size, dtype=self.dtype_policy, **options)
+            return Dense(size, dtype=self.dtype_policy, **options)
 
         self.layers = _layers(dense, [width] * depth + [num_outputs], activation, seed)
 
