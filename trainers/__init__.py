@@ -7,7 +7,8 @@ import sys
 # docs/performance.md. Read when TensorFlow is imported, hence here.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-if sys.argv[:1] == ["-m"]:  # While Python looks for the program of `python -m trainers.train`.
+# Python looks for `trainers.train`, or another program, to run it; or this is a process of one.
+if sys.argv[:1] == ["-m"] or os.path.dirname(sys.argv[0]) == os.path.dirname(__file__):
     from trainers import program
 
     program.start()

@@ -157,7 +157,6 @@ def serve(connection, name, values):
       name: see `Variant`.
       values: values of flags, by name.
     """
-    program.find_devices()
     FLAGS.mark_as_parsed()
     for flag, value in values.items():
         if flag in FLAGS:

@@ -29,23 +29,16 @@ flags.DEFINE_bool("traceback", False, "Show where in the code an error comes fro
 
 
 def start():
-    """Imports TensorFlow, without what it says in every healthy start."""
+    """Imports TensorFlow and looks for GPUs, without what it says in every healthy start."""
     sys.excepthook = _end
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Warnings and errors.
     sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be no Unicode.
-    import tfflows  # noqa: F401  First: it says so if TensorFlow can't work.
-
-    find_devices()
-
-
-def find_devices():
-    """Looks for GPUs, which TensorFlow does once: it takes it for an error if there are none."""
-    import tensorflow as tf
-
-    from tfflows import _start_up_lines
+    from tfflows import _start_up_lines  # Says so if TensorFlow can't work.
 
     with _start_up_lines.dropped():
-        tf.config.list_physical_devices("GPU")
+        import tensorflow as tf
+
+        tf.config.list_physical_devices("GPU")  # Once for all: if there is none, it complains.
 
 
 def run(main, shared_flags=()):
