@@ -31,7 +31,7 @@ def call(method, distribution, args, kwargs):
         given["validation_data"] = _as_arrays(distribution, *validation)
     elif validation is not None:
         given["validation_data"] = as_array(validation, distribution)
-    if given.get("class_weight") is not None and _is_array(arrays[0]) and arrays[1] is None:
+    if given.get("class_weight") is not None and not _has_classes(*arrays[:2]):
         raise ValueError("`class_weight` needs the class of each event. Received: y=None.")
     return method(**given, **options)
 
@@ -50,6 +50,13 @@ def _as_arrays(distribution, x, y=None, weights=None):
     if weights is not None and y is None and _is_array(x):
         y = np.zeros(np.shape(weights)[:1], np.int32)
     return x, y, weights
+
+
+def _has_classes(x, y=None):
+    """Returns whether there may be classes `y`: of a generator, nobody knows."""
+    if isinstance(x, tf.data.Dataset):
+        return isinstance(x.element_spec, tuple) and len(x.element_spec) > 1
+    return y is not None or not _is_array(x)
 
 
 def _is_array(x):
@@ -87,15 +94,24 @@ def as_events(x, distribution):
         shape.
 
     Raises:
-      ValueError: if a density is given integers.
+      ValueError: if a density is given integers, or what are no events of the distribution, which
+        may broadcast.
     """
     if isinstance(x, (list, tuple)):
         x = as_array(x, distribution)
-    if isinstance(x, dict):  # Of `as_array`.
+    if isinstance(x, dict):
+        if set(x) != {"float64"}:  # Of `as_array`.
+            raise ValueError(
+                "`x` must be events, not a dictionary: choose one of its entries, of a data set by "
+                f"`data.map(lambda row: row[name])`. Received: names={sorted(map(str, x))}."
+            )
         x = tf.bitcast(x["float64"], tf.float64)
     x = tf.convert_to_tensor(x)
     if x.shape.rank is None:
         x = tf.ensure_shape(x, [None, *distribution.event_shape])
+    shape = distribution.event_shape
+    if shape.rank and not x.shape[-shape.rank :].is_compatible_with(shape):
+        raise _no_events(x, shape)
     if isinstance(distribution, Dequantized):
         return x
     if not x.dtype.is_floating:
@@ -104,3 +120,33 @@ def as_events(x, distribution):
             f"in `Dequantized`, cast others. Received: x.dtype={x.dtype.name}."
         )
     return tf.cast(x, distribution.dtype)
+
+
+def as_batch(x, distribution):
+    """Returns `as_events(x, distribution)`, which must have one batch dimension.
+
+    Raises:
+      ValueError: if it has none, as what a data set that is not batched yields, or more; and see
+        `as_events`.
+    """
+    x = as_events(x, distribution)
+    shape = distribution.event_shape
+    other = shape.rank is not None and x.shape.rank != shape.rank + 1
+    if other and distribution.batch_shape.rank == 0:  # A batch of flows may have data for each.
+        raise _no_events(x, shape)
+    return x
+
+
+def _no_events(x, shape):
+    what = str([None, *shape]).replace("None", "n", 1)
+    remedy = " Batch the data set: `data.batch(n)`." if x.shape.is_compatible_with(shape) else ""
+    return ValueError(
+        f"`x` must be a batch of events, {what}.{remedy} Received: x.shape={x.shape}."
+    )
+
+
+def told(message):
+    """Returns what an error that was raised in a traced function says of the data, or `None`."""
+    start = message.rfind("`x` must be ")
+    # Keras adds the arguments of `call`, and makes the text before bold.
+    return None if start < 0 else message[start:].partition("\n")[0].removesuffix("\x1b[0m")

@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows import keras_data
 from tfflows.analysis.layers import first_non_finite
 from tfflows.bijectors import network_calls
 from tfflows.bijectors._private import steps_taken
@@ -27,7 +28,7 @@ def explained(model):
     try:
         yield
     except ValueError as error:
-        if told := network_calls.told(str(error)):
+        if told := network_calls.told(str(error)) or keras_data.told(str(error)):
             raise ValueError(told) from None  # Without the lines of the functions it came through.
         raise
     except tf.errors.OpError as error:

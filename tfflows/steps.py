@@ -69,7 +69,7 @@ class LikelihoodSteps:
     def _unpack(self, data):
         """Returns events, and their weights `[n]` or `None`."""
         x, _, weights = keras.utils.unpack_x_y_sample_weight(data)
-        x = keras_data.as_events(x, self.distribution)
+        x = keras_data.as_batch(x, self.distribution)
         if weights is not None:
             weights = tf.reshape(tf.cast(weights, self._real_dtype), [batch_parts.num_rows(x)])
         return x, weights

@@ -396,8 +396,14 @@ class FlowModel(LikelihoodSteps, keras.Model):
         Raises:
           NonFiniteError: if the loss or a gradient is not finite; says in which step. The weights
             are those before the step.
-          ValueError: if images are not the integers that the distribution is over.
+          ValueError: if images are not the integers that the distribution is over, data are no
+            batches of its events, or `compile` was not called before.
         """
+        if not self.compiled:
+            raise ValueError(
+                "`fit` needs an optimizer: call `compile` before, as in "
+                "`model.compile(keras.optimizers.Adamax(1e-3))`. Received: a model without one."
+            )
         if not self.optimizer.built:  # Much faster here than inside the traced step.
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_weights)

@@ -100,3 +100,42 @@ def test_a_flow_that_looks_at_its_rank_takes_data_of_unknown_rank():
     x = np.ones([6, 2, 2, 2], "float32")
     expected = model.evaluate(x, verbose=0)
     np.testing.assert_allclose(model.evaluate(unknown_rank(x), verbose=0), expected, rtol=1e-6)
+
+
+def test_what_are_no_events_is_an_error_where_it_would_broadcast():
+    model = compiled("float32")
+    for method in (model.fit, model.evaluate, model.predict, model.initialize):
+        with pytest.raises(
+            ValueError, match=r"^`x` must be a batch of events, \[n, 2\]\. Received"
+        ):
+            method(np.ones([4, 1], "float32"))
+    for method in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=r"^`x` must be .*x\.shape=\(None, 3, 2\)\.$"):
+            method(np.ones([4, 3, 2], "float32"), verbose=0)
+        with pytest.raises(ValueError, match=r"^`x` must be .*Batch the data set"):
+            method(tf.data.Dataset.from_tensor_slices(np.ones([4, 2], "float32")), verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*shuffle=True")
+def test_a_dictionary_is_no_batch():
+    model = compiled("float32")
+    data = tf.data.Dataset.from_tensors({"image": np.ones([4, 2], "float32"), "label": [0] * 4})
+    for method in (model.fit, model.evaluate, model.predict):
+        with pytest.raises(
+            ValueError, match=r"^`x` must be events,.*names=\['image', 'label'\]\.$"
+        ):
+            method(data, verbose=0)
+
+
+def test_weights_of_classes_need_classes():
+    model = compiled("float32")
+    x = np.ones([4, 2], "float32")
+    for data in (x, tf.data.Dataset.from_tensors(x), tf.data.Dataset.from_tensors((x,))):
+        with pytest.raises(ValueError, match="`class_weight` needs the class of each event"):
+            model.fit(data, class_weight={0: 1.0}, verbose=0)
+
+
+def test_fit_needs_compile():
+    model = FlowModel(distributions.trainable_normal([2]), units="nats")
+    with pytest.raises(ValueError, match="call `compile` before"):
+        model.fit(np.ones([4, 2], "float32"))
