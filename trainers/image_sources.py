@@ -104,7 +104,10 @@ def _select(split: str, splits: Mapping[str, np.ndarray]) -> np.ndarray:
         )
         for key, images in splits.items()
     }
-    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+    except ValueError as error:
+        raise ValueError(f"`split` must be one that the data have. {error}") from None
     chosen = [splits[part.splitname][part.from_ : part.to] for part in parts]
     check_size(split, sum(map(len, chosen)))
     return chosen[0] if len(chosen) == 1 else np.concatenate(chosen)

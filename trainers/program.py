@@ -6,12 +6,13 @@ Errors of our own keep their traceback. Ctrl-C says how to go on, with exit stat
 
 import functools
 import itertools
+import math
 import os
 import re
 import subprocess
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 INTERRUPTED = 130  # As a shell says it of a program that Ctrl-C ended.
@@ -61,8 +62,13 @@ def _run(main, argv):
     keras.config.disable_traceback_filtering()
     tf.debugging.disable_traceback_filtering()
 
+    if not FLAGS["verbosity"].present:  # absl shows what is said for information, too.
+        logging.set_verbosity(logging.WARNING)
+        tf.get_logger().setLevel("WARNING")
+
     def run_with_flags_alone():
         refuse_words(sys.argv[1:], argv[1:])
+        refuse_numbers()
         return main(argv)
 
     return guard(run_with_flags_alone)
@@ -114,6 +120,14 @@ def refuse_words(arguments, words):
         "There must be nothing but flags, --name=value. Put a value that has spaces in quotes, and "
         f"commas between the parts of a list. {received}"
     )
+
+
+def refuse_numbers():
+    """Raises if a flag is NaN, which is within any bounds to absl, or infinite."""
+    for name in FLAGS:
+        value = FLAGS[name].value
+        if FLAGS[name].present and isinstance(value, float) and not math.isfinite(value):
+            raise app.UsageError(f"--{name} must be a finite number. Received: --{name}={value}.")
 
 
 def _takes_value(argument):

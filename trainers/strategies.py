@@ -56,8 +56,14 @@ def make():
         _num_workers()  # An error that says more than that of TensorFlow.
         return tf.distribute.MultiWorkerMirroredStrategy()
     if FLAGS.strategy == "tpu":
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(FLAGS.tpu)
-        return tf.distribute.TPUStrategy(resolver)
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(FLAGS.tpu)
+            return tf.distribute.TPUStrategy(resolver)
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"`--strategy=tpu` needs a TPU. Received: --tpu={FLAGS.tpu}, where TensorFlow says "
+                f"{(error.message or '').partition(chr(10))[0]!r}."
+            ) from None
     gpus = tf.config.list_logical_devices("GPU")
     if FLAGS.strategy == "mirrored" or (FLAGS.strategy == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")

@@ -13,7 +13,7 @@ import time
 import keras
 import pytest
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 from absl.testing import flagsaver
 
 from tfflows.training import NonFiniteError
@@ -104,6 +104,28 @@ def test_values_of_flags_are_no_words():
         arguments = ["--model", "False", "--resume", "--noresume", "--volume=false", "--steps", "4"]
         program.refuse_words(arguments, flags.FLAGS(["program", *arguments])[1:])
     program.refuse_words([], [])
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("name", ["transport_cost", "weight_l2", "spectral_cap", "temperature"])
+def test_flags_are_finite_numbers(name, value):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["program", f"--{name}={value}"])
+        with pytest.raises(app.UsageError, match=rf"--{name} must be .*Received: --{name}={value}"):
+            program.refuse_numbers()
+
+
+def test_programs_do_not_show_what_is_for_information(caplog):
+    levels = logging.get_verbosity(), tf.get_logger().level
+    try:
+        logging.set_verbosity(logging.INFO)
+        program._run(lambda argv: logging.info("said for information"), ["program"])
+        assert not caplog.records
+        assert not tf.get_logger().isEnabledFor(20)
+        assert tf.get_logger().isEnabledFor(30)
+    finally:
+        logging.set_verbosity(levels[0])
+        tf.get_logger().setLevel(levels[1])
 
 
 # What is said of errors.

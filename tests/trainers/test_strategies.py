@@ -226,3 +226,17 @@ def test_a_step_is_made_of_what_a_tpu_has(name, loop):
     assert calls <= {"Qr", "ProductOfElementaryHouseholderReflectors"}
     for foreign in ("<=", "f64[", "infeed", "outfeed", "send(", "recv("):
         assert foreign not in re.sub(r"metadata=\{[^}]*\}", "", text), foreign
+
+
+def test_no_tpu_is_one_line(monkeypatch):
+    def connect(tpu):
+        raise tf.errors.InvalidArgumentError(
+            None, None, f"No TPU {tpu}.\nRegistered devices: [CPU]"
+        )
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver.TPUClusterResolver, "connect", connect)
+    with (
+        flagsaver.flagsaver(strategy="tpu", tpu="here", cpu_devices=1),
+        pytest.raises(ValueError, match=r"needs a TPU.*--tpu=here.* 'No TPU here\.'\.$"),
+    ):
+        strategies.make()
