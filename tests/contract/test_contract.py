@@ -124,6 +124,50 @@ def test_values_and_gradients_do_not_depend_on_what_is_kept(row, mode):
         assert_close(actual, desired, 1e-8)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "emerging_conv_square_3x3",  # One XLA kernel, as the splines are.
+        "rational_quadratic_activation_contractive",
+        "coupling_rational_quadratic",
+        "conv_exponential",
+        "multi_scale",
+        "periodic_conv_3x3",
+    ],
+)
+def test_forward_mode_in_a_graph(name):
+    (row,) = [row for row in ROWS if row.name == name]
+    bijector, x = perturbed(row, tf.float64), inputs(row, tf.float64)
+    y = tf.identity(bijector.forward(x))
+    step = 1e-6
+    for function, value in (
+        (bijectors.forward_and_log_det, x),
+        (bijectors.inverse_and_log_det, y),
+    ):
+        tangent = tf.constant(np.random.default_rng(1).normal(size=value.shape))
+
+        @tf.function
+        def product(value, tangent, function=function):
+            with tf.autodiff.ForwardAccumulator(value, tangent) as accumulator:
+                results = function(bijector, value)
+            return [accumulator.jvp(r, unconnected_gradients="zero") for r in results]
+
+        pairs = [function(bijector, value + s * step * tangent) for s in (1, -1)]
+        differences = [(a - b) / (2 * step) for a, b in zip(*pairs, strict=True)]
+        for actual, desired in zip(product(value, tangent), differences, strict=True):
+            assert_close(actual, desired, 1e-5)
+
+
+def test_an_inverse_that_iterates_refuses_forward_mode():
+    (row,) = [row for row in ROWS if row.name == "sylvester_dense"]
+    bijector, y = row.make(tf.float32), inputs(row, tf.float32)
+    with (
+        pytest.raises(NotImplementedError, match="no derivative in forward mode"),
+        tf.autodiff.ForwardAccumulator(y, tf.ones_like(y)),
+    ):
+        bijector.inverse(y)
+
+
 @rows
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3)], ids=str)
 def test_batch_shapes(row, batch):

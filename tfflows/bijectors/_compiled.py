@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfflows.bijectors import _private
+
 
 class CompiledFunction:
     """A function of tensors that XLA compiles by itself, with a gradient written by hand.
@@ -12,19 +14,23 @@ class CompiledFunction:
     not the graph around them is compiled. Under a compiled graph they become part of it.
 
     - In eager mode nothing is compiled, as each new shape would take a second: the plain function
-      runs, and TensorFlow differentiates it.
+      runs, and TensorFlow differentiates it. So it does in forward mode, in graphs too.
     - Each shape compiles once for the process: layers share a module's `CompiledFunction`.
-    - Second derivatives are those of the plain function, by TensorFlow, not compiled.
+    - Second derivatives are by TensorFlow: of `gradient` if it is given, else of the plain
+      function, not compiled.
 
     Args:
       function: `function(*inputs, **options)` returns outputs, a tuple of tensors, and residuals,
         any structure of tensors that `pull_back` can use. It must be differentiable.
       pull_back: `pull_back(inputs, residuals, gradients, **options)` returns the gradients with
         respect to all `inputs`, given those with respect to the outputs.
+      gradient: `gradient(inputs, gradients, **options)` returns the same, and is differentiable. To
+        be given if TensorFlow can't differentiate `function` twice.
     """
 
-    def __init__(self, function, pull_back):
+    def __init__(self, function, pull_back, gradient=None):
         self._plain = function
+        self._differentiable_gradient = gradient or self._plain_gradient
         self._function = _compiled(function)
         self._pull_back = _compiled(pull_back)
 
@@ -35,7 +41,7 @@ class CompiledFunction:
           *inputs: tensors.
           **options: Python values, each a compilation of its own.
         """
-        if tf.executing_eagerly():
+        if tf.executing_eagerly() or _private.have_tangents(inputs):
             return self._plain(*inputs, **options)[0]
 
         @tf.custom_gradient
@@ -45,22 +51,26 @@ class CompiledFunction:
 
         return call(*inputs)
 
+    def _plain_gradient(self, inputs, gradients, **options):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs, _ = self._plain(*inputs, **options)
+        return tape.gradient(outputs, inputs, gradients)
+
     def _gradient(self, inputs, residuals, gradients, options):
         """Returns the gradients with respect to `inputs`, in a way that can be differentiated."""
+        count = len(inputs)
 
         @tf.custom_gradient
         def first_order(*arguments):
-            count = len(inputs)
-            result = self._pull_back(arguments[:count], residuals, arguments[count:], **options)
+            inputs, gradients = arguments[:count], arguments[count:]
+            result = self._pull_back(inputs, residuals, gradients, **options)
 
             def second_order(*upstream):
-                with tf.GradientTape() as outer:
-                    outer.watch(arguments)
-                    with tf.GradientTape() as inner:
-                        inner.watch(arguments[:count])
-                        outputs, _ = self._plain(*arguments[:count], **options)
-                    plain = inner.gradient(outputs, arguments[:count], arguments[count:])
-                return outer.gradient(plain, arguments, upstream)
+                with tf.GradientTape() as tape:
+                    tape.watch(arguments)
+                    again = self._differentiable_gradient(inputs, gradients, **options)
+                return tape.gradient(again, arguments, upstream)
 
             return result, second_order
 
@@ -70,4 +80,10 @@ class CompiledFunction:
 def _compiled(function):
     """Returns the function compiled, without the warning that it is traced for many shapes."""
     function = tf.function(function, jit_compile=True, autograph=False)
-    return lambda *args, **kwargs: function.get_concrete_function(*args, **kwargs)(*args, **kwargs)
+
+    def call(*args, **kwargs):
+        concrete = function.get_concrete_function(*args, **kwargs)  # It may have tapes of its own.
+        with _private.stop_recording():  # Those around would go into it, and fail at loops.
+            return concrete(*args, **kwargs)
+
+    return call

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfflows.bijectors._network_variables import NetworkVariables
+from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.network_calls import apply
 
 
@@ -35,7 +36,7 @@ def call_network(network, x, event_ndims, context=None, context_ndims=None):
         return output
     output_event = output.shape[1:]
     result = tf.reshape(output, tf.concat([batch, output_event], axis=0))
-    return tf.ensure_shape(result, x.shape[:-event_ndims] + output_event)
+    return with_shape(result, x.shape[:-event_ndims] + output_event)
 
 
 class NetworkModule(tf.Module):

@@ -14,7 +14,7 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.random.seed_generator import global_seed_generator
 from keras.src.trainers.compile_utils import MetricsList  # Asked by callbacks for a direction.
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
-from tensorflow.python.eager import tape
+from tensorflow.python.eager import forwardprop_util, tape
 from tensorflow.python.eager.record import stop_recording  # Of all tapes; public: of one known.
 from tensorflow_probability.python.bijectors import pad
 
@@ -29,6 +29,7 @@ __all__ = [
     "Recording",
     "clip_gradients",
     "forget_deferred_variables",
+    "have_tangents",
     "is_inside_keras_call",
     "is_known_layer",
     "layers_of",
@@ -74,6 +75,11 @@ def variables_of_optimizer(optimizer):
 def steps_taken(optimizer):
     """Returns the variable that counts steps; public is only that of updates of the weights."""
     return getattr(optimizer, "inner_optimizer", optimizer)._iterations.value
+
+
+def have_tangents(tensors):
+    """Returns whether a `tf.autodiff.ForwardAccumulator` follows any of the tensors."""
+    return bool(forwardprop_util.pack_tangents(list(tensors)).indices)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfflows.bijectors._unknown_shapes import with_shape
+
 
 def with_rows(function, *tensors):
     """Returns `function(*tensors)`, of a row of zeros where there is none, without its result.
@@ -25,6 +27,6 @@ def with_rows(function, *tensors):
         return tf.pad(tensor, [[0, missing], *[[0, 0]] * (tensor.shape.rank - 1)])
 
     def cut(tensor):
-        return tf.ensure_shape(tensor[:size], [first.shape[0], *tensor.shape[1:]])
+        return with_shape(tensor[:size], [first.shape[0], *tensor.shape[1:]])
 
     return tf.nest.map_structure(cut, function(*map(padded, tensors)))

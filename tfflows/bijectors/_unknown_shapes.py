@@ -5,6 +5,15 @@ import tensorflow as tf
 from tfflows.bijectors import _private
 
 
+def with_shape(tensor, shape):
+    """Returns a tensor that is known to have a shape as one that says so.
+
+    Not by `tf.ensure_shape`, an operation, which forward-mode differentiation fails at in graphs.
+    """
+    tensor.set_shape(shape)
+    return tensor
+
+
 def with_known_shape(function, x, event_shape, get_batch_shape):
     """Returns `function(x)`, which sees `x` with all that is known of its shape.
 
@@ -23,7 +32,7 @@ def with_known_shape(function, x, event_shape, get_batch_shape):
         known = x.shape[:before] + x.shape[before:].merge_with(event_shape)
         if known.as_list() == x.shape.as_list():
             return function(x)
-        return function(_remembered(x, known, lambda: tf.ensure_shape(x, known)))
+        return function(_remembered(x, known, lambda: _checked(x, known)))
 
     kept = [*get_batch_shape(), *event_shape]
     shape = tf.shape(x)
@@ -31,7 +40,7 @@ def with_known_shape(function, x, event_shape, get_batch_shape):
 
     def flatten():
         flat = tf.reshape(x, tf.concat([[-1], shape[tf.size(shape) - len(kept) :]], axis=0))
-        return tf.ensure_shape(flat, [None, *kept])
+        return _checked(flat, [None, *kept])
 
     flat = _remembered(x, tf.TensorShape([None, *kept]), flatten)
     batch_ndims = flat.shape.rank - len(event_shape)
@@ -43,6 +52,11 @@ def with_known_shape(function, x, event_shape, get_batch_shape):
     if log_det is not None:
         log_det = tf.reshape(tf.broadcast_to(log_det, tf.shape(flat)[:batch_ndims]), batch)
     return y, log_det
+
+
+def _checked(x, shape):
+    """Returns `tf.ensure_shape(x, shape)`, which can be differentiated in forward mode, too."""
+    return tf.custom_gradient(lambda x: (tf.ensure_shape(x, shape), tf.identity))(x)
 
 
 def _remembered(x, shape, make):

@@ -64,12 +64,26 @@ def _solve(y, kernel, column, lower):
 
 def _pull_back(inputs, x, gradients, column, lower):
     """Returns the gradients of the implicit function `M x = y`."""
+    return _implicit(inputs, x, gradients, column, lower, _substitute)
+
+
+def _gradient(inputs, gradients, column, lower):
+    """Returns the same, in a way that can be differentiated."""
+
+    def solve(y, kernel, column, lower):
+        return _SOLVE(y, kernel, column=column, lower=lower)[0]
+
+    x = solve(*inputs, column, lower)
+    return _implicit(inputs, x, gradients, column, lower, solve)
+
+
+def _implicit(inputs, x, gradients, column, lower, solve):
     _, kernel = inputs
     rows, columns = kernel.shape[:2]
     # Transposed, M is the same convolution of mirrored images, with channels exchanged.
     mirrored = tf.reverse(gradients[0], axis=[1, 2])
     transposed = tf.transpose(kernel, [0, 1, 3, 2])
-    g = tf.reverse(_substitute(mirrored, transposed, column, not lower), axis=[1, 2])
+    g = tf.reverse(solve(mirrored, transposed, column, not lower), axis=[1, 2])
     kernel_gradient = tf.raw_ops.Conv2DBackpropFilter(
         input=tf.pad(x, [[0, 0], [rows - 1, 0], [column, columns - 1 - column], [0, 0]]),
         filter_sizes=kernel.shape,
@@ -81,7 +95,7 @@ def _pull_back(inputs, x, gradients, column, lower):
 
 
 # A loop of small operations, that XLA makes one kernel.
-_SOLVE = CompiledFunction(_solve, _pull_back)
+_SOLVE = CompiledFunction(_solve, _pull_back, _gradient)
 
 
 @tf.function(autograph=False)  # In eager mode each step would be a dozen calls from Python.

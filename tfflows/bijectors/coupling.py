@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 
 from tfflows.bijectors._conditioner import call_network
 from tfflows.bijectors._parameters import as_context
+from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -164,7 +165,7 @@ class Coupling(FlowBijector):
             tf.shape(x)[: -len(self._shape)], tf.shape(self._context)[: -self._context_ndims]
         )
         x = tf.broadcast_to(x, tf.concat([dynamic, self._shape], axis=0))
-        return tf.ensure_shape(x, batch + self._shape)
+        return with_shape(x, batch + self._shape)
 
 
 def _checkerboard(shape, reverse):

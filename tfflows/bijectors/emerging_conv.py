@@ -28,8 +28,8 @@ class EmergingConv(FlowBijector):
         "raster":  all of the m x n window that comes earlier in reading order.
 
     **Inverse.** Substitution, pixel by pixel and for all images at once, in a loop that XLA
-    compiles also in graphs that are not compiled. Its gradients are those of the implicit function,
-    of the same cost; second derivatives of the inverse exist in eager mode only.
+    compiles also in graphs that are not compiled. Its gradients, of any order, are those of the
+    implicit function, of the same cost.
 
     Args:
       kernels: `[2, m // 2 + 1, k, C, C]`, for `M_1` and `M_2`, with `k = n // 2 + 1` ("square") or

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfflows.bijectors._parameters import as_data
 from tfflows.bijectors._rows import with_rows
+from tfflows.bijectors._unknown_shapes import with_shape
 
 Series = list[tf.Tensor]
 _KEPT = 16  # States of a loop in its backward pass.
@@ -342,7 +343,7 @@ def _combine(weights: np.ndarray, series: tf.Tensor) -> tf.Tensor:
     shape = tf.shape(series)[1:]
     shape = tf.concat([count * shape[:1], shape[1:]], axis=0)
     nodes = tf.reshape(tf.matmul(tf.constant(weights, series.dtype), flat), shape)
-    return tf.ensure_shape(nodes, [None, *series.shape[2:]])
+    return with_shape(nodes, [None, *series.shape[2:]])
 
 
 @functools.cache

@@ -67,6 +67,10 @@ def solve(
       A `Solution`.
     """
     v = as_data(v)
+    if _private.have_tangents([v]):
+        raise NotImplementedError(
+            "An inverse that iterates has no derivative in forward mode: use a `tf.GradientTape`."
+        )
     if tolerance is None:
         tolerance = TOLERANCE[v.dtype]
     function = network_calls.as_now(function)  # What networks say in a loop counts for nothing.

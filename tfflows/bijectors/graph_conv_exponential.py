@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfflows.bijectors import _matrix, exponential, operator_norm
 from tfflows.bijectors import adjacency as graphs
 from tfflows.bijectors._parameters import as_parameter, normal_variable
+from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -276,7 +277,7 @@ class GraphConvExponential(FlowBijector):
         if self._mask is not None:
             shape = tf.broadcast_dynamic_shape(shape, tf.shape(self._mask)[:-1])
         x = tf.broadcast_to(x, tf.concat([shape, tf.shape(x)[-2:]], axis=0))
-        return tf.ensure_shape(x, batch + x.shape[-2:])
+        return with_shape(x, batch + x.shape[-2:])
 
     def _forward_and_log_det(self, x):
         return self._evaluate(x, 1.0)

@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 
 from tfflows.bijectors import _matrix
 from tfflows.bijectors._parameters import as_parameter, normal_variable
+from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 PARAMETERIZATIONS = ("dense", "plu", "qr", "householder")
@@ -227,7 +228,7 @@ class InvertibleConv1x1(FlowBijector):
         flat = tf.reshape(x, tf.concat([tf.shape(x)[:-event_ndims], [-1, self._channels]], axis=0))
         y = _matrix.matmul(flat, matrix, transpose_b=True)
         shape = tf.concat([tf.shape(y)[:-2], tf.shape(x)[-event_ndims:]], axis=0)
-        return tf.ensure_shape(
+        return with_shape(
             tf.reshape(y, shape), tf.broadcast_static_shape(batch, matrix.shape[:-2]) + event
         )
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors._parameters import as_data
+from tfflows.bijectors._unknown_shapes import with_shape
 
 HIGHEST = 1.0  # At 0.
 LOWEST = -2 * math.exp(-1.5)  # At +-sqrt(3).
@@ -79,4 +80,4 @@ class MexicanHatScale:
             phi**2, 1e4
         )  # The hat is 0 there; where it overflows, it would be NaN.
         log_scale = tf.reduce_mean((1 - squared) * tf.exp(-squared / 2), axis=-2)
-        return tf.ensure_shape(log_scale, [*h.shape[:-1], h.shape[-1] // self.num_inputs])
+        return with_shape(log_scale, [*h.shape[:-1], h.shape[-1] // self.num_inputs])

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.bijectors._parameters import as_data
+from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.evaluation import forward_and_log_det, inverse_and_log_det
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -89,7 +90,7 @@ class MultiScale(FlowBijector):
         parts = tf.split(z, self.latent_sizes, axis=-1)
         batch = tf.shape(z)[:-1]
         return [
-            tf.ensure_shape(tf.reshape(part, tf.concat([batch, s], 0)), z.shape[:-1] + list(s))
+            with_shape(tf.reshape(part, tf.concat([batch, s], 0)), z.shape[:-1] + list(s))
             for part, s in zip(parts, self._latent_shapes, strict=True)
         ]
 
@@ -139,7 +140,7 @@ class MultiScale(FlowBijector):
 def _flatten(part):
     shape = tf.concat([tf.shape(part)[:-3], [-1]], axis=0)
     flat = tf.reshape(part, shape)
-    return tf.ensure_shape(flat, [*part.shape[:-3], part.shape[-3:].num_elements()])
+    return with_shape(flat, [*part.shape[:-3], part.shape[-3:].num_elements()])
 
 
 def _latent_shapes(levels, shape, fractions):

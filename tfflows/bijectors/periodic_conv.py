@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfflows.bijectors import _matrix, exponential
 from tfflows.bijectors._parameters import as_parameter, check_kernel, normal_variable
 from tfflows.bijectors._rows import with_rows
+from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -146,4 +147,4 @@ class PeriodicConv(FlowBijector):
             return tf.transpose(x, [0, 2, 3, 1])
 
         x = tf.reshape(with_rows(solve, flat), tf.shape(y))
-        return tf.ensure_shape(x, y.shape), -self._log_det(transfer, width)
+        return with_shape(x, y.shape), -self._log_det(transfer, width)

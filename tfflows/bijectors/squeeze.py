@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.flow_bijector import FlowBijector
 
 
@@ -69,7 +70,7 @@ class Squeeze(FlowBijector):
     def _restore_batch(self, blocks, like, event_shape):
         shape = tf.concat([tf.shape(like)[:-3], event_shape], axis=0)
         result = tf.reshape(blocks, shape)
-        return tf.ensure_shape(result, like.shape[:-3] + event_shape), tf.zeros([], like.dtype)
+        return with_shape(result, like.shape[:-3] + event_shape), tf.zeros([], like.dtype)
 
     def _forward_event_shape(self, shape):
         f = self._factor

@@ -7,6 +7,7 @@ import tensorflow_probability as tfp
 
 from tfflows.bijectors import _operators, fixed_point, network_calls
 from tfflows.bijectors._parameters import as_data, as_parameter
+from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.network_calls import apply, prepared
@@ -226,7 +227,7 @@ class Sylvester(FlowBijector):
                 tf.shape(v)[:-event_ndims], self.experimental_batch_shape_tensor()
             )
             v = tf.broadcast_to(v, tf.concat([shape, tf.shape(v)[-event_ndims:]], axis=0))
-            v = tf.ensure_shape(v, full + event)
+            v = with_shape(v, full + event)
         solution = fixed_point.solve(
             function,
             v,

@@ -271,3 +271,21 @@ def test_float32_round_trip(name):
     x = tf.random.stateless_normal([4, *shape], [1, 2])
     error = np.max(np.abs(flow.inverse(tf.identity(flow.forward(x))) - x))
     assert error < 2e-5
+
+
+def test_second_derivatives_of_the_emerging_inverse_in_a_graph_are_those_of_eager_mode():
+    flow = bijectors.EmergingConv.trainable(2, seed=1, dtype=tf.float64)
+    y = tf.constant(np.random.default_rng(2).normal(size=[2, 3, 2, 2]))
+
+    def second(y):
+        with tf.GradientTape() as outer:
+            outer.watch(y)
+            with tf.GradientTape() as inner:
+                inner.watch(y)
+                value = tf.reduce_sum(flow.inverse(y) ** 3)
+            first = inner.gradient(value, [y, *flow.trainable_variables])
+            total = tf.add_n([tf.reduce_sum(tf.sin(g)) for g in first])
+        return outer.gradient(total, [y, *flow.trainable_variables])
+
+    for actual, desired in zip(tf.function(second)(y), second(y), strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-8, atol=1e-8)
