@@ -192,7 +192,7 @@ def test_steps_of_training_repeat_and_differ(memory):
         model.compile("sgd")
         model.optimizer.learning_rate = 0.0  # What differs from step to step is the noise.
         x = inputs(shape, 4, tf.float32)
-        return [float(model.train_on_batch(x)) for _ in range(2)] + [model]
+        return [model.train_on_batch(x)[0] for _ in range(2)] + [model]
 
     *first, model = losses(1)
     *again, _ = losses(1)
