@@ -107,6 +107,20 @@ def test_graphs_assert_and_xla_gives_nan(jit_compile):
         np.testing.assert_array_equal(function(x), np.where(changed, np.nan, good))
 
 
+def test_xla_is_given_no_assertions():
+    """It leaves them out, with a warning for each; also those in functions inside."""
+
+    def both(x):
+        return MODEL.log_prob(x, seed=[0, 1]), MODEL.to_integers(tf.cast(x, tf.float32))
+
+    for jit_compile in (True, False):
+        function = tf.function(lambda x: tf.function(both)(x), jit_compile=jit_compile)
+        graph = function.get_concrete_function(images("int32")).graph.as_graph_def()
+        inner = [node for function in graph.library.function for node in function.node_def]
+        asserts = [node for node in [*graph.node, *inner] if "Assert" in node.op]
+        assert bool(asserts) != jit_compile
+
+
 @pytest.mark.parametrize(
     "dtype", ["int8", "uint16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 )

@@ -16,6 +16,7 @@ from keras.src.trainers.compile_utils import MetricsList  # Asked by callbacks f
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
 from tensorflow.python.eager import forwardprop_util, tape
 from tensorflow.python.eager.record import stop_recording  # Of all tapes; public: of one known.
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 from tensorflow_probability.python.bijectors import pad
 
 # `tfb.Chain([...])` and `tfb.Invert(b)` return instances of these classes, not of their own.
@@ -30,6 +31,7 @@ __all__ = [
     "clip_gradients",
     "forget_deferred_variables",
     "have_tangents",
+    "is_compiled_by_xla",
     "is_inside_keras_call",
     "is_known_layer",
     "layers_of",
@@ -120,6 +122,13 @@ def stateless_scope():
 def is_inside_keras_call():
     """Returns whether a Keras layer is being called, from which others inherit `training`."""
     return global_state.get_global_attribute("current_call_ctx") is not None
+
+
+def is_compiled_by_xla():
+    """Returns whether what is traced now is part of a function with `jit_compile=True`."""
+    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
+        tf.compat.v1.get_default_graph()
+    )
 
 
 def make_global_seed():

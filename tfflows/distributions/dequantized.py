@@ -7,6 +7,7 @@ import tensorflow_probability as tfp
 
 from tfflows.bijectors._network_variables import NetworkVariables
 from tfflows.bijectors._parameters import stateless_seed
+from tfflows.bijectors._private import is_compiled_by_xla
 from tfflows.bijectors.estimation import estimating
 from tfflows.bijectors.network_calls import apply
 from tfflows.conditioning import condition
@@ -227,6 +228,8 @@ def _nan(x):
 def _refuse(failed):
     """Raises an error if an entry of `failed` is true; returns the assertion of a graph instead."""
     count, total = tf.math.count_nonzero(failed, dtype=tf.int32), tf.size(failed)
+    if is_compiled_by_xla():  # It would leave the assertion out, with a warning.
+        return []
     if not tf.executing_eagerly():
         return [tf.debugging.Assert(count == 0, [count, "of", total, _NO_INTEGERS])]
     if count > 0:
