@@ -15,7 +15,10 @@ from keras.src.random.seed_generator import global_seed_generator
 from keras.src.trainers.compile_utils import MetricsList  # Asked by callbacks for a direction.
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
 from tensorflow.python.eager import forwardprop_util, tape
-from tensorflow.python.eager.record import stop_recording  # Of all tapes; public: of one known.
+from tensorflow.python.eager.record import (
+    record_operation,  # The public one misleads forward mode.
+    stop_recording,  # Of all tapes; public: of one known.
+)
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 from tensorflow_probability.python.bijectors import pad
 
@@ -28,14 +31,17 @@ __all__ = [
     "InvertBase",
     "MetricsList",
     "Recording",
+    "apart_from_forward_mode",
     "clip_gradients",
     "forget_deferred_variables",
     "have_tangents",
     "is_compiled_by_xla",
+    "is_forward_mode",
     "is_inside_keras_call",
     "is_known_layer",
     "layers_of",
     "make_global_seed",
+    "record_operation",
     "recording",
     "seed_states",
     "set_trainable",
@@ -95,6 +101,25 @@ def recording():
     finally:
         if stopped:
             pywrap_tfe.TFE_Py_TapeSetStopOnThread()
+
+
+def is_forward_mode():
+    """Returns whether forward mode now runs a gradient: new tapes don't record."""
+    with tf.GradientTape(watch_accessed_variables=False) as new:
+        x = tf.zeros([])
+        new.watch(x)
+        y = tf.identity(x)
+    return new.gradient(y, x) is None
+
+
+@contextlib.contextmanager
+def apart_from_forward_mode():
+    """A context that is no part of the gradient that forward mode runs: new tapes record."""
+    pywrap_tfe.TFE_Py_ForwardAccumulatorPushState()
+    try:
+        yield
+    finally:
+        pywrap_tfe.TFE_Py_ForwardAccumulatorPopState()
 
 
 def forget_deferred_variables():

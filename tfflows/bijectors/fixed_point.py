@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfflows.bijectors import _private, network_calls
 from tfflows.bijectors._parameters import as_data
+from tfflows.bijectors._pull_back import PullBack, custom_gradient
 
 # A residual this small, relative to the largest entry of an element, ends its iteration.
 TOLERANCE = {tf.float32: 2e-6, tf.float64: 2e-14}
@@ -67,10 +68,6 @@ def solve(
       A `Solution`.
     """
     v = as_data(v)
-    if _private.have_tangents([v]):
-        raise NotImplementedError(
-            "An inverse that iterates has no derivative in forward mode: use a `tf.GradientTape`."
-        )
     if tolerance is None:
         tolerance = TOLERANCE[v.dtype]
     function = network_calls.as_now(function)  # What networks say in a loop counts for nothing.
@@ -85,18 +82,24 @@ def _solve(function, v, event_ndims, tolerance, max_iterations, smallest):
         )
     u = tf.stop_gradient(u)
 
-    @tf.custom_gradient
+    @custom_gradient
     def attach(u, image):
         """Returns `u`, which is equal to `image = v - f(u)`, with the gradient of the solution."""
 
         def gradient(g):
             again = attach(u, image)  # For second derivatives, which depend on `u`.
-            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-                tape.watch(again)
-                value, diagonal = _evaluate(function, again)
+            diagonals = []
+
+            def value(u):
+                value, diagonal = _evaluate(function, u)
+                diagonals.append(diagonal)
+                return value
+
+            pull_back = PullBack(value, [again])
+            diagonal = diagonals[0]
 
             def transposed(w):  # J^T w, by the backward pass of the one evaluation above.
-                product = tape.gradient(value, again, w, unconnected_gradients="zero")
+                (product,) = pull_back(w)
                 return product if diagonal is None else (product, diagonal)
 
             # Linear, so that tiny gradients are as accurate as large ones.

@@ -168,3 +168,41 @@ def test_gradient_is_relative_to_its_size():
         tape.watch(v)
         u = 1e-20 * fixed_point.solve(lambda u: 0.5 * u, v, event_ndims=1).value
     np.testing.assert_allclose(tape.gradient(u, v), [[1e-20 / 1.5]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("newton", [False, True])
+def test_forward_mode_is_that_of_the_implicit_function(mode, newton):
+    matrix = tf.constant([[0.3, 0.0], [0.7, -0.2]], tf.float64)
+    v = tf.constant([[1.0, 2.0], [-0.5, 0.1]], tf.float64)
+    tangent = tf.constant([[0.5, -1.0], [2.0, 0.3]], tf.float64)
+
+    def function(u):
+        inner = tf.linalg.matvec(matrix, u)
+        value, slope = tf.sin(inner), tf.cos(inner)
+        return (value, slope * tf.linalg.diag_part(matrix)) if newton else value
+
+    def product(v, tangent):
+        with tf.autodiff.ForwardAccumulator(v, tangent) as accumulator:
+            with tf.GradientTape() as tape:
+                tape.watch(v)
+                u = fixed_point.solve(function, v, event_ndims=1).value
+                loss = tf.reduce_sum(u**3)
+            gradient = tape.gradient(loss, v)
+        return accumulator.jvp(u), accumulator.jvp(gradient)
+
+    def gradient(v):
+        with tf.GradientTape() as tape:
+            tape.watch(v)
+            loss = tf.reduce_sum(fixed_point.solve(function, v, event_ndims=1).value ** 3)
+        return tape.gradient(loss, v)
+
+    run = tf.function(product, autograph=False) if mode == "graph" else product
+    first, second = run(v, tangent)
+    u = fixed_point.solve(function, v, event_ndims=1).value
+    jacobian = tf.cos(tf.linalg.matvec(matrix, u))[..., tf.newaxis] * matrix
+    expected = np.linalg.solve(np.eye(2) + jacobian, np.array(tangent)[..., np.newaxis])[..., 0]
+    np.testing.assert_allclose(first, expected, rtol=1e-10)
+    step = 1e-5
+    expected = (gradient(v + step * tangent) - gradient(v - step * tangent)) / (2 * step)
+    np.testing.assert_allclose(second, expected, rtol=1e-6)
