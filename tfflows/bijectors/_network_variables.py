@@ -7,7 +7,7 @@ import keras
 from tfflows.bijectors import _private
 
 
-class NetworkVariables(collections.abc.Sequence):
+class NetworkVariables(collections.abc.Sequence, _private.Trackable):
     """The `tf.Variable`s of Keras layers, as an attribute in which a `tf.Module` finds them.
 
     They are read anew at each look, and whether they are trainable with them: freezing a layer
@@ -26,6 +26,10 @@ class NetworkVariables(collections.abc.Sequence):
 
     def __getitem__(self, index):
         return list(self)[index]
+
+    def _trackable_children(self, *args, **kwargs):
+        """Names what `tf.train.Checkpoint` saves, as it names the entries of a list."""
+        return {str(index): variable for index, variable in enumerate(self)}
 
     def __len__(self):
         return sum(len(network.variables) for network in self.networks)

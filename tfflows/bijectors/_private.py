@@ -20,6 +20,7 @@ from tensorflow.python.eager.record import (
     stop_recording,  # Of all tapes; public: of one known.
 )
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+from tensorflow.python.trackable.base import Trackable  # What a checkpoint looks into.
 from tensorflow_probability.python.bijectors import pad
 
 # `tfb.Chain([...])` and `tfb.Invert(b)` return instances of these classes, not of their own.
@@ -31,6 +32,7 @@ __all__ = [
     "InvertBase",
     "MetricsList",
     "Recording",
+    "Trackable",
     "apart_from_forward_mode",
     "clip_gradients",
     "forget_deferred_variables",
