@@ -333,6 +333,36 @@ def test_inside_chain_invert_and_transformed_distribution(row):
 
 
 @rows
+def test_events_above_the_minimum_rank(row):
+    """A bijector keeps the dimensions of an event that it does not know, as `tfb.Reshape` does."""
+    bijector, least = perturbed(row, tf.float32), len(row.event_shape)
+    leading = row.batch_shape or (5,)
+    shape = (*leading, *row.event_shape)
+    out_shape = (*leading, *bijector.forward_event_shape(row.event_shape))
+    assert bijector.forward_event_shape(shape) == out_shape
+    assert bijector.inverse_event_shape(out_shape) == shape
+    np.testing.assert_array_equal(bijector.forward_event_shape_tensor(shape), out_shape)
+    np.testing.assert_array_equal(bijector.inverse_event_shape_tensor(out_shape), shape)
+    assert bijector.forward_event_ndims(len(shape)) == len(out_shape)
+    x = inputs(row, tf.float32, (2, *leading))
+    y = bijector.forward(x)
+    log_det = bijector.forward_log_det_jacobian(x, least)
+    log_det = np.sum(
+        np.broadcast_to(log_det, (2, *leading)), axis=tuple(range(1, len(leading) + 1))
+    )
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), out_shape)
+    model = tfd.TransformedDistribution(base, tfb.Invert(bijector))
+    assert model.event_shape == shape
+    np.testing.assert_array_equal(model.event_shape_tensor(), shape)
+    assert model.batch_shape == ()
+    assert_close(model.log_prob(tf.identity(x)), base.log_prob(y) + log_det, 1e-5)
+    actual = bijectors.forward_and_log_det(bijector, tf.identity(x), len(shape))[1]
+    assert_close(np.broadcast_to(actual, [2]), log_det, 1e-5)
+    if row.onto:
+        assert model.sample(3, seed=1).shape == (3, *shape)
+
+
+@rows
 def test_copy_equality_hash_and_repr(row):
     bijector = row.make(tf.float32)
     twin = bijector.copy()

@@ -125,16 +125,16 @@ class MultiScale(FlowBijector):
         return {"levels": tfp.util.BatchedComponentProperties(event_ndims=event_ndims)}
 
     def _forward_event_shape(self, shape):
-        return tf.TensorShape([self._sizes_sum])
+        return shape[:-3].concatenate([self._sizes_sum])
 
     def _inverse_event_shape(self, shape):
-        return tf.TensorShape(self._image_shape)
+        return shape[:-1].concatenate(self._image_shape)
 
     def _forward_event_shape_tensor(self, shape):
-        return tf.constant([self._sizes_sum])
+        return tf.concat([shape[:-3], [self._sizes_sum]], axis=0)
 
     def _inverse_event_shape_tensor(self, shape):
-        return tf.constant(self._image_shape)
+        return tf.concat([shape[:-1], self._image_shape], axis=0)
 
 
 def _flatten(part):

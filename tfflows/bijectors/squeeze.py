@@ -53,56 +53,66 @@ class Squeeze(FlowBijector):
 
     def _forward_and_log_det(self, x):
         f = self._factor
-        height, width, channels = self._forward_event_shape(x.shape[-3:])
+        height, width, channels = self._forward_sizes(x.shape)
         blocks = tf.reshape(x, [-1, height, f, width, f, channels // f**2])
         axes = [0, 1, 3, 2, 4, 5] if self._order == "space_to_depth" else [0, 1, 3, 5, 2, 4]
         return self._restore_batch(tf.transpose(blocks, axes), x, [height, width, channels])
 
     def _inverse_and_log_det(self, y):
         f = self._factor
-        height, width, channels = self._inverse_event_shape(y.shape[-3:])
+        height, width, channels = self._inverse_sizes(y.shape)
         split, axes = [f, f, channels], [0, 1, 3, 2, 4, 5]
         if self._order == "glow":
             split, axes = [channels, f, f], [0, 1, 4, 2, 5, 3]
         blocks = tf.reshape(y, [-1, height // f, width // f, *split])
         return self._restore_batch(tf.transpose(blocks, axes), y, [height, width, channels])
 
-    def _restore_batch(self, blocks, like, event_shape):
-        shape = tf.concat([tf.shape(like)[:-3], event_shape], axis=0)
+    def _restore_batch(self, blocks, like, sizes):
+        shape = tf.concat([tf.shape(like)[:-3], sizes], axis=0)
         result = tf.reshape(blocks, shape)
-        return with_shape(result, like.shape[:-3] + event_shape), tf.zeros([], like.dtype)
+        return with_shape(result, like.shape[:-3] + sizes), tf.zeros([], like.dtype)
 
-    def _forward_event_shape(self, shape):
+    def _forward_sizes(self, shape):
+        """Returns height, width and channels of `forward` of `[..., H, W, C]`."""
         f = self._factor
-        height, width, channels = self._known(shape)
+        height, width, channels = _known(shape)
         if height % f or width % f:
             raise ValueError(
                 f"`Squeeze` needs a height and a width that are multiples of factor={f}. "
                 f"Received: event shape {[height, width, channels]}."
             )
-        return tf.TensorShape([height // f, width // f, channels * f**2])
+        return [height // f, width // f, channels * f**2]
 
-    def _inverse_event_shape(self, shape):
+    def _inverse_sizes(self, shape):
+        """Returns height, width and channels of `inverse` of `[..., H, W, C]`."""
         f = self._factor
-        height, width, channels = self._known(shape)
+        height, width, channels = _known(shape)
         if channels % f**2:
             raise ValueError(
                 f"`Squeeze.inverse` needs a number of channels that is a multiple of factor**2="
                 f"{f**2}. Received: event shape {[height, width, channels]}."
             )
-        return tf.TensorShape([height * f, width * f, channels // f**2])
+        return [height * f, width * f, channels // f**2]
 
-    def _known(self, shape):
-        if not tf.TensorShape(shape).is_fully_defined():
-            raise ValueError(
-                f"`Squeeze` needs static event shapes [H, W, C]. Received: event shape {shape}."
-            )
-        return tf.TensorShape(shape).as_list()
+    def _forward_event_shape(self, shape):
+        return shape[:-3].concatenate(self._forward_sizes(shape))
+
+    def _inverse_event_shape(self, shape):
+        return shape[:-3].concatenate(self._inverse_sizes(shape))
 
     def _forward_event_shape_tensor(self, shape):
         f = self._factor
-        return tf.stack([shape[0] // f, shape[1] // f, shape[2] * f**2])
+        return tf.concat([shape[:-3], shape[-3:-1] // f, shape[-1:] * f**2], axis=0)
 
     def _inverse_event_shape_tensor(self, shape):
         f = self._factor
-        return tf.stack([shape[0] * f, shape[1] * f, shape[2] // f**2])
+        return tf.concat([shape[:-3], shape[-3:-1] * f, shape[-1:] // f**2], axis=0)
+
+
+def _known(shape):
+    shape = tf.TensorShape(shape)[-3:]
+    if not shape.is_fully_defined():
+        raise ValueError(
+            f"`Squeeze` needs static event shapes [H, W, C]. Received: event shape {shape}."
+        )
+    return shape.as_list()
