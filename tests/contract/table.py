@@ -360,7 +360,7 @@ ROWS = [
             lambda d, scale=scale: coupling(d, [3, 2, 3], 2 if scale is None else 4, scale=scale),
             (3, 2, 3),
             6,
-            large=10.0 if scale in ("sigmoid", "exp") else 1e3,  # s underflows or overflows.
+            large=10.0 if scale in ("sigmoid", "exp") else 1e3,  # A small s loses what it scales.
         )
         for scale in ("tanh", "sigmoid", "exp", None)
     ],
@@ -455,6 +455,7 @@ ROWS = [
         (3, 2, 2),
         2,
         large=10.0,  # Softplus loses negative inputs far from 0.
+        onto=False,
     ),
 ]
 

@@ -329,6 +329,7 @@ def test_inside_chain_invert_and_transformed_distribution(row):
         return
     assert model.sample(2, seed=1).shape == (2, *row.batch_shape, *row.event_shape)
     draws, log_prob = model.experimental_sample_and_log_prob(2, seed=1)
+    assert np.all(np.isfinite(draws))
     assert_close(model.log_prob(tf.identity(draws)), log_prob, 1e-4)
 
 

@@ -367,6 +367,17 @@ def test_temperature_shares_variables():
     }
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2, tf.Variable(0.5, dtype=tf.float64)])
+def test_temperature_of_a_float64_model(temperature):
+    base = distributions.trainable_normal([3], dtype=tf.float64)
+    model = tfd.TransformedDistribution(base, tfb.Scale(tf.constant(2.0, tf.float64)))
+    changed = distributions.with_temperature(model, temperature)
+    x = changed.sample(4, seed=[1, 1])
+    np.testing.assert_allclose(x, float(temperature) * model.sample(4, seed=[1, 1]))
+    expected = stats.norm.logpdf(x, 0, 2 * float(temperature)).sum(-1)
+    np.testing.assert_allclose(changed.log_prob(tf.identity(x)), expected)
+
+
 @pytest.mark.parametrize("temperature", [0, -1.0, math.nan])
 def test_temperature_must_be_positive(temperature):
     with pytest.raises(ValueError, match="`temperature` must be positive. Received: temperature="):

@@ -20,6 +20,7 @@ from tensorflow.python.eager.record import (
     stop_recording,  # Of all tapes; public: of one known.
 )
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+from tensorflow.python.ops.parallel_for import pfor
 from tensorflow.python.trackable.base import Trackable  # What a checkpoint looks into.
 from tensorflow_probability.python.bijectors import pad
 
@@ -241,3 +242,14 @@ def _read(variables):
         if variable.trainable:
             tape.variable_accessed(variable)
     return [variable.handle for variable in variables]
+
+
+def _vectorize_qr(pfor_input):
+    """Returns the QR decompositions of all matrices of a `tf.vectorized_map`."""
+    matrices = pfor_input.stacked_input(0)
+    q, r = tf.linalg.qr(matrices, full_matrices=pfor_input.get_attr("full_matrices"))
+    return pfor.wrap(q, True), pfor.wrap(r, True)
+
+
+with contextlib.suppress(KeyError):  # TensorFlow has a rule by now.
+    pfor.RegisterPFor("Qr")(_vectorize_qr)

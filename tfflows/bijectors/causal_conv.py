@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfflows.bijectors import _images
 from tfflows.bijectors._compiled import CompiledFunction
 
 
@@ -102,7 +103,7 @@ _SOLVE = CompiledFunction(_solve, _pull_back, _gradient)
 def _substitute(y, kernel, column, lower):
     """Returns `M^-1 y` without a gradient of its own."""
     rows, columns, channels = kernel.shape[:3]
-    height, width = y.shape[1:3]
+    height, width = _images.size_of(y)
     eye = tf.eye(channels, dtype=y.dtype)
     center = tf.linalg.triangular_solve(kernel[-1, column], eye, lower=lower)
     y = tf.reshape(tf.reshape(y, [-1, channels]) @ center, tf.shape(y))  # One large product.

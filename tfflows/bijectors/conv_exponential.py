@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from tfflows.bijectors import exponential, operator_norm
+from tfflows.bijectors import _images, exponential, operator_norm
 from tfflows.bijectors._parameters import as_parameter, check_kernel, normal_variable
 from tfflows.bijectors.flow_bijector import FlowBijector
 
@@ -189,9 +189,8 @@ class ConvExponential(FlowBijector):
         return kernel / tf.maximum(one, self.norm_bound() / self._max_norm)
 
     def _evaluate(self, x, inverse):
-        height, width = x.shape[-3:-1]
         kernel = self.scaled_kernel()
-        self._check_wrap(height, width)
+        self._check_wrap(*x.shape[-3:-1])
         if self._max_norm is None:
             steps, factor = exponential.scaling_steps(operator_norm.conv_norm_bound(kernel))
             kernel, norm = kernel * factor, 1.0
@@ -199,18 +198,29 @@ class ConvExponential(FlowBijector):
             steps = max(1, math.ceil(self._max_norm))
             norm = self._max_norm / steps
         terms = exponential.num_terms(norm, self.dtype, self._tolerance)
-        flat = tf.reshape(x, [-1, *x.shape[-3:]])
         y = exponential.conv_exponential(
-            flat, kernel, inverse=inverse, padding=self._padding, terms=terms, steps=steps
+            _images.as_rows(x),
+            kernel,
+            inverse=inverse,
+            padding=self._padding,
+            terms=terms,
+            steps=steps,
         )
         center = kernel[kernel.shape[0] // 2, kernel.shape[1] // 2]
-        log_det = height * width * tf.linalg.trace(center)
+        log_det = _images.num_pixels(x) * tf.linalg.trace(center)
         return tf.reshape(y, tf.shape(x)), -log_det if inverse else log_det
 
     def _check_wrap(self, height, width):
         """Refuses a torus so small that a tap meets the centre again and adds to the trace."""
         kh, kw = self._kernel.shape[:2]
-        if self._padding == "periodic" and (kh // 2 >= height or kw // 2 >= width):
+        if self._padding != "periodic":
+            return
+        if height is None or width is None:
+            raise ValueError(
+                '`ConvExponential` with padding="periodic" needs images of known size. '
+                f"Received: image size {(height, width)}."
+            )
+        if kh // 2 >= height or kw // 2 >= width:
             raise ValueError(
                 '`ConvExponential` with padding="periodic" needs images larger than half the '
                 f"kernel. Received: kernel size {(kh, kw)}, image size {(height, width)}."

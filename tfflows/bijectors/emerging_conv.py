@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from tfflows.bijectors import _images
 from tfflows.bijectors._parameters import as_parameter, normal_variable
 from tfflows.bijectors._rows import with_rows
 from tfflows.bijectors.causal_conv import causal_conv, solve_causal_conv
@@ -142,8 +143,7 @@ class EmergingConv(FlowBijector):
         return masked[0], masked[1], tf.reduce_sum(log_diagonal)
 
     def _log_det(self, x, log_diagonal):
-        height, width = x.shape[-3:-1]
-        return height * width * log_diagonal
+        return _images.num_pixels(x) * log_diagonal
 
     def _forward_and_log_det(self, x):
         first, second, log_diagonal = self._masked_kernels()
@@ -152,16 +152,15 @@ class EmergingConv(FlowBijector):
             y = causal_conv(x, first, self._column)
             return causal_conv(y, second, self._column, reverse=True)
 
-        y = with_rows(evaluate, tf.reshape(x, [-1, *x.shape[-3:]]))
+        y = with_rows(evaluate, _images.as_rows(x))
         return tf.reshape(y, tf.shape(x)), self._log_det(x, log_diagonal)
 
     def _inverse_and_log_det(self, y):
         first, second, log_diagonal = self._masked_kernels()
-        flat = tf.reshape(y, [-1, *y.shape[-3:]])
 
         def solve(y):
             x = solve_causal_conv(y, second, self._column, reverse=True)
             return solve_causal_conv(x, first, self._column)
 
-        x = with_rows(solve, flat)
+        x = with_rows(solve, _images.as_rows(y))
         return tf.reshape(x, tf.shape(y)), -self._log_det(y, log_diagonal)

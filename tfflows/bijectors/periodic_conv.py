@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors import _matrix, exponential
+from tfflows.bijectors import _images, _matrix, exponential
 from tfflows.bijectors._parameters import as_parameter, check_kernel, normal_variable
 from tfflows.bijectors._rows import with_rows
 from tfflows.bijectors._unknown_shapes import with_shape
@@ -101,43 +101,44 @@ class PeriodicConv(FlowBijector):
         """Returns `S(w)` `[H, W // 2 + 1, C, C]` for the frequencies of `tf.signal.rfft2d`."""
         kernel = tf.convert_to_tensor(self._kernel)
         kh, kw, channels, _ = kernel.shape
-        rows = np.outer(np.arange(height) / height, np.arange(kh) - kh // 2)
-        columns = np.outer(np.arange(width // 2 + 1) / width, np.arange(kw) - kw // 2)
-        phase = 2 * np.pi * (rows[:, None, :, None] + columns[:, None, :])
-        phase = phase.reshape([-1, kh * kw])
+        frequencies = (tf.range(n, dtype=tf.float64) for n in (height, width // 2 + 1))
+        rows, columns = (
+            tf.tensordot(f / tf.cast(n, f.dtype), tf.range(k, dtype=f.dtype) - k // 2, axes=0)
+            for f, n, k in zip(frequencies, (height, width), (kh, kw), strict=True)
+        )
+        phase = 2 * np.pi * (rows[:, tf.newaxis, :, tf.newaxis] + columns[:, tf.newaxis, :])
+        phase = tf.reshape(phase, [-1, kh * kw])
         taps = tf.reshape(kernel, [kh * kw, channels**2])
-        real, imaginary = (tf.constant(f(phase), taps.dtype) @ taps for f in (np.cos, np.sin))
+        real, imaginary = (tf.cast(f(phase), taps.dtype) @ taps for f in (tf.cos, tf.sin))
         return tf.reshape(tf.complex(real, imaginary), [height, width // 2 + 1, channels, channels])
 
     def _log_det(self, transfer, width):
         # Each frequency but 0 and that of alternating columns stands for its conjugate too.
-        count = np.full(width // 2 + 1, 2.0)
-        count[0] = 1
-        if width % 2 == 0:
-            count[-1] = 1
-        return tf.reduce_sum(count * _matrix.log_abs_det(transfer))
+        number = tf.range(width // 2 + 1)
+        count = tf.where((number == 0) | (2 * number == width), 1, 2)
+        log_dets = _matrix.log_abs_det(transfer)
+        return tf.reduce_sum(tf.cast(count, log_dets.dtype) * log_dets)
 
     def _check_size(self, height, width):
         kh, kw = self._kernel.shape[:2]
-        if kh // 2 > height or kw // 2 > width:
+        if kh // 2 > (height or kh) or kw // 2 > (width or kw):  # Those that are known.
             raise ValueError(
                 "`PeriodicConv` needs images no smaller than half the kernel. "
                 f"Received: kernel size {(kh, kw)}, image size {(height, width)}."
             )
 
     def _forward_and_log_det(self, x):
-        height, width = x.shape[-3:-1]
-        self._check_size(height, width)
-        flat = tf.reshape(x, [-1, *x.shape[-3:]])
+        height, width = _images.size_of(x)
+        self._check_size(*x.shape[-3:-1])
+        flat = _images.as_rows(x)
         kernel = tf.convert_to_tensor(self._kernel)
         y = with_rows(lambda x: exponential.correlate(x, kernel, "periodic"), flat)
         return tf.reshape(y, tf.shape(x)), self._log_det(self._transfer(height, width), width)
 
     def _inverse_and_log_det(self, y):
-        height, width = y.shape[-3:-1]
-        self._check_size(height, width)
+        height, width = _images.size_of(y)
+        self._check_size(*y.shape[-3:-1])
         transfer = self._transfer(height, width)
-        flat = tf.reshape(y, [-1, *y.shape[-3:]])
         inverse = _matrix.inverse(transfer)
 
         def solve(y):
@@ -146,5 +147,5 @@ class PeriodicConv(FlowBijector):
             x = tf.signal.irfft2d(solved, fft_length=[height, width])
             return tf.transpose(x, [0, 2, 3, 1])
 
-        x = tf.reshape(with_rows(solve, flat), tf.shape(y))
+        x = tf.reshape(with_rows(solve, _images.as_rows(y)), tf.shape(y))
         return with_shape(x, y.shape), -self._log_det(transfer, width)

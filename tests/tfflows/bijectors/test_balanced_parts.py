@@ -130,3 +130,18 @@ def test_dual_coupling_moves_every_entry():
 def test_whitening_refuses_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match="`eigenvectors` must have shape"):
         bijectors.Whitening(tf.zeros([3]), tf.eye(4), tf.ones([3]))
+
+
+@pytest.mark.parametrize("scale", ["sigmoid", bijectors.MexicanHatScale(1, 0.0), "tanh"])
+@pytest.mark.parametrize("output", [-60.0, -88.0, -200.0, -1e30, 1e30])
+def test_no_output_of_a_network_leaves_a_coupling_without_inverse(scale, output):
+    def network(a):
+        return tf.stack([tf.zeros_like(a[:, 0]), tf.fill(tf.shape(a)[:1], output)], axis=-1)
+
+    flow = bijectors.AffineCoupling(network, [2], scale=scale)
+    x = tf.constant([[0.3, -1.5], [2.0, 4.0]])
+    y, log_det = bijectors.forward_and_log_det(flow, x)
+    back, back_log_det = bijectors.inverse_and_log_det(flow, tf.identity(y))
+    np.testing.assert_allclose(back, x, rtol=1e-5)
+    np.testing.assert_allclose(y[:, 1] / x[:, 1], np.exp(log_det), rtol=1e-5)
+    np.testing.assert_allclose(back_log_det, -log_det, rtol=1e-5)

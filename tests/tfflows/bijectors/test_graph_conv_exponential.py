@@ -58,6 +58,21 @@ def test_equals_the_dense_matrix_exponential(kind, max_norm):
         np.testing.assert_allclose(log_det, sign * np.trace(matrix), rtol=1e-12)
 
 
+@pytest.mark.parametrize("jit", [None, True])
+def test_without_a_cap_the_kernels_are_used_as_they_are(jit):
+    graph, x, pair = random_graph(), features(3, 5, 2), kernels(size=3.0)
+    flow = make(graph, [tf.Variable(k) for k in pair], max_norm=None)
+    matrix = dense_operator(graph, *pair)
+    assert np.linalg.norm(matrix, 2) > 3
+    evaluate = bijectors.forward_and_log_det
+    evaluate = evaluate if jit is None else tf.function(evaluate, jit_compile=jit)
+    y, log_det = evaluate(flow, x)
+    expected = np.reshape(x, [3, -1]) @ scipy.linalg.expm(matrix).T
+    np.testing.assert_allclose(np.reshape(y, [3, -1]), expected, rtol=1e-10)
+    np.testing.assert_allclose(log_det, np.trace(matrix), rtol=1e-12)
+    np.testing.assert_allclose(flow.inverse(tf.identity(y)), x, atol=1e-8)
+
+
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
 def test_norm_is_capped_and_small_kernels_are_left_alone(size):
     graph, pair = random_graph(), kernels(size=size)

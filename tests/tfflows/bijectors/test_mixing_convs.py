@@ -289,3 +289,73 @@ def test_second_derivatives_of_the_emerging_inverse_in_a_graph_are_those_of_eage
 
     for actual, desired in zip(tf.function(second)(y), second(y), strict=True):
         np.testing.assert_allclose(actual, desired, rtol=1e-8, atol=1e-8)
+
+
+# Images of any size.
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        emerging(),
+        periodic(),
+        moved(bijectors.ConvExponential.trainable([3, 4, 2], seed=1, dtype=DTYPE)),
+        moved(bijectors.ConvExponential.trainable([3, 4, 2], max_norm=None, seed=1, dtype=DTYPE)),
+    ],
+    ids=["emerging", "periodic", "exponential", "exponential_without_a_cap"],
+)
+def test_images_whose_size_is_not_known(flow):
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y, log_det = bijectors.forward_and_log_det(flow, x)
+            back, _ = inverse_and_log_det(flow, tf.identity(y))
+            loss = tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(tf.sin(back)) + log_det
+        return y, log_det, back, tape.gradient(loss, x)
+
+    any_size = tf.function(run, input_signature=[tf.TensorSpec([None, None, None, 2], DTYPE)])
+    for size in ((3, 4), (2, 5)):
+        x = tf.constant(np.random.default_rng(0).normal(size=[2, *size, 2]))
+        for actual, desired in zip(any_size(x), run(x), strict=True):
+            np.testing.assert_allclose(actual, desired, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("flow", "message"),
+    [
+        (
+            bijectors.ConvExponential(tf.zeros([3, 3, 2, 2]), padding="periodic"),
+            r"needs images of known size\. Received: image size \(None, None\)",
+        ),
+        (bijectors.Squeeze(), "`Squeeze` needs static event shapes"),
+        (bijectors.StridedConv.trainable(2, 2), "`Squeeze` needs static event shapes"),
+    ],
+)
+def test_bijectors_that_need_the_size_say_so(flow, message):
+    function = tf.function(flow.forward, input_signature=[tf.TensorSpec([None, None, None, 2])])
+    with pytest.raises(ValueError, match=message):
+        function(tf.ones([1, 4, 4, 2]))
+
+
+# Reflections.
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+@pytest.mark.parametrize("kind", ["householder", "qr"])
+def test_the_length_of_a_reflection_does_not_count(kind, dtype):
+    start = bijectors.InvertibleConv1x1.trainable(3, parameterization=kind, seed=1, dtype=dtype)
+    arguments = start.parameters | {"reflections": None}
+    vectors = tf.convert_to_tensor(start.parameters["reflections"])
+    x = tf.random.stateless_normal([2, 2, 2, 3], [1, 1], dtype=dtype)
+    for size in (1e25, 1e-25):
+        scaled = tf.Variable(vectors * size)
+        flow = bijectors.InvertibleConv1x1(**(arguments | {"reflections": scaled}))
+        np.testing.assert_allclose(flow.matrix(), start.matrix(), atol=1e-5)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.sin(flow.forward(x)))
+        gradient = tape.gradient(loss, scaled)
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            plain = bijectors.InvertibleConv1x1(**(arguments | {"reflections": vectors}))
+            loss = tf.reduce_sum(tf.sin(plain.forward(x)))
+        np.testing.assert_allclose(gradient * size, tape.gradient(loss, vectors), atol=1e-4)

@@ -242,6 +242,19 @@ def test_gradient_of_the_inverse():
     )
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_exact_log_det_in_a_vectorised_map(jit):
+    layer, x = flow(dtype=tf.float64), inputs(count=4)
+
+    @tf.function(jit_compile=jit)
+    def mapped(x):
+        return tf.vectorized_map(
+            layer.forward_log_det_jacobian, x, fallback_to_while_loop=False, warn=False
+        )
+
+    np.testing.assert_allclose(mapped(x), layer.forward_log_det_jacobian(x), atol=1e-12)
+
+
 def test_errors_name_the_parameter():
     def identity(x):
         return x
