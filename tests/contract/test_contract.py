@@ -134,6 +134,9 @@ def test_values_and_gradients_do_not_depend_on_what_is_kept(row, mode):
         "multi_scale",
         "periodic_conv_3x3",
         "sylvester_dense",  # Its inverse iterates.
+        "matvec_exponential_dense",  # A loop whose length is not known.
+        "conv_exponential_unconstrained",
+        "graph_conv_exponential_dense",
     ],
 )
 def test_forward_mode_in_a_graph(name):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors._parameters import as_data
+from tfflows.bijectors._pull_back import PullBack, custom_gradient
 from tfflows.bijectors._rows import with_rows
 from tfflows.bijectors._unknown_shapes import with_shape
 
@@ -115,7 +116,7 @@ def repeat(
 
         return tf.while_loop(lambda i, _: i < count, body, [tf.zeros_like(count), x])[1]
 
-    @tf.custom_gradient
+    @custom_gradient
     def power(x, *parameters):
         def gradient(g):
             stride = (steps + _KEPT - 1) // _KEPT
@@ -129,12 +130,7 @@ def repeat(
 
             def body(i, g, *totals):
                 before = state(kept.read(i // stride), parameters, i % stride)
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch([before, *parameters])
-                    after = step(before, *parameters)
-                g, *more = tape.gradient(
-                    after, [before, *parameters], g, unconnected_gradients="zero"
-                )
+                g, *more = PullBack(step, [before, *parameters])(g)
                 return i - 1, g, *(a + b for a, b in zip(totals, more, strict=True))
 
             start = [steps - 1, g, *map(tf.zeros_like, parameters)]
