@@ -349,7 +349,7 @@ def test_nothing_of_the_size_of_the_terms_is_kept():
         ({"graph": np.zeros([2, 3])}, r"`adjacency` must have shape \[\.\.\., N, N\]\. .*\(2, 3\)"),
         ({"kernel_pair": np.zeros([2, 2, 3])}, r"both have shape \[F, F\]\. .*\(2, 3\)"),
         ({"mask": np.ones([4])}, r"`mask` must have shape \[\.\.\., N\]\. .*\(4,\), N=5"),
-        ({"max_norm": 0.0}, r"`max_norm` must be positive\. Received: max_norm=0\.0"),
+        ({"max_norm": 0.0}, r"`max_norm` must be positive or None\. Received: max_norm=0\.0"),
         ({"conditional": True}, r"`adjacency` must be given, or be None with conditional=True"),
     ],
     ids=lambda a: next(iter(a)) if isinstance(a, dict) else "",
