@@ -96,7 +96,8 @@ class Variant:
         shards = strategies.set_shards(recipe.batch_size, entry.event_shape)
         strategies.make()
         self._batch = noise(entry, recipe.batch_size)
-        self._model = train.build_model(entry, recipe, 1000, shards)
+        self._arguments = entry, recipe, 1000, shards
+        self._model = train.build_model(*self._arguments)
         if os.path.isdir(name):
             presets.load_weights(self._model.distribution, name)
         else:
@@ -135,9 +136,10 @@ class Variant:
 
     def operations(self):
         """Returns the operations of a step, of `log_prob` of a batch, and of the samples."""
-        self._model.check_finite = False  # XLA can't translate its diagnosis, a Python function.
+        model = train.build_model(*self._arguments)  # Traced for XLA: that one may not have been.
+        model.check_finite = False  # XLA can't translate its diagnosis, a Python function.
         counted = (
-            operations.count(self._model.train_step, self._batch),
+            operations.count(model.train_step, self._batch),
             operations.count(self._log_prob, self._batch),
             operations.count(self._sample),
         )
