@@ -7,6 +7,7 @@ from tfflows import batch_parts, keras_data
 from tfflows.analysis.layers import recording
 from tfflows.bijectors import network_calls
 from tfflows.bijectors._private import clip_gradients, steps_taken
+from tfflows.bijectors._rows import rows_are_there
 from tfflows.non_finite import NonFiniteError, diagnose_non_finite
 
 
@@ -89,8 +90,12 @@ class LikelihoodSteps:
         """
 
         def loss_and_gradients(x, seed, weights=None, total=None):
-            if total is None:
-                total = batch_parts.num_rows(x)
+            with rows_are_there():
+                if total is None:
+                    total = batch_parts.num_rows(x)
+                return evaluate(x, seed, weights, total)
+
+        def evaluate(x, seed, weights, total):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 variables = self.trainable_weights
                 tape.watch(variables)

@@ -230,7 +230,7 @@ def test_empty_batch_in_a_graph_that_does_not_know_the_size(name):
 NEED_SIZES = {"squeeze", "squeeze_glow", "strided_conv_plu_1", "strided_conv_plu_2"}
 NEED_SIZES |= {"strided_conv_dense_2"}
 # TODO: convolutions of images of unknown size, and `MatvecExponential` of unknown batches.
-NEED_SIZES_YET = ("conv_exponential", "emerging_conv", "periodic_conv", "matvec_exponential")
+NEED_SIZES_YET = ("none",)
 
 
 @rows

@@ -1,8 +1,28 @@
 """Empty batches: what TensorFlow can compute for rows, but not for none."""
 
+import contextlib
+import threading
+
 import tensorflow as tf
 
 from tfflows.bijectors._unknown_shapes import with_shape
+
+
+class _State(threading.local):  # The replicas of a strategy are threads.
+    are_there = False
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def rows_are_there():
+    """Says that no batch inside the `with` block is empty: nothing has to be done about it."""
+    before, _state.are_there = _state.are_there, True
+    try:
+        yield
+    finally:
+        _state.are_there = before
 
 
 def with_rows(function, *tensors):
@@ -16,7 +36,8 @@ def with_rows(function, *tensors):
       *tensors: the tensors; anything else is passed on.
     """
     first = tensors[0]
-    if not isinstance(first, tf.Tensor) or not first.shape.rank or first.shape[0]:
+    known = not isinstance(first, tf.Tensor) or not first.shape.rank or first.shape[0]
+    if known or _state.are_there:
         return function(*tensors)
     size = tf.shape(first)[0]
     missing = tf.cast(tf.equal(size, 0), tf.int32)
