@@ -5,17 +5,52 @@ from collections.abc import Iterator
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.bijectors._unknown_shapes import with_shape
+
 Operator = tf.linalg.LinearOperator
 
 
 def matvec(operator: Operator, x: tf.Tensor, adjoint: bool = False) -> tf.Tensor:
     """Returns `M x`, or `M^T x`, for vectors `[..., N]`: the columns of one product of matrices."""
+    if _is_kronecker(operator) and not x.shape.is_fully_defined():
+        return _factor_by_factor(lambda part, u: matvec(part, u, adjoint), operator, x)
     return _on_columns(lambda columns: operator.matmul(columns, adjoint=adjoint), operator, x)
 
 
 def solvevec(operator: Operator, y: tf.Tensor) -> tf.Tensor:
     """Returns `M^-1 y` for vectors `[..., N]`."""
+    if _is_kronecker(operator) and not y.shape.is_fully_defined():
+        return _factor_by_factor(solvevec, operator, y)
     return _on_columns(operator.solve, operator, y)
+
+
+def _is_kronecker(operator):
+    is_one = isinstance(operator, tf.linalg.LinearOperatorKronecker)
+    return is_one and operator.batch_shape.rank == 0
+
+
+def _factor_by_factor(function, operator, x):
+    """Applies a function of an operator and vectors to each factor of a Kronecker product.
+
+    TensorFlow's own product does not take an unknown number of columns.
+    """
+    sizes = [part.domain_dimension for part in operator.operators]
+    u, count = tf.reshape(x, tf.concat([tf.shape(x)[:-1], sizes], axis=0)), len(sizes)
+    batch = list(range(x.shape.rank - 1))
+    for part in operator.operators:  # The first axis of the factors is moved last, and around.
+        axes = [*range(len(batch) + 1, len(batch) + count), len(batch)]
+        u = function(part, tf.transpose(u, [*batch, *axes]))
+    return with_shape(tf.reshape(u, tf.shape(x)), x.shape)
+
+
+def broadcast(operator, x):
+    """Gives vectors `[..., N]` the batch dimensions of an operator, where they have fewer."""
+    batch = tf.broadcast_static_shape(x.shape[:-1], operator.batch_shape)
+    if batch == x.shape[:-1]:
+        return x
+    shape = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], operator.batch_shape_tensor())
+    x = tf.broadcast_to(x, tf.concat([shape, tf.shape(x)[-1:]], axis=0))
+    return with_shape(x, batch + x.shape[-1:])
 
 
 def _on_columns(function, operator, x):
@@ -24,8 +59,7 @@ def _on_columns(function, operator, x):
     With one column each, as `operator.matvec` has them, the products would be many small ones, of
     four dimensions and more: see `_matrix`.
     """
-    batch = tf.broadcast_static_shape(x.shape[:-1], operator.batch_shape)
-    x = tf.broadcast_to(x, batch + x.shape[-1:]) if batch != x.shape[:-1] else x
+    x = broadcast(operator, x)
     rank = operator.batch_shape.rank + 1  # Of what is transformed by one matrix each.
     shape = tf.shape(x)
     flat = tf.reshape(x, tf.concat([[-1], shape[x.shape.rank - rank :]], axis=0))

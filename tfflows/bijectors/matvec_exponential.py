@@ -106,8 +106,7 @@ class MatvecExponential(FlowBijector):
         steps, factor = exponential.scaling_steps(tf.cast(bound, self.dtype))
         scale = sign * factor / tf.cast(steps, self.dtype)
         terms = exponential.num_terms(1.0, self.dtype, self._tolerance)
-        batch = tf.broadcast_static_shape(x.shape[:-1], operator.batch_shape)
-        x = tf.broadcast_to(x, batch + x.shape[-1:]) if batch != x.shape[:-1] else x
+        x = _operators.broadcast(operator, x)
 
         def product(x, *parameters, adjoint=False):
             operator = _operators.with_parameters(self._operator, parameters)
