@@ -91,6 +91,8 @@ def count(function: Callable, *args) -> Count:
         135
     """
     # A lambda: TensorFlow can't tell what XLA makes of a function with default arguments.
+    # Traced anew, as what XLA compiles: a graph for TensorFlow may have assertions.
+    function = getattr(function, "python_function", function)
     compiled = tf.function(lambda *args: function(*args), jit_compile=True, autograph=False)
     return count_hlo(compiled.experimental_get_compiler_ir(*args)(stage="hlo"))
 
