@@ -11,8 +11,8 @@ project but the folder and the one file: they run wherever the accelerator is. X
 loss and its gradients as a program whose parameters are the images, a seed and the variables of the
 model; JAX compiles it for its device, and takes the optimiser's steps around it.
 
-1x1 convolutions are trained as P L U and read back as the matrices that they are: the QR
-decomposition of a dense one is a loop of small kernels on a GPU.
+1x1 convolutions are trained as P L U, whose step has no QR decomposition, and read back as the
+matrices that they are.
 """
 
 import argparse
@@ -43,9 +43,14 @@ def build(name, parameterization):
 
 def read_images(entry, num_validation):
     """Returns the images to train on and to score meanwhile."""
-    splits = data.divide(entry.recipe.dataset, num_validation)
-    loads = (data.load(entry.recipe.dataset, split, batch_size=1000).dataset for split in splits)
-    return [np.concatenate(list(tfds.as_numpy(dataset))) for dataset in loads]
+    name, num_bits = entry.recipe.dataset, data.bits_to_keep(entry.num_levels)
+    splits = data.divide(name, num_validation)
+    if splits[1] is None:
+        raise ValueError(
+            f"`--num_validation` must leave images to score. Received: {num_validation}, of {name}."
+        )
+    loads = (data.load(name, split, batch_size=1000, num_bits=num_bits) for split in splits)
+    return [np.concatenate(list(tfds.as_numpy(load.dataset))) for load in loads]
 
 
 def loss_and_gradients(distribution):
