@@ -12,7 +12,6 @@ from tfflows.bijectors._pull_back import PullBack, custom_gradient
 from tfflows.bijectors._rows import with_rows
 from tfflows.bijectors._unknown_shapes import with_shape
 
-Series = list[tf.Tensor]
 _KEPT = 16  # States of a loop in its backward pass.
 MOST_STEPS = 10_000  # Of the scaling: beyond, the result is NaN.
 
@@ -91,7 +90,10 @@ def exponential_action(
 
 
 def repeat(
-    step: Callable[..., tf.Tensor], x: tf.Tensor, parameters: Series, steps: int | tf.Tensor
+    step: Callable[..., tf.Tensor],
+    x: tf.Tensor,
+    parameters: list[tf.Tensor],
+    steps: int | tf.Tensor,
 ) -> tf.Tensor:
     """Returns `step(... step(x, *parameters) ..., *parameters)`.
 
