@@ -10,12 +10,12 @@ import scipy.linalg
 import tensorflow as tf
 
 from benchmarks import measuring
-from tfflows import bijectors
-from tfflows.bijectors import exponential
-from tfflows.bijectors.operator_norm import conv_norm_bound
+from tfflows import bijectors, evaluation
+from tfflows.numerics import series
+from tfflows.numerics.norms import conv_norm_bound
 
 MAX_NORM = 0.95
-TERMS = exponential.num_terms(MAX_NORM, tf.float32)
+TERMS = series.num_terms(MAX_NORM, tf.float32)
 _REFERENCE_TERMS = 20  # 0.95^21 / 21! is 7e-21.
 
 Contestants = dict[tuple[str, str], Callable[[], list]]
@@ -29,7 +29,7 @@ def configure(shards: int):
 
 def node_pairs() -> int:
     """Returns how many convolutions the filter gradient of the layer amounts to."""
-    return exponential._gradient_weights(TERMS, tf.float32)[0].shape[0]
+    return series.gradient_weights(TERMS, tf.float32)[0].shape[0]
 
 
 def make_arrays(channels: int, size: int, batch: int) -> dict[str, np.ndarray]:
@@ -66,23 +66,23 @@ def _bind(function, arguments):
 def _series_functions(shards: int, jit: bool) -> dict[str, Callable]:
     """Returns the operations of `conv_exponential` as compiled functions."""
 
-    def series(x, kernel, inverse=False):
+    def evaluate(x, kernel, inverse=False):
         return [
-            exponential.conv_exponential(part, kernel, inverse=inverse, terms=TERMS)
+            series.conv_exponential(part, kernel, inverse=inverse, terms=TERMS)
             for part in tf.split(x, shards)
         ]
 
     def both(x, kernel):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
-            y = series(x, kernel)
+            y = evaluate(x, kernel)
         return [tf.concat(y, 0), *tape.gradient(y, [x, kernel], y)]
 
     return _compiled(
         {
-            "forward": lambda x, kernel: [tf.concat(series(x, kernel), 0)],
+            "forward": lambda x, kernel: [tf.concat(evaluate(x, kernel), 0)],
             "forward + backward": both,
-            "inverse": lambda x, kernel: [tf.concat(series(x, kernel, inverse=True), 0)],
+            "inverse": lambda x, kernel: [tf.concat(evaluate(x, kernel, inverse=True), 0)],
         },
         jit,
     )
@@ -101,7 +101,7 @@ def _layer_functions(
     def both(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y, log_det = whole(bijectors.forward_and_log_det, x)
+            y, log_det = whole(evaluation.forward_and_log_det, x)
         gradients = tape.gradient([*y, log_det], [x, *variables], [*y, tf.ones([])])
         return [tf.concat(y, 0), *gradients, log_det]
 
@@ -114,9 +114,9 @@ def _layer_functions(
 
     return _compiled(
         {
-            "forward": one_way(bijectors.forward_and_log_det),
+            "forward": one_way(evaluation.forward_and_log_det),
             "forward + backward": both,
-            "inverse": one_way(bijectors.inverse_and_log_det),
+            "inverse": one_way(evaluation.inverse_and_log_det),
         },
         jit,
     )
@@ -140,19 +140,19 @@ def reference(x: np.ndarray, kernel: np.ndarray) -> dict[str, list[np.ndarray]]:
     """Returns what each operation should compute: the series with autodiff, in float64."""
     x, kernel = (tf.constant(v, tf.float64) for v in (x, kernel))
 
-    def series(kernel):
-        return exponential.exponential_action(
+    def evaluate(kernel):
+        return series.exponential_action(
             lambda v: tf.nn.conv2d(v, kernel, 1, "SAME"), x, _REFERENCE_TERMS
         )
 
     with tf.GradientTape() as tape:
         tape.watch([x, kernel])
-        y = series(kernel)
+        y = evaluate(kernel)
     gradients = [v.numpy() for v in tape.gradient(y, [x, kernel], y)]
     return {
         "forward": [y.numpy()],
         "forward + backward": [y.numpy(), *gradients],
-        "inverse": [series(-kernel).numpy()],
+        "inverse": [evaluate(-kernel).numpy()],
     }
 
 

@@ -29,7 +29,9 @@ def random_edges(num_nodes: int) -> np.ndarray:
 
 def contestants(edges: np.ndarray, num_nodes: int, num_features: int) -> dict:
     """Returns a function without arguments for each kind of graph, compilation and operation."""
-    tf, bijectors = map(importlib.import_module, ("tensorflow", "tfflows.bijectors"))
+    tf = importlib.import_module("tensorflow")
+    packages = ("tfflows.bijectors", "tfflows.evaluation", "tfflows.numerics")
+    bijectors, evaluation, numerics = map(importlib.import_module, packages)
     x = tf.random.stateless_normal([num_nodes, num_features], [0, 0])
     graph = tf.SparseTensor(edges, tf.ones([len(edges)]), [num_nodes, num_nodes])
     kinds = {"sparse": graph}
@@ -38,16 +40,16 @@ def contestants(edges: np.ndarray, num_nodes: int, num_features: int) -> dict:
     found = {}
     for kind, adjacency in kinds.items():
         flow = bijectors.GraphConvExponential.trainable(
-            bijectors.normalized_adjacency(adjacency), num_features, adjacency_norm=1.0, seed=1
+            numerics.normalized_adjacency(adjacency), num_features, adjacency_norm=1.0, seed=1
         )
 
         def forward(flow=flow):
-            return bijectors.forward_and_log_det(flow, x)
+            return evaluation.forward_and_log_det(flow, x)
 
         def both(flow=flow):
             with tf.GradientTape() as tape:
                 tape.watch(x)
-                y, log_det = bijectors.forward_and_log_det(flow, x)
+                y, log_det = evaluation.forward_and_log_det(flow, x)
                 loss = tf.reduce_sum(y**2) / 2 - log_det
             return tape.gradient(loss, [x, *flow.trainable_variables])
 

@@ -16,7 +16,7 @@ def operations(mixing: str, shape: list[int], jit: bool) -> dict[str, object]:
     """Returns the operations of a mixing as functions of no arguments; `run` before timing."""
     import tensorflow as tf
 
-    from tfflows import bijectors
+    from tfflows import bijectors, evaluation
     from zoo.glow import Seeds
     from zoo.mixing import mixing_layers
 
@@ -26,12 +26,12 @@ def operations(mixing: str, shape: list[int], jit: bool) -> dict[str, object]:
     def step(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y, log_det = bijectors.forward_and_log_det(flow, x)
+            y, log_det = evaluation.forward_and_log_det(flow, x)
             loss = tf.reduce_sum(y**2) / 2 - tf.reduce_sum(log_det)
         return tape.gradient(loss, [x, *flow.trainable_variables])
 
     def inverse(y):
-        return bijectors.inverse_and_log_det(flow, y)[0]
+        return evaluation.inverse_and_log_det(flow, y)[0]
 
     compiled = {
         name: tf.function(function, jit_compile=jit)

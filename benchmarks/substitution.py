@@ -67,13 +67,13 @@ def contestants(shape, batch, mask, seconds):
     import tensorflow as tf
 
     from tfflows.bijectors import EmergingConv
-    from tfflows.bijectors.causal_conv import _substitute
+    from tfflows.numerics.causal_conv import substitute
 
     flow = EmergingConv.trainable(shape[-1], mask=mask, seed=1)
     kernel, column = flow._masked_kernels()[0], flow._column
     y = tf.random.stateless_normal([batch, *shape], [1, 2])
     functions = {
-        "pixels": lambda y: _substitute(y, kernel, column, False),
+        "pixels": lambda y: substitute(y, kernel, column, False),
         "wavefront": lambda y: wavefront(y, kernel, column),
     }
     found, results = {}, []

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tfflows import bijectors, networks
-from tfflows.bijectors import exponential, fixed_point
-from tfflows.bijectors.operator_norm import conv_norm_bound
+from tfflows import bijectors, evaluation, networks
 from tfflows.networks.masked_conv_net import full_kernel
+from tfflows.numerics import fixed_point, series
+from tfflows.numerics.norms import conv_norm_bound
 
 OPERATIONS = ("forward + backward", "inverse")
-TERMS = exponential.num_terms(0.95, tf.float32)
+TERMS = series.num_terms(0.95, tf.float32)
 TOLERANCE = fixed_point.TOLERANCE[tf.float32]
 
 Contestants = dict[tuple[str, str], Callable[[], list]]
@@ -101,7 +101,7 @@ def _both(flow, network, x):
     others = [v for v in flow.trainable_variables if v is not variables[0]]
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y, log_det = bijectors.forward_and_log_det(flow, x)
+        y, log_det = evaluation.forward_and_log_det(flow, x)
         loss = tf.reduce_sum(y**2) / 2 - tf.reduce_sum(log_det)
     return [y, log_det, *tape.gradient(loss, [x, *variables, *others])]
 

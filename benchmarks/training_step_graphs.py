@@ -12,7 +12,7 @@ import tensorflow as tf
 import tfflows
 from benchmarks import measuring
 from benchmarks.training_step import GROUPS, STEP
-from tfflows import bijectors
+from tfflows import bijectors, evaluation
 from trainers import schedules
 from zoo import glow, registry
 
@@ -110,15 +110,15 @@ def find_parts(distribution, images) -> tuple[list[Part], list[Part]]:
             networks.append(_network_part(bijector, x))
 
     values, _ = distribution.dequantize(images, seed=[0, 0])
-    with bijectors.observe_layers(before=record):
-        bijectors.forward_and_log_det(distribution.distribution.bijector.bijector, values)
+    with evaluation.observe_layers(before=record):
+        evaluation.forward_and_log_det(distribution.distribution.bijector.bijector, values)
     return networks, mixing
 
 
 def _layer_part(layer, x):
     """Returns output and log-det of a layer as a `Part`."""
     return Part(
-        lambda x: list(bijectors.forward_and_log_det(layer, x)), x, layer.trainable_variables
+        lambda x: list(evaluation.forward_and_log_det(layer, x)), x, layer.trainable_variables
     )
 
 

@@ -1,7 +1,7 @@
 """Normalizing flows for TensorFlow Probability and Keras 3."""
 
 from tfflows._compat import check_versions
-from tfflows._start_up_lines import import_tensorflow
+from tfflows.start_up import import_tensorflow
 
 check_versions()  # Before TFP, whose own error for a wrong combination is hard to read.
 import_tensorflow()
@@ -10,7 +10,9 @@ from tfflows import (  # noqa: E402
     analysis,
     bijectors,
     distributions,
+    evaluation,
     networks,
+    numerics,
     regularizers,
     training,
 )
@@ -26,7 +28,9 @@ __all__ = [
     "bijectors",
     "condition",
     "distributions",
+    "evaluation",
     "networks",
+    "numerics",
     "regularizers",
     "set_trainable",
     "training",

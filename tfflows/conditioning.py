@@ -4,9 +4,9 @@ import functools
 
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._parameters import as_context
-from tfflows.bijectors._rebuild import rebuilt
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.parts import rebuilt
+from tfflows.numerics.parameters import as_context
 
 tfb = tfp.bijectors
 tfd = tfp.distributions

@@ -6,11 +6,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import keras_data
+from tfflows._tensorflow import steps_taken
 from tfflows.analysis.layers import first_non_finite
-from tfflows.bijectors import network_calls
-from tfflows.bijectors._private import steps_taken
 from tfflows.distributions import integer_images
 from tfflows.distributions.dequantized import Dequantized
+from tfflows.evaluation import network_calls
 from tfflows.variables import named_variables
 
 

@@ -7,8 +7,8 @@ are the `analysis.LayerRecord`s of the evaluation of `log p(x)`, so that nothing
 import tensorflow as tf
 
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
-from tfflows.bijectors.operator_norm import conv_norm_bound
 from tfflows.bijectors.sequential import Block
+from tfflows.numerics.norms import conv_norm_bound
 
 
 def transport_cost(weight):

@@ -1,6 +1,6 @@
 """Metrics of which Keras knows that smaller is better."""
 
-from tfflows.bijectors._private import MetricsList
+from tfflows._tensorflow import MetricsList
 
 
 class ShownMetrics(MetricsList):

@@ -4,11 +4,11 @@ import keras
 import tensorflow as tf
 
 from tfflows import batch_parts, keras_data
+from tfflows._tensorflow import clip_gradients, steps_taken
 from tfflows.analysis.layers import recording
-from tfflows.bijectors import network_calls
-from tfflows.bijectors._private import clip_gradients, steps_taken
-from tfflows.bijectors._rows import rows_are_there
+from tfflows.evaluation import network_calls
 from tfflows.non_finite import NonFiniteError, diagnose_non_finite
+from tfflows.numerics.rows import rows_are_there
 
 
 class LikelihoodSteps:

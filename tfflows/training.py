@@ -7,12 +7,12 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import batch_parts, bijectors, keras_data, weight_files
+from tfflows import batch_parts, evaluation, keras_data, weight_files
+from tfflows._tensorflow import variables_of_optimizer
 from tfflows.analysis.bits import bits_per_dim
-from tfflows.bijectors._private import variables_of_optimizer
-from tfflows.bijectors.network_calls import weight_losses
-from tfflows.bijectors.tape_memory import MODES
 from tfflows.distributions.dequantized import Dequantized
+from tfflows.evaluation.checkpointing import MODES
+from tfflows.evaluation.network_calls import weight_losses
 from tfflows.non_finite import NonFiniteError, explained
 from tfflows.shown_metrics import ShownMetrics
 from tfflows.steps import LikelihoodSteps
@@ -34,7 +34,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
     per event (`units="nats"`), or in nats per node for events `[N, F]` (`units="nats_per_node"`).
     The variables trained are those of the distribution.
 
-    Networks are called with `training=True` in `fit` (`bijectors.calling_networks` says which are
+    Networks are called with `training=True` in `fit` (`evaluation.calling_networks` says which are
     refused), and their losses (`kernel_regularizer`, `activity_regularizer`, `add_loss`) are part
     of the loss, shown as `network_losses` if there are any.
 
@@ -67,9 +67,9 @@ class FlowModel(LikelihoodSteps, keras.Model):
         penalties are added to the loss that is trained and shown beside it under their names.
       memory: what the backward pass finds of what the flow computed: `"store"`, all; `"recompute"`,
         the input of each block and coupling; `"invert"`, the output of each series of layers. See
-        `bijectors.memory`. With regularizers, which look at blocks, `"invert"` does what
+        `evaluation.memory`. With regularizers, which look at blocks, `"invert"` does what
         `"recompute"` does.
-      loop: whether layers that repeat are one loop in the graph, see `bijectors.looping`; not with
+      loop: whether layers that repeat are one loop in the graph, see `evaluation.looping`; not with
         regularizers. The step of a deep flow is traced and compiled in a fraction of the time.
       name: name of the model.
 
@@ -266,9 +266,9 @@ class FlowModel(LikelihoodSteps, keras.Model):
 
     def _log_prob(self, x, seed):
         with (
-            bijectors.memory(self.memory),
-            bijectors.looping(self.loop),
-            bijectors.estimating(seed),
+            evaluation.memory(self.memory),
+            evaluation.looping(self.loop),
+            evaluation.estimating(seed),
         ):
             if isinstance(self.distribution, Dequantized):
                 return self.distribution.log_prob(x, seed=seed)
@@ -285,7 +285,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         x = keras_data.as_events(x, self.distribution)
 
         def log_prob():
-            with bijectors.calling_networks(bool(training)):
+            with evaluation.calling_networks(bool(training)):
                 return self._log_prob(x, [self.seed, 0])
 
         return batch_parts.if_any(x, log_prob, lambda: tf.zeros([0], self._real_dtype))
@@ -321,7 +321,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
             batch, _ = distribution.dequantize(batch, seed=[self.seed, -1])
             distribution = distribution.distribution
         flow = tfp.bijectors.Invert(distribution.bijector)
-        bijectors.initialize(flow, batch)
+        evaluation.initialize(flow, batch)
 
     # Training.
 

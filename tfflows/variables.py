@@ -2,8 +2,11 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private
-from tfflows.bijectors._network_variables import networks_of, read_variables
+from tfflows import _tensorflow
+from tfflows._keras import networks_of, read_variables
+from tfflows._tensorflow import forget_deferred_variables
+
+__all__ = ["forget_deferred_variables", "named_variables", "set_trainable"]
 
 
 def named_variables(module):
@@ -70,7 +73,7 @@ def set_trainable(module, trainable):
             continue
         if variable.trainable and not trainable:
             variable._tfflows_frozen = True  # To know it from those that nobody trains.
-            _private.set_trainable(variable, False)
+            _tensorflow.set_trainable(variable, False)
         elif trainable and getattr(variable, "_tfflows_frozen", False):
             del variable._tfflows_frozen
-            _private.set_trainable(variable, True)
+            _tensorflow.set_trainable(variable, True)

@@ -52,7 +52,7 @@ def make_scorer(distribution, num_samples, seed):
     @tf.function(reduce_retracing=True, jit_compile=settings.use_jit(distribution.event_shape))
     def score_batch(x, step):
         if not isinstance(distribution, Dequantized):
-            with tfflows.bijectors.estimating(tf.stack([seed, step])):
+            with tfflows.evaluation.estimating(tf.stack([seed, step])):
                 return -distribution.log_prob(x) / num_nodes(distribution)
         log_prob = distribution.importance_log_prob(x, num_samples, seed=[seed, step * num_samples])
         return tfflows.analysis.bits_per_dim(log_prob, num_dims)
@@ -164,7 +164,7 @@ def main(argv):
     dataset = FLAGS.dataset or trained_on
     batch_size = FLAGS.batch_size or batching.most_events(200, distribution.event_shape)
     images = open_images(distribution, dataset, batch_size)
-    with tfflows.bijectors.estimating(num_terms=FLAGS.log_det_terms):
+    with tfflows.evaluation.estimating(num_terms=FLAGS.log_det_terms):
         scores = score(
             distribution, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed
         )

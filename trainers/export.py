@@ -81,7 +81,7 @@ def served(distribution, log_det_terms=20):
 
     def log_prob(x, seed=None):
         if not is_image:
-            with tfflows.bijectors.estimating(seed):
+            with tfflows.evaluation.estimating(seed):
                 return {"log_prob": distribution.log_prob(x)}
         found = distribution.log_prob(x, seed=seed)
         num_dims = distribution.event_shape.num_elements()
@@ -126,7 +126,7 @@ def served(distribution, log_det_terms=20):
         traced = tf.function(function, input_signature=signature, autograph=False)
         try:
             # The seed is for the log-dets that TFP computes beside a value: nobody sees them.
-            with tfflows.bijectors.estimating([0, 0], log_det_terms):
+            with tfflows.evaluation.estimating([0, 0], log_det_terms):
                 traced.get_concrete_function()
         except Exception as error:  # Whatever a layer may raise.
             raise ValueError(
@@ -212,7 +212,7 @@ def check(distribution, loaded, log_det_terms=20, seed=(0, 1)):
         real = flow.inverse(z)
         x, noisy = real, real
         noise = {} if not (is_image or _is_estimated(density)) else {"seed": seed}
-        with tfflows.bijectors.estimating(seed, log_det_terms):
+        with tfflows.evaluation.estimating(seed, log_det_terms):
             if is_image:
                 x = distribution.to_integers(real)
                 noisy, _ = distribution.dequantize(x, seed)

@@ -34,9 +34,9 @@ def start():
     sys.excepthook = _end
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Warnings and errors.
     sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be no Unicode.
-    from tfflows import _start_up_lines  # Says so if TensorFlow can't work.
+    from tfflows import start_up  # Says so if TensorFlow can't work.
 
-    with _start_up_lines.dropped():
+    with start_up.dropped():
         import tensorflow as tf
 
         tf.config.list_physical_devices("GPU")  # Once for all: if there is none, it complains.

@@ -201,7 +201,7 @@ def main(argv):
                 distribution, dataset, batch_size, done // batch_size
             ).dataset
             try:
-                with tfflows.bijectors.estimating(num_terms=FLAGS.log_det_terms):
+                with tfflows.evaluation.estimating(num_terms=FLAGS.log_det_terms):
                     score_rest(distribution, rest, file, done, job)
             except KeyboardInterrupt as error:
                 error.add_note("The same command goes on.")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows import bijectors
+from tfflows import evaluation
 from tfflows.analysis import volume_report
 from tfflows.distributions import Dequantized
 from zoo import files
@@ -72,7 +72,7 @@ def report(model, images, num_iterations):
         distribution = distribution.distribution
     variables = distribution.trainable_variables
     mode = "store" if model.memory == "store" else "recompute"  # Inverses would have errors.
-    with tf.GradientTape() as tape, bijectors.memory(mode):
+    with tf.GradientTape() as tape, evaluation.memory(mode):
         loss = -tf.reduce_mean(distribution.log_prob(x))
     gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
     layers = volume_report(

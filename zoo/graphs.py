@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors, distributions, networks
+from tfflows import bijectors, distributions, networks, numerics
 from zoo.building import Seeds, affine_or_spline, num_parameters
 from zoo.papers import CONVEXP
 from zoo.registry import Recipe, register
@@ -138,4 +138,4 @@ def _normalized(num_nodes, adjacency):
     """Returns the normalized adjacency; of the complete graph, which has no loops, for `None`."""
     if adjacency is None:
         adjacency = tf.ones([num_nodes, num_nodes]) - tf.eye(num_nodes)
-    return bijectors.normalized_adjacency(tf.convert_to_tensor(adjacency, tf.float32))
+    return numerics.normalized_adjacency(tf.convert_to_tensor(adjacency, tf.float32))

@@ -5,7 +5,7 @@ import math
 
 import tensorflow as tf
 
-from tfflows.bijectors._private import forget_deferred_variables
+from tfflows.variables import forget_deferred_variables
 
 MAX_PARAMETERS = 1 << 30
 MAX_VARIABLES = 20_000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.contract.table import ROWS, inputs, perturbed
-from tfflows import bijectors
+from tfflows import bijectors, evaluation
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -113,9 +113,9 @@ def test_values_and_gradients_do_not_depend_on_what_is_kept(row, mode):
     event_ndims = len(row.event_shape)
 
     def run(mode):
-        with tf.GradientTape() as tape, bijectors.memory(mode), bijectors.estimating(3):
+        with tf.GradientTape() as tape, evaluation.memory(mode), evaluation.estimating(3):
             tape.watch(x)
-            y, log_det = bijectors.forward_and_log_det(flow, x, event_ndims)
+            y, log_det = evaluation.forward_and_log_det(flow, x, event_ndims)
             loss = tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(log_det)
         sources = [x, *bijector.trainable_variables]
         return [y, log_det, *tape.gradient(loss, sources, unconnected_gradients="zero")]
@@ -145,8 +145,8 @@ def test_forward_mode_in_a_graph(name):
     y = tf.identity(bijector.forward(x))
     step = 1e-6
     for function, value in (
-        (bijectors.forward_and_log_det, x),
-        (bijectors.inverse_and_log_det, y),
+        (evaluation.forward_and_log_det, x),
+        (evaluation.inverse_and_log_det, y),
     ):
         tangent = tf.constant(np.random.default_rng(1).normal(size=value.shape))
 
@@ -240,9 +240,9 @@ def test_data_of_unknown_shape_in_a_graph(row, known):
     out_ndims = bijector.forward_event_ndims(event_ndims)
 
     def evaluate(x, y):
-        with bijectors.estimating(1):
+        with evaluation.estimating(1):
             return (
-                bijectors.forward_and_log_det(bijector, x, event_ndims),
+                evaluation.forward_and_log_det(bijector, x, event_ndims),
                 (bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)),
                 (bijector.inverse(y), bijector.inverse_log_det_jacobian(y, out_ndims)),
             )
@@ -356,7 +356,7 @@ def test_events_above_the_minimum_rank(row):
     np.testing.assert_array_equal(model.event_shape_tensor(), shape)
     assert model.batch_shape == ()
     assert_close(model.log_prob(tf.identity(x)), base.log_prob(y) + log_det, 1e-5)
-    actual = bijectors.forward_and_log_det(bijector, tf.identity(x), len(shape))[1]
+    actual = evaluation.forward_and_log_det(bijector, tf.identity(x), len(shape))[1]
     assert_close(np.broadcast_to(actual, [2]), log_det, 1e-5)
     if row.onto:
         assert model.sample(3, seed=1).shape == (3, *shape)

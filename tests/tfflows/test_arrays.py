@@ -7,8 +7,8 @@ import tensorflow_probability as tfp
 
 import tfflows
 from tests.contract import table
-from tfflows import analysis, bijectors, distributions
-from tfflows.bijectors import exponential, fixed_point
+from tfflows import analysis, bijectors, distributions, evaluation, numerics
+from tfflows.numerics import fixed_point, series
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -63,10 +63,10 @@ KERNEL = [3, 3, 1, 1]
 # What it does with the dtype of the model and arrays, and the shapes of these.
 FUNCTIONS = {
     "forward": (lambda d, x: flow(d).forward(x), IMAGES),
-    "forward_and_log_det": (lambda d, x: bijectors.forward_and_log_det(chain(d), x), IMAGES),
-    "inverse_and_log_det": (lambda d, y: bijectors.inverse_and_log_det(chain(d), y), SMALL_IMAGES),
+    "forward_and_log_det": (lambda d, x: evaluation.forward_and_log_det(chain(d), x), IMAGES),
+    "inverse_and_log_det": (lambda d, y: evaluation.inverse_and_log_det(chain(d), y), SMALL_IMAGES),
     "initialize": (
-        lambda d, x: after_initialize(chain(d), lambda part: bijectors.initialize(part, x)),
+        lambda d, x: after_initialize(chain(d), lambda part: evaluation.initialize(part, x)),
         IMAGES,
     ),
     "ActNorm.initialize": (
@@ -116,12 +116,12 @@ FUNCTIONS = {
         POINTS,
     ),
     "conv_exponential": (
-        lambda d, x, kernel: exponential.conv_exponential(x, kernel, terms=3),
+        lambda d, x, kernel: series.conv_exponential(x, kernel, terms=3),
         IMAGES,
         KERNEL,
     ),
-    "normalized_adjacency": (lambda d, a: bijectors.normalized_adjacency(tf.abs(a)), LINEAR),
-    "adjacency_norm_bound": (lambda d, a: bijectors.adjacency_norm_bound(a), LINEAR),
+    "normalized_adjacency": (lambda d, a: numerics.normalized_adjacency(tf.abs(a)), LINEAR),
+    "adjacency_norm_bound": (lambda d, a: numerics.adjacency_norm_bound(a), LINEAR),
     "Sylvester.householder": (
         lambda d, v, r, b: bijectors.Sylvester.householder(v, r, r, b).forward(np.ones([3])),
         [3, 3],
@@ -162,11 +162,11 @@ def test_integer_contexts_and_graphs():
     assert bound.parameters["context"].dtype == tf.int64  # Labels stay what they are.
     assert bound.forward(np.ones([3, 2])).dtype == tf.float32
     path = [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
-    np.testing.assert_allclose(bijectors.normalized_adjacency(path)[0], [0, 0.5**0.5, 0], 1e-6)
-    np.testing.assert_allclose(bijectors.adjacency_norm_bound(np.array(path)), 2**0.5, 1e-5)
+    np.testing.assert_allclose(numerics.normalized_adjacency(path)[0], [0, 0.5**0.5, 0], 1e-6)
+    np.testing.assert_allclose(numerics.adjacency_norm_bound(np.array(path)), 2**0.5, 1e-5)
 
 
 def test_several_arrays_for_a_bijector_of_several_tensors():
     parts = [np.ones([3, 1]), np.zeros([3, 2])]
-    joined, _ = bijectors.inverse_and_log_det(tfb.Split([1, 2]), parts, event_ndims=[1, 1])
+    joined, _ = evaluation.inverse_and_log_det(tfb.Split([1, 2]), parts, event_ndims=[1, 1])
     np.testing.assert_array_equal(joined, [[1, 0, 0]] * 3)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors, condition, distributions, networks
+from tfflows import bijectors, condition, distributions, evaluation, networks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -322,7 +322,7 @@ def test_fit_surrogate_posterior_takes_an_optimizer_of_keras_3():
 
 def test_initialize_takes_an_array():
     layer = bijectors.ActNorm.trainable(2, event_ndims=1)
-    bijectors.initialize(layer, np.array([[1.0, 2.0], [3.0, 6.0]]))  # float64
+    evaluation.initialize(layer, np.array([[1.0, 2.0], [3.0, 6.0]]))  # float64
     np.testing.assert_allclose(
         layer.forward([[1.0, 2.0], [3.0, 6.0]]), [[-1, -1], [1, 1]], rtol=1e-5
     )
@@ -339,7 +339,7 @@ def test_initialize_takes_an_array():
     ],
 )
 def test_simplices_and_spheres_whatever_the_version_of_numpy(bijector, x, y):
-    # Those of TFP 0.25 call `np.reshape` as NumPy 2.4 no longer allows: `bijectors._private`.
+    # Those of TFP 0.25 call `np.reshape` as NumPy 2.4 no longer allows: `tfflows._tensorflow`.
     if isinstance(bijector, tfd.Distribution):
         bijector = bijector.experimental_default_event_space_bijector
     bijector = bijector()

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tfflows import networks
-from tfflows.bijectors.operator_norm import conv_norm_bound
 from tfflows.networks.masked_conv_net import full_kernel
+from tfflows.numerics.norms import conv_norm_bound
 
 
 def make(channels=3, width=12, shape=(4, 5), scale=1.0, **kwargs):

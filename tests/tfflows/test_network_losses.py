@@ -17,7 +17,7 @@ from tests.tfflows.bijectors.test_network_calls import (
     expected_losses,
     loss_network,
 )
-from tfflows import FlowModel, bijectors, networks
+from tfflows import FlowModel, bijectors, evaluation, networks
 
 tfb = tfp.bijectors
 
@@ -122,7 +122,7 @@ def test_training_is_true_in_fit_and_false_elsewhere():
     model = model_of(network, optimizer=keras.optimizers.SGD(0.0))
     x = points()
     outside = -np.mean(model.distribution.log_prob(x))
-    with bijectors.calling_networks():
+    with evaluation.calling_networks():
         inside = -np.mean(model.distribution.log_prob(tf.constant(x)))
     assert abs(inside - outside) > 1e-2
     fit = model.fit(x, batch_size=64, verbose=0, validation_data=(x,)).history

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import zoo
-from tfflows import analysis, bijectors
+from tfflows import analysis, bijectors, evaluation
 
 tfb = tfp.bijectors
 
@@ -48,7 +48,7 @@ def test_report_of_a_flow():
     )
     x = tf.random.stateless_normal([50, 4, 4, 1], [0, 1])
     with tf.GradientTape() as tape:
-        y, log_det = bijectors.forward_and_log_det(flow, x)
+        y, log_det = evaluation.forward_and_log_det(flow, x)
         loss = tf.reduce_mean(y**2) - tf.reduce_mean(log_det)
     variables = flow.trainable_variables
     gradients = dict(zip([v.ref() for v in variables], tape.gradient(loss, variables), strict=True))

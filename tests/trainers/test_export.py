@@ -137,7 +137,7 @@ def expected_of(model, inputs, one):
     decoded, noisy, expected = flow.inverse(z).numpy(), x, {}
     if is_image:
         noisy, _ = model.dequantize(x, seed)
-        with tfflows.bijectors.estimating(num_terms=20):
+        with tfflows.evaluation.estimating(num_terms=20):
             log_prob = model.log_prob(x, seed=seed).numpy()
         expected[f"log_prob{one}/bits_per_dim"] = -log_prob / np.log(2) / x[0].size
         expected[f"decode{one}/real"] = decoded

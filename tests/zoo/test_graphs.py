@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tfflows
 import zoo
-from tfflows import analysis, bijectors
+from tfflows import analysis, evaluation, numerics
 from tfflows.variables import named_variables
 from trainers import node_sets
 from zoo.graphs import NUM_NODES, graph_flow
@@ -63,7 +63,7 @@ def test_sets_go_there_and_back_and_the_log_det_is_right(architecture):
     np.testing.assert_allclose(analysis.round_trip_error(flow, x), np.zeros(3), atol=2e-5)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y, log_det = bijectors.forward_and_log_det(flow, x)
+        y, log_det = evaluation.forward_and_log_det(flow, x)
     jacobian = np.reshape(tape.batch_jacobian(y, x), [3, 8, 8])
     np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], atol=1e-4)
     assert model.sample(5, seed=[0, 1]).shape == [5, 4, 2]
@@ -99,7 +99,7 @@ def test_flow_of_a_given_graph_is_that_of_the_graph_as_context():
     options = {"num_features": 3, "num_blocks": 2, "width": 8}
     given = moved(graph_flow(5, "graph_net", True, adjacency=path, **options))
     free = moved(graph_flow(5, "graph_net", True, conditional=True, **options))
-    graph, x = bijectors.normalized_adjacency(tf.constant(path)), nodes(4, 5, 3)
+    graph, x = numerics.normalized_adjacency(tf.constant(path)), nodes(4, 5, 3)
     bound = tfflows.condition(free, graph)
     np.testing.assert_allclose(bound.log_prob(x), given.log_prob(x), rtol=1e-5)
     # In another order, with the graph in that order, the density is the same; else it is not.

@@ -2,9 +2,9 @@
 
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors._private import InvertBase
+from tfflows._tensorflow import InvertBase
 from tfflows.bijectors.multi_scale import MultiScale
+from tfflows.numerics.parameters import as_data
 
 tfd = tfp.distributions
 

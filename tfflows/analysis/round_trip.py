@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.analysis.layers import record_layers
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors.evaluation import dtype_of
+from tfflows.evaluation.evaluate import dtype_of
+from tfflows.numerics.parameters import as_data
 
 
 def round_trip_error(bijector, x):

@@ -5,13 +5,13 @@ import dataclasses
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows._tensorflow import ChainBase, InvertBase
 from tfflows.analysis.layers import record_layers
 from tfflows.analysis.round_trip import round_trip_error
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors._private import ChainBase, InvertBase
-from tfflows.bijectors.evaluation import dtype_of, forward_and_log_det
 from tfflows.bijectors.multi_scale import MultiScale
 from tfflows.bijectors.sequential import Sequential
+from tfflows.evaluation.evaluate import dtype_of, forward_and_log_det
+from tfflows.numerics.parameters import as_data
 
 tfb = tfp.bijectors
 COMPOSED = (Sequential, MultiScale, ChainBase, InvertBase)  # `Block` is a `Sequential`.
@@ -31,7 +31,7 @@ class LayerVolume:
       gradient_norm: norm of the gradient of the loss with respect to the layer's variables. `None`
         if no loss was given.
       drift: largest difference between the layer's input and what its inverse makes of its output:
-        the error that `bijectors.memory("invert")` adds there. `None` if it was not asked for.
+        the error that `evaluation.memory("invert")` adds there. `None` if it was not asked for.
     """
 
     name: str

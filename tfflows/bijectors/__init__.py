@@ -1,8 +1,6 @@
 """Normalizing flows as `tfp.bijectors.Bijector`s; `forward` maps data to latents."""
 
-from tfflows.bijectors._conditioner import call_network
 from tfflows.bijectors.act_norm import ActNorm
-from tfflows.bijectors.adjacency import adjacency_norm_bound, normalized_adjacency
 from tfflows.bijectors.affine_coupling import AffineCoupling
 from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
@@ -11,22 +9,12 @@ from tfflows.bijectors.conv_triangular_tanh import ConvTriangularTanh
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
 from tfflows.bijectors.emerging_conv import EmergingConv
-from tfflows.bijectors.estimation import estimating
-from tfflows.bijectors.evaluation import (
-    forward_and_log_det,
-    initialize,
-    inverse_and_log_det,
-    observe_layers,
-)
 from tfflows.bijectors.flip import Flip
-from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.graph_conv_exponential import GraphConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
-from tfflows.bijectors.loops import looping
-from tfflows.bijectors.matvec_exponential import MatvecExponential, operator_norm_bound
+from tfflows.bijectors.matvec_exponential import MatvecExponential
 from tfflows.bijectors.mexican_hat import MexicanHatScale
 from tfflows.bijectors.multi_scale import MultiScale
-from tfflows.bijectors.network_calls import calling_networks
 from tfflows.bijectors.periodic_conv import PeriodicConv
 from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
@@ -36,9 +24,9 @@ from tfflows.bijectors.sequential import Block, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
 from tfflows.bijectors.sylvester import Sylvester
-from tfflows.bijectors.tape_memory import memory
 from tfflows.bijectors.whitening import Whitening
 from tfflows.bijectors.woodbury_conv import WoodburyConv
+from tfflows.evaluation.flow_bijector import FlowBijector
 
 __all__ = [
     "ActNorm",
@@ -72,16 +60,4 @@ __all__ = [
     "TanhContraction",
     "Whitening",
     "WoodburyConv",
-    "adjacency_norm_bound",
-    "call_network",
-    "calling_networks",
-    "estimating",
-    "forward_and_log_det",
-    "initialize",
-    "inverse_and_log_det",
-    "looping",
-    "memory",
-    "normalized_adjacency",
-    "observe_layers",
-    "operator_norm_bound",
 ]

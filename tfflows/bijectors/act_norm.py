@@ -5,8 +5,8 @@ import warnings
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._parameters import as_data, as_parameter, check_finite
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics.parameters import as_data, as_parameter, check_finite
 
 
 class ActNorm(FlowBijector):

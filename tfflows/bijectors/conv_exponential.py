@@ -4,9 +4,9 @@ import math
 
 import tensorflow as tf
 
-from tfflows.bijectors import _images, exponential, operator_norm
-from tfflows.bijectors._parameters import as_parameter, check_kernel, normal_variable
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import images, norms, power_iteration, series
+from tfflows.numerics.parameters import as_parameter, check_kernel, normal_variable
 
 
 class ConvExponential(FlowBijector):
@@ -22,7 +22,7 @@ class ConvExponential(FlowBijector):
 
     **Norm.** The kernel is scaled so that `|M|_2 <= max_norm`: `kernel / max(1, bound / max_norm)`,
     where `bound` is certified never to be below the operator norm for images of any size
-    (`operator_norm.conv_norm_bound`). `norm="power_iteration"` is the estimate of the paper, which
+    (`numerics.conv_norm_bound`). `norm="power_iteration"` is the estimate of the paper, which
     is a lower bound until it has converged and depends on the size of the image.
 
     **Accuracy.** The number of terms follows from the bound on the norm and from the dtype, such
@@ -166,14 +166,14 @@ class ConvExponential(FlowBijector):
         """Returns the bound (or estimate) of the operator norm of `kernel`, before scaling."""
         kernel = tf.convert_to_tensor(self._kernel)
         if self._norm == "certified":
-            return operator_norm.conv_norm_bound(kernel)
-        return operator_norm.spectral_norm_power_iteration(kernel, self._power_vector)[0]
+            return norms.conv_norm_bound(kernel)
+        return power_iteration.spectral_norm_power_iteration(kernel, self._power_vector)[0]
 
     def update_norm(self, num_iterations=1):
         """Moves `power_vector` on by some power iterations; training does so once a step."""
         if self._norm == "power_iteration":
             kernel = tf.convert_to_tensor(self._kernel)
-            _, vector = operator_norm.spectral_norm_power_iteration(
+            _, vector = power_iteration.spectral_norm_power_iteration(
                 kernel, self._power_vector, num_iterations
             )
             self._power_vector.assign(vector)
@@ -184,7 +184,7 @@ class ConvExponential(FlowBijector):
         if self._max_norm is None:
             return kernel
         if self._norm == "certified":
-            return operator_norm.capped_kernel(kernel, self._max_norm)
+            return norms.capped_kernel(kernel, self._max_norm)
         one = tf.ones([], kernel.dtype)  # A graph would take `1.0` for float32.
         return kernel / tf.maximum(one, self.norm_bound() / self._max_norm)
 
@@ -192,14 +192,14 @@ class ConvExponential(FlowBijector):
         kernel = self.scaled_kernel()
         self._check_wrap(*x.shape[-3:-1])
         if self._max_norm is None:
-            steps, factor = exponential.scaling_steps(operator_norm.conv_norm_bound(kernel))
+            steps, factor = series.scaling_steps(norms.conv_norm_bound(kernel))
             kernel, norm = kernel * factor, 1.0
         else:
             steps = max(1, math.ceil(self._max_norm))
             norm = self._max_norm / steps
-        terms = exponential.num_terms(norm, self.dtype, self._tolerance)
-        y = exponential.conv_exponential(
-            _images.as_rows(x),
+        terms = series.num_terms(norm, self.dtype, self._tolerance)
+        y = series.conv_exponential(
+            images.as_rows(x),
             kernel,
             inverse=inverse,
             padding=self._padding,
@@ -207,7 +207,7 @@ class ConvExponential(FlowBijector):
             steps=steps,
         )
         center = kernel[kernel.shape[0] // 2, kernel.shape[1] // 2]
-        log_det = _images.num_pixels(x) * tf.linalg.trace(center)
+        log_det = images.num_pixels(x) * tf.linalg.trace(center)
         return tf.reshape(y, tf.shape(x)), -log_det if inverse else log_det
 
     def _check_wrap(self, height, width):

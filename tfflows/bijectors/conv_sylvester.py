@@ -3,13 +3,13 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._conditioner import NetworkModule, call_network
-from tfflows.bijectors._parameters import as_data, normal_variable, stateless_seed
 from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
-from tfflows.bijectors.network_calls import prepared
 from tfflows.bijectors.sequential import Sequential
 from tfflows.bijectors.sylvester import Sylvester
+from tfflows.evaluation.conditioner import NetworkModule, call_network
+from tfflows.evaluation.network_calls import prepared
+from tfflows.numerics.parameters import as_data, normal_variable, stateless_seed
 
 
 class ConvSylvester(Sylvester):

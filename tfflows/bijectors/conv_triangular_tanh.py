@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors._parameters import as_data, as_parameter, normal_variable, stateless_seed
-from tfflows.bijectors._rows import with_rows
+from tfflows.numerics.parameters import as_data, as_parameter, normal_variable, stateless_seed
+from tfflows.numerics.rows import with_rows
 
 _LARGEST = 0.999  # Of an entry on a diagonal: 1 + d stays above 0.001 when tanh is rounded to 1.
 

@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._conditioner import call_network
-from tfflows.bijectors._parameters import as_context
-from tfflows.bijectors._unknown_shapes import with_shape
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.conditioner import call_network
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics.parameters import as_context
+from tfflows.numerics.shapes import with_shape
 
 
 class Coupling(FlowBijector):

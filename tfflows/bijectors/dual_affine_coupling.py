@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors._parameters import as_context
 from tfflows.bijectors.affine_coupling import AffineCoupling
-from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.mexican_hat import MexicanHatScale
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics.parameters import as_context
 
 
 class DualAffineCoupling(FlowBijector):

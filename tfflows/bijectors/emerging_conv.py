@@ -3,11 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors import _images
-from tfflows.bijectors._parameters import as_parameter, normal_variable
-from tfflows.bijectors._rows import with_rows
-from tfflows.bijectors.causal_conv import causal_conv, solve_causal_conv
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import images
+from tfflows.numerics.causal_conv import causal_conv, solve_causal_conv
+from tfflows.numerics.parameters import as_parameter, normal_variable
+from tfflows.numerics.rows import with_rows
 
 
 class EmergingConv(FlowBijector):
@@ -143,7 +143,7 @@ class EmergingConv(FlowBijector):
         return masked[0], masked[1], tf.reduce_sum(log_diagonal)
 
     def _log_det(self, x, log_diagonal):
-        return _images.num_pixels(x) * log_diagonal
+        return images.num_pixels(x) * log_diagonal
 
     def _forward_and_log_det(self, x):
         first, second, log_diagonal = self._masked_kernels()
@@ -152,7 +152,7 @@ class EmergingConv(FlowBijector):
             y = causal_conv(x, first, self._column)
             return causal_conv(y, second, self._column, reverse=True)
 
-        y = with_rows(evaluate, _images.as_rows(x))
+        y = with_rows(evaluate, images.as_rows(x))
         return tf.reshape(y, tf.shape(x)), self._log_det(x, log_diagonal)
 
     def _inverse_and_log_det(self, y):
@@ -162,5 +162,5 @@ class EmergingConv(FlowBijector):
             x = solve_causal_conv(y, second, self._column, reverse=True)
             return solve_causal_conv(x, first, self._column)
 
-        x = with_rows(solve, _images.as_rows(y))
+        x = with_rows(solve, images.as_rows(y))
         return tf.reshape(x, tf.shape(y)), -self._log_det(y, log_diagonal)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
 
 
 class Flip(FlowBijector):

@@ -4,11 +4,10 @@ import math
 
 import tensorflow as tf
 
-from tfflows.bijectors import _matrix, exponential, operator_norm
-from tfflows.bijectors import adjacency as graphs
-from tfflows.bijectors._parameters import as_parameter, normal_variable
-from tfflows.bijectors._unknown_shapes import with_shape
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import graphs, linalg, norms, series
+from tfflows.numerics.parameters import as_parameter, normal_variable
+from tfflows.numerics.shapes import with_shape
 
 
 class GraphConvExponential(FlowBijector):
@@ -25,7 +24,7 @@ class GraphConvExponential(FlowBijector):
 
     **Norm.** Both kernels are scaled by one factor so that `|M|_2 <= max_norm`: they are divided by
     `max(1, bound / max_norm)` with `bound = |T0|_2 + |A|_2 |T1|_2`, where each norm is certified
-    never to be too small (`operator_norm.conv_norm_bound`, `adjacency.adjacency_norm_bound`). Each
+    never to be too small (`numerics.conv_norm_bound`, `numerics.adjacency_norm_bound`). Each
     graph of a batch has its own factor.
 
     **Accuracy.** The number of terms follows from `max_norm` and from the dtype, such that the
@@ -213,13 +212,13 @@ class GraphConvExponential(FlowBijector):
         return tf.where(mask & tf.linalg.matrix_transpose(mask), graph, 0)
 
     def _norm_bound(self, graph):
-        norms = [
-            operator_norm.conv_norm_bound(tf.convert_to_tensor(kernel)[tf.newaxis, tf.newaxis])
+        bounds = [
+            norms.conv_norm_bound(tf.convert_to_tensor(kernel)[tf.newaxis, tf.newaxis])
             for kernel in (self._self_kernel, self._neighbor_kernel)
         ]
         if self._adjacency_norm is None:
-            return norms[0] + graphs.adjacency_norm_bound(graph) * norms[1]
-        return norms[0] + tf.cast(self._adjacency_norm, self.dtype) * norms[1]
+            return bounds[0] + graphs.adjacency_norm_bound(graph) * bounds[1]
+        return bounds[0] + tf.cast(self._adjacency_norm, self.dtype) * bounds[1]
 
     def _scaled_kernels(self, graph):
         kernels = [tf.convert_to_tensor(k) for k in (self._self_kernel, self._neighbor_kernel)]
@@ -233,19 +232,19 @@ class GraphConvExponential(FlowBijector):
         kernels = self._scaled_kernels(graph)
         x = self._broadcast(x)
         if self._max_norm is None:
-            steps, factor = exponential.scaling_steps(self._norm_bound(graph))
+            steps, factor = series.scaling_steps(self._norm_bound(graph))
             kernels, norm = [factor * kernel for kernel in kernels], 1.0
         else:
             steps = max(1, math.ceil(self._max_norm))
             norm = self._max_norm / steps
-        terms = exponential.num_terms(norm, self.dtype, self._tolerance)
+        terms = series.num_terms(norm, self.dtype, self._tolerance)
         mask = None if self._mask is None else self._mask[..., tf.newaxis]
         # Padding may hold anything, even NaN, and 0 times that is no 0.
         y = x if mask is None else tf.where(mask, x, 0)
         scale = sign / tf.cast(steps, self.dtype)
 
         def step(u, *parameters):
-            return exponential.parametric_action(
+            return series.parametric_action(
                 lambda u, values, *k: _convolve(graphs.with_values(graph, values), u, *k),
                 lambda u, values, *k: _convolve_transposed(
                     graphs.with_values(graph, values), u, *k
@@ -256,7 +255,7 @@ class GraphConvExponential(FlowBijector):
             )
 
         parameters = [graphs.values_of(graph), *(scale * k for k in kernels)]
-        y = exponential.repeat(step, y, parameters, steps)
+        y = series.repeat(step, y, parameters, steps)
         nodes = x.shape[-2]
         if mask is not None:
             y = tf.where(mask, y, x)
@@ -295,8 +294,8 @@ def _as_tensor(graph, dtype):
 
 def _convolve(graph, x, self_kernel, neighbor_kernel):
     """Returns `x T0 + A x T1`."""
-    of_itself = _matrix.matmul(x, self_kernel)
-    return of_itself + graphs.neighbor_sum(graph, _matrix.matmul(x, neighbor_kernel))
+    of_itself = linalg.matmul(x, self_kernel)
+    return of_itself + graphs.neighbor_sum(graph, linalg.matmul(x, neighbor_kernel))
 
 
 def _convolve_transposed(graph, x, self_kernel, neighbor_kernel):

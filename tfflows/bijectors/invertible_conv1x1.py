@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import _matrix
-from tfflows.bijectors._parameters import as_parameter, normal_variable
-from tfflows.bijectors._unknown_shapes import with_shape
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import linalg
+from tfflows.numerics.parameters import as_parameter, normal_variable
+from tfflows.numerics.shapes import with_shape
 
 PARAMETERIZATIONS = ("dense", "plu", "qr", "householder")
 
@@ -222,11 +222,11 @@ class InvertibleConv1x1(FlowBijector):
     def _multiply(self, matrix, x):
         """Returns `matrix @ x[..., position, :]` at every position."""
         if matrix.shape.rank == 2:
-            return _matrix.matvec(matrix, x)
+            return linalg.matvec(matrix, x)
         event_ndims = self.forward_min_event_ndims
         batch, event = x.shape[:-event_ndims], x.shape[-event_ndims:]
         flat = tf.reshape(x, tf.concat([tf.shape(x)[:-event_ndims], [-1, self._channels]], axis=0))
-        y = _matrix.matmul(flat, matrix, transpose_b=True)
+        y = linalg.matmul(flat, matrix, transpose_b=True)
         shape = tf.concat([tf.shape(y)[:-2], tf.shape(x)[-event_ndims:]], axis=0)
         return with_shape(
             tf.reshape(y, shape), tf.broadcast_static_shape(batch, matrix.shape[:-2]) + event

@@ -5,8 +5,8 @@ import functools
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import _operators, exponential, operator_norm
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import linear_operators, series
 
 
 class MatvecExponential(FlowBijector):
@@ -26,8 +26,8 @@ class MatvecExponential(FlowBijector):
     Args:
       operator: square `tf.linalg.LinearOperator` of shape `[..., N, N]`; events are `[..., N]`.
       norm_bound: upper bound on the operator norm, a Python number or a scalar `Tensor`; by default
-        from `operator_norm_bound(operator)`, which knows dense, diagonal, Toeplitz, Kronecker and
-        composed operators, but not one's own.
+        from `numerics.operator_norm_bound(operator)`, which knows dense, diagonal, Toeplitz,
+        Kronecker and composed operators, but not one's own.
       tolerance: relative truncation error; by default 1e-6 in float32 and 1e-13 in float64.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
@@ -73,7 +73,7 @@ class MatvecExponential(FlowBijector):
                 f"`operator` must be square. Received: operator.shape={operator.shape}."
             )
         if norm_bound is None:
-            operator_norm_bound(operator)  # Raises here, not at the first use.
+            linear_operators.operator_norm_bound(operator)  # Raises here, not at the first use.
         self._operator = operator
         self._operator_variables = operator.variables
         self._norm_bound = norm_bound
@@ -98,30 +98,30 @@ class MatvecExponential(FlowBijector):
         return self._operator
 
     def _evaluate(self, x, sign):
-        parameters = _operators.parameters(self._operator)  # Each variable is read once.
-        operator = _operators.with_parameters(self._operator, parameters)
+        parameters = linear_operators.parameters(self._operator)  # Each variable is read once.
+        operator = linear_operators.with_parameters(self._operator, parameters)
         bound = self._norm_bound
         if bound is None:
-            bound = operator_norm_bound(operator)
-        steps, factor = exponential.scaling_steps(tf.cast(bound, self.dtype))
+            bound = linear_operators.operator_norm_bound(operator)
+        steps, factor = series.scaling_steps(tf.cast(bound, self.dtype))
         scale = sign * factor / tf.cast(steps, self.dtype)
-        terms = exponential.num_terms(1.0, self.dtype, self._tolerance)
-        x = _operators.broadcast(operator, x)
+        terms = series.num_terms(1.0, self.dtype, self._tolerance)
+        x = linear_operators.broadcast(operator, x)
 
         def product(x, *parameters, adjoint=False):
-            operator = _operators.with_parameters(self._operator, parameters)
-            return scale * _operators.matvec(operator, x, adjoint)
+            operator = linear_operators.with_parameters(self._operator, parameters)
+            return scale * linear_operators.matvec(operator, x, adjoint)
 
         def step(x, *parameters):
             transposed = functools.partial(product, adjoint=True)
-            return exponential.parametric_action(product, transposed, x, parameters, terms)
+            return series.parametric_action(product, transposed, x, parameters, terms)
 
-        if _operators.is_known(operator):
-            y = exponential.repeat(step, x, parameters, steps)
+        if linear_operators.is_known(operator):
+            y = series.repeat(step, x, parameters, steps)
         else:  # Of one's own, with variables that can't be replaced: its gradient is automatic.
             _, y = tf.while_loop(
                 lambda i, _: i < steps,
-                lambda i, v: (i + 1, exponential.exponential_action(product, v, terms)),
+                lambda i, v: (i + 1, series.exponential_action(product, v, terms)),
                 [tf.constant(0), x],
             )
         return y, sign * factor * operator.trace()
@@ -131,57 +131,3 @@ class MatvecExponential(FlowBijector):
 
     def _inverse_and_log_det(self, y):
         return self._evaluate(y, -1.0)
-
-
-@functools.singledispatch
-def operator_norm_bound(operator):
-    """Returns an upper bound on the operator norm of a `tf.linalg.LinearOperator`.
-
-    Certified never to be too small: `operator_norm.matrix_norm_bound` for dense operators; for
-    Toeplitz operators the largest magnitude of the symbol `sum_k c_k exp(i k w)`, from a grid of
-    `w` as in `operator_norm.conv_norm_bound`; for the others what follows from their structure.
-    Register a bound for an operator of one's own with
-    `operator_norm_bound.register(MyOperator)`.
-
-    Args:
-      operator: a `tf.linalg.LinearOperator`.
-
-    Returns:
-      A `Tensor` of shape `operator.batch_shape`.
-    """
-    raise ValueError(
-        "`norm_bound` must be given: no bound on the operator norm is known for a "
-        f"{type(operator).__name__}. Received: norm_bound=None."
-    )
-
-
-@operator_norm_bound.register(tf.linalg.LinearOperatorFullMatrix)
-@operator_norm_bound.register(tf.linalg.LinearOperatorLowerTriangular)
-def _dense(operator):
-    return operator_norm.matrix_norm_bound(operator.to_dense())
-
-
-@operator_norm_bound.register(tf.linalg.LinearOperatorToeplitz)
-def _toeplitz(operator):
-    # M is a part of the convolution of infinite sequences with c.
-    c = tf.concat([tf.reverse(operator.row[..., 1:], [-1]), operator.col], axis=-1)
-    return operator_norm.sequence_norm_bound(c)
-
-
-@operator_norm_bound.register(tf.linalg.LinearOperatorDiag)
-@operator_norm_bound.register(tf.linalg.LinearOperatorIdentity)
-@operator_norm_bound.register(tf.linalg.LinearOperatorScaledIdentity)
-@operator_norm_bound.register(tf.linalg.LinearOperatorZeros)
-def _diagonal(operator):
-    return tf.reduce_max(tf.abs(operator.diag_part()), axis=-1)
-
-
-@operator_norm_bound.register(tf.linalg.LinearOperatorKronecker)
-@operator_norm_bound.register(tf.linalg.LinearOperatorComposition)
-def _product(operator):
-    return functools.reduce(tf.multiply, map(operator_norm_bound, operator.operators))
-
-
-@operator_norm_bound.register(tf.linalg.LinearOperatorBlockDiag)
-def _block_diagonal(operator):
-    return functools.reduce(tf.maximum, map(operator_norm_bound, operator.operators))

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors._unknown_shapes import with_shape
+from tfflows.numerics.parameters import as_data
+from tfflows.numerics.shapes import with_shape
 
 HIGHEST = 1.0  # At 0.
 LOWEST = -2 * math.exp(-1.5)  # At +-sqrt(3).

@@ -3,10 +3,10 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors._unknown_shapes import with_shape
-from tfflows.bijectors.evaluation import forward_and_log_det, inverse_and_log_det
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.evaluate import forward_and_log_det, inverse_and_log_det
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics.parameters import as_data
+from tfflows.numerics.shapes import with_shape
 
 
 class MultiScale(FlowBijector):

@@ -3,11 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors import _images, _matrix, exponential
-from tfflows.bijectors._parameters import as_parameter, check_kernel, normal_variable
-from tfflows.bijectors._rows import with_rows
-from tfflows.bijectors._unknown_shapes import with_shape
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import convolution, images, linalg
+from tfflows.numerics.parameters import as_parameter, check_kernel, normal_variable
+from tfflows.numerics.rows import with_rows
+from tfflows.numerics.shapes import with_shape
 
 
 class PeriodicConv(FlowBijector):
@@ -116,7 +116,7 @@ class PeriodicConv(FlowBijector):
         # Each frequency but 0 and that of alternating columns stands for its conjugate too.
         number = tf.range(width // 2 + 1)
         count = tf.where((number == 0) | (2 * number == width), 1, 2)
-        log_dets = _matrix.log_abs_det(transfer)
+        log_dets = linalg.log_abs_det(transfer)
         return tf.reduce_sum(tf.cast(count, log_dets.dtype) * log_dets)
 
     def _check_size(self, height, width):
@@ -128,18 +128,18 @@ class PeriodicConv(FlowBijector):
             )
 
     def _forward_and_log_det(self, x):
-        height, width = _images.size_of(x)
+        height, width = images.size_of(x)
         self._check_size(*x.shape[-3:-1])
-        flat = _images.as_rows(x)
+        flat = images.as_rows(x)
         kernel = tf.convert_to_tensor(self._kernel)
-        y = with_rows(lambda x: exponential.correlate(x, kernel, "periodic"), flat)
+        y = with_rows(lambda x: convolution.correlate(x, kernel, "periodic"), flat)
         return tf.reshape(y, tf.shape(x)), self._log_det(self._transfer(height, width), width)
 
     def _inverse_and_log_det(self, y):
-        height, width = _images.size_of(y)
+        height, width = images.size_of(y)
         self._check_size(*y.shape[-3:-1])
         transfer = self._transfer(height, width)
-        inverse = _matrix.inverse(transfer)
+        inverse = linalg.inverse(transfer)
 
         def solve(y):
             spectrum = tf.signal.rfft2d(tf.transpose(y, [0, 3, 1, 2]))
@@ -147,5 +147,5 @@ class PeriodicConv(FlowBijector):
             x = tf.signal.irfft2d(solved, fft_length=[height, width])
             return tf.transpose(x, [0, 2, 3, 1])
 
-        x = tf.reshape(with_rows(solve, _images.as_rows(y)), tf.shape(y))
+        x = tf.reshape(with_rows(solve, images.as_rows(y)), tf.shape(y))
         return with_shape(x, y.shape), -self._log_det(transfer, width)

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
 
 
 class NormalizeImage(FlowBijector):

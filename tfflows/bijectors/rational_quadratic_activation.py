@@ -4,10 +4,10 @@ import math
 
 import tensorflow as tf
 
-from tfflows.bijectors import rational_quadratic
-from tfflows.bijectors._compiled import CompiledFunction
-from tfflows.bijectors._parameters import as_parameter
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import rational_quadratic
+from tfflows.numerics.compiled import CompiledFunction
+from tfflows.numerics.parameters import as_parameter
 
 MIN_WIDTH = 1e-3  # Of a bin, relative to the box.
 SMALLEST = 1e-9  # Of a softmax or sigmoid: one that underflows to 0 would leave no bijection.

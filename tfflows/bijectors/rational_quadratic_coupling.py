@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfflows.bijectors._compiled import CompiledFunction
 from tfflows.bijectors.coupling import Coupling
-from tfflows.bijectors.rational_quadratic import (
+from tfflows.numerics.compiled import CompiledFunction
+from tfflows.numerics.rational_quadratic import (
     Bin,
     Place,
     evaluate,

@@ -4,12 +4,13 @@ import math
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private, estimation, fixed_point
-from tfflows.bijectors._conditioner import call_network
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors._rows import with_rows
-from tfflows.bijectors.flow_bijector import FlowBijector
-from tfflows.bijectors.network_calls import prepared
+from tfflows import _tensorflow
+from tfflows.evaluation import estimation, network_calls
+from tfflows.evaluation.conditioner import call_network
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import fixed_point
+from tfflows.numerics.parameters import as_data
+from tfflows.numerics.rows import with_rows
 
 _MOST_EXACT = 32  # Largest event whose Jacobian is computed by default.
 _NUM_TERMS = {"exact": None, "series": 10, "unbiased": 3}
@@ -172,7 +173,7 @@ class ResidualFlow(FlowBijector):
         """Returns `y` and the log-det for events `[N, *event]`."""
         flat = tf.reshape(x, [-1, math.prod(self._shape)])
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
-        with _private.recording():
+        with _tensorflow.recording():
             with tape:
                 tape.watch(flat)
                 g = self._contraction(tf.reshape(flat, tf.shape(x)), self._network)
@@ -194,9 +195,11 @@ class ResidualFlow(FlowBijector):
 
     def _solve(self, y):
         """Returns the `Solution` of `x + g(x) = y`."""
-        network = prepared(self._network)  # Capped kernels, say, are the same at each step.
+        network = network_calls.prepared(
+            self._network
+        )  # Capped kernels, say, are the same at each step.
         return fixed_point.solve(
-            lambda u: self._contraction(u, network),
+            network_calls.as_now(lambda u: self._contraction(u, network)),
             y,
             event_ndims=len(self._shape),
             tolerance=self._tolerance,
@@ -244,7 +247,7 @@ def estimate_log_det(pull_back, v, num_terms, go_on_probability, seed):
         return k + 1, term, weight, value, series, (k < num_terms) | (drawn < go_on)
 
     one, zeros = tf.ones([], v.dtype), tf.zeros_like(v[:, 0])
-    with _private.stop_recording():  # The loop is a constant to all tapes.
+    with _tensorflow.stop_recording():  # The loop is a constant to all tapes.
         *_, value, series, _ = tf.while_loop(
             lambda *state: state[-1], add_term, [tf.constant(1), v, one, zeros, v, True]
         )

@@ -3,8 +3,8 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors.evaluation import forward_through, inverse_through
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.evaluate import forward_through, inverse_through
+from tfflows.evaluation.flow_bijector import FlowBijector
 
 tfb = tfp.bijectors
 

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors._unknown_shapes import with_shape
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics.shapes import with_shape
 
 
 class Squeeze(FlowBijector):

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors._parameters import as_parameter
-from tfflows.bijectors.flow_bijector import FlowBijector
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.squeeze import Squeeze
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics.parameters import as_parameter
 
 
 class StridedConv(FlowBijector):

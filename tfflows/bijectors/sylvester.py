@@ -5,17 +5,18 @@ import functools
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import _operators, fixed_point, network_calls
-from tfflows.bijectors._parameters import as_data, as_parameter
-from tfflows.bijectors._unknown_shapes import with_shape
 from tfflows.bijectors.flip import Flip
-from tfflows.bijectors.flow_bijector import FlowBijector
-from tfflows.bijectors.network_calls import apply, prepared
 from tfflows.bijectors.triangular_tanh import (
     HouseholderColumns,
     OrthonormalColumns,
     TriangularTanh,
 )
+from tfflows.evaluation import network_calls
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.network_calls import apply, prepared
+from tfflows.numerics import fixed_point, linear_operators
+from tfflows.numerics.parameters import as_data, as_parameter
+from tfflows.numerics.shapes import with_shape
 
 tfb = tfp.bijectors
 
@@ -210,7 +211,7 @@ class Sylvester(FlowBijector):
         if self._operator is not None:
             return tuple(
                 functools.partial(function, self._operator)
-                for function in (_operators.matvec, _operators.solvevec)
+                for function in (linear_operators.matvec, linear_operators.solvevec)
             )
         if isinstance(self._basis, tfb.Bijector):
             return self._basis.forward, self._basis.inverse
@@ -229,7 +230,7 @@ class Sylvester(FlowBijector):
             v = tf.broadcast_to(v, tf.concat([shape, tf.shape(v)[-event_ndims:]], axis=0))
             v = with_shape(v, full + event)
         solution = fixed_point.solve(
-            function,
+            network_calls.as_now(function),
             v,
             event_ndims=event_ndims,
             tolerance=self._tolerance,

@@ -4,9 +4,9 @@ import functools
 
 import tensorflow as tf
 
-from tfflows.bijectors import _matrix
-from tfflows.bijectors._parameters import as_parameter
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
+from tfflows.numerics import linalg
+from tfflows.numerics.parameters import as_parameter
 
 _LARGEST = 0.999  # Of an entry on a diagonal: 1 + d stays above 0.001 when tanh is rounded to 1.
 
@@ -58,8 +58,8 @@ class TriangularTanh(tf.Module):
         slopes = tf.linalg.diag_part(r1) * tf.linalg.diag_part(r2)
 
         def function(u):
-            h = tf.tanh(_matrix.matvec(r2, u) + bias)
-            return _matrix.matvec(r1, h), slopes * (1 - h**2)
+            h = tf.tanh(linalg.matvec(r2, u) + bias)
+            return linalg.matvec(r1, h), slopes * (1 - h**2)
 
         return function
 
@@ -90,8 +90,8 @@ class _Columns(tf.Module):
         """Returns `x -> Q^T x` and `u -> Q u`."""
         q = self.matrix()
         return (
-            lambda x: _matrix.matvec(q, x, transpose=True),
-            lambda u: _matrix.matvec(q, u),
+            lambda x: linalg.matvec(q, x, transpose=True),
+            lambda u: linalg.matvec(q, u),
         )
 
 

@@ -3,9 +3,9 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import _matrix
-from tfflows.bijectors._parameters import as_parameter
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import linalg
+from tfflows.numerics.parameters import as_parameter
 
 
 class Whitening(FlowBijector):
@@ -68,7 +68,7 @@ class Whitening(FlowBijector):
 
     def _multiply(self, x, transpose):
         """Returns `V x`, or `V^T x`."""
-        return _matrix.matvec(tf.convert_to_tensor(self._vectors), x, transpose)
+        return linalg.matvec(tf.convert_to_tensor(self._vectors), x, transpose)
 
     def _forward_and_log_det(self, x):
         z = self._multiply(x - self._mean, transpose=True) * tf.math.rsqrt(self._values)

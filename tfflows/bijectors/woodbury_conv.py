@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors import _matrix
-from tfflows.bijectors._parameters import as_parameter, normal_variable, stateless_seed
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics import linalg
+from tfflows.numerics.parameters import as_parameter, normal_variable, stateless_seed
 
 
 class WoodburyConv(FlowBijector):
@@ -148,17 +148,17 @@ class WoodburyConv(FlowBijector):
         return tf.eye(u.shape[-1], dtype=u.dtype) + v @ u
 
     def _log_det(self, channels, u_s, v_s, u_c, v_c):
-        log_det = tf.cast(channels, u_s.dtype) * _matrix.log_abs_det(self._small(u_s, v_s))
+        log_det = tf.cast(channels, u_s.dtype) * linalg.log_abs_det(self._small(u_s, v_s))
         if u_c is not None:
-            log_det += u_s.shape[0] * _matrix.log_abs_det(self._small(u_c, v_c))
+            log_det += u_s.shape[0] * linalg.log_abs_det(self._small(u_c, v_c))
         return log_det
 
     def _multiply(self, x, u_s, v_s, u_c, v_c):
         """Returns `(I + U_s V_s) x (I + U_c V_c)` for `x` `[..., H, W, C]`."""
         flat = tf.reshape(x, [-1, u_s.shape[0], _channels(x)])
-        flat += _matrix.matmul(u_s, _matrix.matmul(v_s, flat))
+        flat += linalg.matmul(u_s, linalg.matmul(v_s, flat))
         if u_c is not None:
-            flat += _matrix.matmul(_matrix.matmul(flat, u_c), v_c)
+            flat += linalg.matmul(linalg.matmul(flat, u_c), v_c)
         return tf.reshape(flat, tf.shape(x))
 
     def _forward_and_log_det(self, x):
@@ -168,8 +168,8 @@ class WoodburyConv(FlowBijector):
     def _inverse_and_log_det(self, y):
         u_s, v_s, u_c, v_c = factors = self._factors()
         # The two sides commute, so the order of the inverses does not matter.
-        inverse_v_s = -_matrix.inverse(self._small(u_s, v_s)) @ v_s
-        inverse_v_c = None if u_c is None else -_matrix.inverse(self._small(u_c, v_c)) @ v_c
+        inverse_v_s = -linalg.inverse(self._small(u_s, v_s)) @ v_s
+        inverse_v_c = None if u_c is None else -linalg.inverse(self._small(u_c, v_c)) @ v_c
         x = self._multiply(y, u_s, inverse_v_s, u_c, inverse_v_c)
         return x, -self._log_det(_channels(y), *factors)
 

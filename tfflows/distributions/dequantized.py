@@ -5,13 +5,13 @@ import math
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._network_variables import NetworkVariables
-from tfflows.bijectors._parameters import stateless_seed
-from tfflows.bijectors._private import is_compiled_by_xla
-from tfflows.bijectors.estimation import estimating
-from tfflows.bijectors.network_calls import apply
+from tfflows._keras import NetworkVariables
+from tfflows._tensorflow import is_compiled_by_xla
 from tfflows.conditioning import condition
 from tfflows.distributions import integer_images
+from tfflows.evaluation.estimation import estimating
+from tfflows.evaluation.network_calls import apply
+from tfflows.numerics.parameters import stateless_seed
 
 tfd = tfp.distributions
 

@@ -4,7 +4,7 @@ import re
 
 import tensorflow as tf
 
-from tfflows.bijectors._private import is_compiled_by_xla
+from tfflows._tensorflow import is_compiled_by_xla
 
 _RULE = "`x` must be images of integers 0 .. {}."
 _REMEDY = (

@@ -2,7 +2,7 @@
 
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._parameters import as_parameter
+from tfflows.numerics.parameters import as_parameter
 
 tfb = tfp.bijectors
 tfd = tfp.distributions

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors._conditioner import NetworkModule
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors._rows import with_rows
+from tfflows.evaluation.conditioner import NetworkModule
+from tfflows.numerics.parameters import as_data
+from tfflows.numerics.rows import with_rows
 
 
 def build_network(network, input_shape, context_shape=None):
@@ -72,7 +72,7 @@ class Conditioner(keras.layers.Layer):
 
 
 class Dense(keras.layers.Dense):
-    """A dense layer whose product has two dimensions: see `bijectors/_matrix.py`."""
+    """A dense layer whose product has two dimensions: see `numerics/linalg.py`."""
 
     def call(self, x, *args, **kwargs):
         """Maps `[..., C]` to `[..., units]`."""

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors.operator_norm import capped_kernel
 from tfflows.networks.building import Conditioner
+from tfflows.numerics.norms import capped_kernel
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
@@ -42,7 +42,7 @@ class CappedConv2D(keras.layers.Conv2D):
     """A convolution with stride 1 and zero padding, of operator norm at most `max_norm`.
 
     The kernel is divided by `max(1, bound / max_norm)`, where `bound` is certified for images of
-    any size (`bijectors.operator_norm.conv_norm_bound`). Kernels of size 1 make it a dense layer of
+    any size (`numerics.conv_norm_bound`). Kernels of size 1 make it a dense layer of
     each position.
 
     Args:
@@ -81,7 +81,7 @@ class LipschitzNet(Conditioner):
     inputs `[N, C]` make it a network of dense layers. The last layer starts at zero.
 
     **Certified.** The operator norm of each of the `L` convolutions, on images of any size, is at
-    most `max_lipschitz^(1/L)` by `bijectors.operator_norm.conv_norm_bound`, and LipSwish has
+    most `max_lipschitz^(1/L)` by `numerics.conv_norm_bound`, and LipSwish has
     Lipschitz constant 1. The power iteration of the paper bounds norms from below until it has
     converged, so that a residual flow may cease to be invertible; it is not offered here.
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors.operator_norm import capped_kernel
 from tfflows.networks.building import Conditioner
+from tfflows.numerics.norms import capped_kernel
 
 # Row and column of the taps of a 3x3 kernel that come before a pixel, and of the pixel itself.
 _TAPS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
@@ -25,7 +25,7 @@ class MaskedConvNet(Conditioner):
 
     **Norm.** Every convolution, one a head, has an operator norm of at most `max_norm`:
     `kernel / max(1, bound / max_norm)`, where `bound` is certified for images of any size
-    (`bijectors.operator_norm.conv_norm_bound`).
+    (`numerics.conv_norm_bound`).
 
     The 3x3 kernels have the five taps that are not masked. The layer computes in the precision of
     its policy, the bounds in that of its variables.

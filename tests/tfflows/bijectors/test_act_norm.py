@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_probability as tfp
 
-from tfflows import FlowModel, bijectors, distributions
+from tfflows import FlowModel, bijectors, distributions, evaluation
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -72,8 +72,8 @@ def test_rows_that_are_not_finite_are_named(value):
     for initialize in (
         flow.initialize,
         trained.initialize,
-        lambda x: bijectors.initialize(flow, x),
-        lambda x: bijectors.initialize(tfb.Scale(2.0), x),
+        lambda x: evaluation.initialize(flow, x),
+        lambda x: evaluation.initialize(tfb.Scale(2.0), x),
     ):
         with pytest.raises(ValueError, match=r"must be finite\. .* 1 row\(s\) of .*, number 4\."):
             initialize(x)
@@ -87,4 +87,4 @@ def test_what_a_layer_makes_of_a_row_is_named_with_the_layer():
     x = np.ones([6, 2], "float32")
     x[3, 0] = -1.0
     with pytest.raises(ValueError, match="1 row.* of what reaches 'second', number 3"):
-        bijectors.initialize(flow, x)
+        evaluation.initialize(flow, x)

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import tensorflow as tf
 
-from tfflows.bijectors import exponential
+from tfflows.numerics import convolution, series
 
 SHAPE = (4, 5, 2)
 
@@ -13,7 +13,7 @@ SHAPE = (4, 5, 2)
 def dense_matrix(kernel, padding):
     """The matrix of the cross-correlation on flattened images of `SHAPE`."""
     basis = np.eye(math.prod(SHAPE)).reshape(-1, *SHAPE)
-    return exponential.correlate(basis, kernel, padding).numpy().reshape(len(basis), -1).T
+    return convolution.correlate(basis, kernel, padding).numpy().reshape(len(basis), -1).T
 
 
 def random_kernel(rng, size, norm, padding="zero"):
@@ -30,9 +30,7 @@ def relative_error(actual, expected):
 
 
 def plain_series(x, kernel, terms, padding="zero"):
-    return exponential.exponential_action(
-        lambda t: exponential.correlate(t, kernel, padding), x, terms
-    )
+    return series.exponential_action(lambda t: convolution.correlate(t, kernel, padding), x, terms)
 
 
 def value_and_gradients(function, *arguments, seed):
@@ -50,26 +48,26 @@ def test_num_terms_is_the_least_that_meets_the_tolerance(norm, tolerance):
         tail = sum(norm**i / math.factorial(i) for i in range(n + 1, n + 80))
         return math.exp(norm) * tail
 
-    terms = exponential.num_terms(norm, tf.float64, tolerance)
+    terms = series.num_terms(norm, tf.float64, tolerance)
     assert error(terms) <= tolerance * (1 + 1e-9)
     assert terms == 1 or error(terms - 1) > tolerance
 
 
 def test_num_terms_of_the_paper():
-    assert exponential.num_terms(0.95, tf.float32) == 9
-    assert exponential.num_terms(0.95, tf.float32) < exponential.num_terms(0.95, tf.float64)
+    assert series.num_terms(0.95, tf.float32) == 9
+    assert series.num_terms(0.95, tf.float32) < series.num_terms(0.95, tf.float64)
 
 
 @pytest.mark.parametrize("norm, tolerance", [(-1.0, None), (math.inf, None), (1.0, 0.0)])
 def test_num_terms_refuses(norm, tolerance):
     with pytest.raises(ValueError, match="Received"):
-        exponential.num_terms(norm, tf.float32, tolerance)
+        series.num_terms(norm, tf.float32, tolerance)
 
 
 def test_exponential_action_of_a_matrix():
     matrix = np.random.default_rng(0).standard_normal((4, 4))
     x = np.arange(4.0)
-    y = exponential.exponential_action(lambda v: tf.linalg.matvec(matrix, v), tf.constant(x), 60)
+    y = series.exponential_action(lambda v: tf.linalg.matvec(matrix, v), tf.constant(x), 60)
     np.testing.assert_allclose(y, scipy.linalg.expm(matrix) @ x, rtol=1e-10)
 
 
@@ -91,10 +89,10 @@ def test_value_and_gradients_match_the_dense_exponential(padding, size, norm, dt
         expected[index] = np.sum(frechet * dense_matrix(unit, padding))
 
     steps = math.ceil(norm)
-    terms = exponential.num_terms(norm / steps, dtype)
+    terms = series.num_terms(norm / steps, dtype)
 
     def function(x, kernel, inverse=False):
-        return exponential.conv_exponential(
+        return series.conv_exponential(
             x, kernel, inverse=inverse, padding=padding, terms=terms, steps=steps
         )
 
@@ -118,7 +116,7 @@ def test_gradients_are_those_of_the_truncated_series(terms, norm):
     expected = value_and_gradients(lambda x, k: plain_series(x, k, terms), *arguments, seed=seed)
 
     def function(x, kernel):
-        return exponential.conv_exponential(x, kernel, terms=terms)
+        return series.conv_exponential(x, kernel, terms=terms)
 
     for actual, want in zip(
         value_and_gradients(function, *arguments, seed=seed), expected, strict=True
@@ -131,14 +129,14 @@ def test_dynamic_steps_equal_static_steps(jit_compile):
     rng = np.random.default_rng(3)
     x, kernel, seed = images(rng), random_kernel(rng, (3, 3), 2.9), images(rng)
     expected = value_and_gradients(
-        lambda x, k: exponential.conv_exponential(x, k, terms=6, steps=3), x, kernel, seed=seed
+        lambda x, k: series.conv_exponential(x, k, terms=6, steps=3), x, kernel, seed=seed
     )
 
     @tf.function(jit_compile=jit_compile)
     def dynamic(x, kernel, seed, steps):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
-            y = exponential.conv_exponential(x, kernel, terms=6, steps=steps)
+            y = series.conv_exponential(x, kernel, terms=6, steps=steps)
         return y, *tape.gradient(y, [x, kernel], seed)
 
     actual = dynamic(*map(tf.constant, (x, kernel, seed)), tf.constant(3))
@@ -152,13 +150,13 @@ def test_second_derivatives(in_graph):
     x, kernel = images(rng), random_kernel(rng, (3, 3), 0.9)
     directions = images(rng), rng.standard_normal(kernel.shape)
 
-    def hessian_product(series):
+    def hessian_product(evaluate):
         def compute(x, kernel):
             with tf.GradientTape() as outer:
                 outer.watch([x, kernel])
                 with tf.GradientTape() as inner:
                     inner.watch([x, kernel])
-                    loss = tf.reduce_sum(tf.sin(series(x, kernel)))
+                    loss = tf.reduce_sum(tf.sin(evaluate(x, kernel)))
                 first = inner.gradient(loss, [x, kernel])
                 pairs = zip(first, directions, strict=True)
                 total = tf.add_n([tf.reduce_sum(a * b) for a, b in pairs])
@@ -167,7 +165,7 @@ def test_second_derivatives(in_graph):
         compute = tf.function(compute) if in_graph else compute
         return compute(tf.constant(x), tf.constant(kernel))
 
-    actual = hessian_product(lambda x, k: exponential.conv_exponential(x, k, terms=7))
+    actual = hessian_product(lambda x, k: series.conv_exponential(x, k, terms=7))
     expected = hessian_product(lambda x, k: plain_series(x, k, 7))
     for a, b in zip(actual, expected, strict=True):
         assert relative_error(a, b.numpy()) < 1e-11
@@ -181,7 +179,7 @@ def test_unknown_and_empty_batch():
         variable = tf.constant(kernel)
         with tf.GradientTape() as tape:
             tape.watch(variable)
-            y = exponential.conv_exponential(x, variable, terms=9)
+            y = series.conv_exponential(x, variable, terms=9)
         return tape.gradient(y, variable)
 
     assert gradients(np.ones((2, *SHAPE))).shape == kernel.shape
@@ -198,4 +196,4 @@ def test_unknown_and_empty_batch():
 )
 def test_refuses(shape, options, message):
     with pytest.raises(ValueError, match=message):
-        exponential.conv_exponential(tf.zeros((1, *SHAPE)), tf.zeros(shape), **options)
+        series.conv_exponential(tf.zeros((1, *SHAPE)), tf.zeros(shape), **options)

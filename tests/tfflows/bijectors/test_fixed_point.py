@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflows.bijectors import fixed_point
+from tfflows.numerics import fixed_point
 
 MODES = {
     "eager": lambda f: f,

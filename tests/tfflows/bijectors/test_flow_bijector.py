@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfflows
-from tfflows import analysis, bijectors, condition, distributions, networks
+from tfflows import analysis, bijectors, condition, distributions, evaluation, networks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -135,7 +135,7 @@ def test_eager_log_prob_evaluates_the_network_once():
 def test_forward_and_log_det_evaluates_each_part_once_in_eager_mode():
     networks_ = [CountingNetwork() for _ in range(3)]
     flow = tfb.Chain([bijectors.AffineCoupling(n, [4]) for n in networks_])
-    bijectors.forward_and_log_det(flow, images(shape=[4]))
+    evaluation.forward_and_log_det(flow, images(shape=[4]))
     assert [n.calls for n in networks_] == [1, 1, 1]
 
 
@@ -558,13 +558,13 @@ def test_observers_see_parts_in_order_and_the_whole_last():
     names, inputs = [], []
     inner = tfb.Chain([tfb.Scale(2.0, name="third"), tfb.Shift(1.0, name="second")], name="chain")
     flow = bijectors.Sequential([tfb.Exp(name="first"), inner], name="whole")
-    with bijectors.observe_layers(
+    with evaluation.observe_layers(
         before=lambda b, x: inputs.append(b.name), after=lambda b, x, y, d: names.append(b.name)
     ):
-        bijectors.forward_and_log_det(flow, tf.zeros([2]))
+        evaluation.forward_and_log_det(flow, tf.zeros([2]))
     assert [n for n in inputs if n != "chain"] == ["whole", "first", "second", "third"]
     assert [n for n in names if n != "chain"] == ["first", "second", "third", "whole"]
-    bijectors.forward_and_log_det(flow, tf.zeros([2]))
+    evaluation.forward_and_log_det(flow, tf.zeros([2]))
     assert len([n for n in names if n != "chain"]) == 4  # Nobody watches any more.
 
 
@@ -591,7 +591,7 @@ def test_initialize_standardises_every_act_norm_in_order(wrap):
         bijectors.ActNorm.trainable(4, name="third"),
     ]
     flow, x = wrap(layers), 5.0 + 3.0 * images(200)
-    bijectors.initialize(flow, x)
+    evaluation.initialize(flow, x)
     outputs = {
         r.name: r.output
         for r in analysis.record_layers(flow, x)
@@ -653,13 +653,13 @@ def test_round_trip_error_of_an_inverse_that_is_nan_is_nan(jit):
 )
 def test_forward_and_log_det_equals_the_separate_methods(make):
     flow, x = make(), 0.3 * images()
-    y, log_det = bijectors.forward_and_log_det(flow, x, event_ndims=3)
+    y, log_det = evaluation.forward_and_log_det(flow, x, event_ndims=3)
     np.testing.assert_allclose(y, flow.forward(tf.identity(x)), rtol=1e-5, atol=1e-6)
     expected = flow.forward_log_det_jacobian(tf.identity(x), 3)
     np.testing.assert_allclose(
         np.broadcast_to(log_det, [3]), np.broadcast_to(expected, [3]), rtol=1e-4, atol=1e-5
     )
-    back, log_det = bijectors.inverse_and_log_det(flow, tf.identity(y), event_ndims=3)
+    back, log_det = evaluation.inverse_and_log_det(flow, tf.identity(y), event_ndims=3)
     np.testing.assert_allclose(back, x, rtol=1e-4, atol=1e-5)
     expected = flow.inverse_log_det_jacobian(tf.identity(y), 3)
     np.testing.assert_allclose(

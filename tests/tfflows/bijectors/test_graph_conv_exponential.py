@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfflows import bijectors, condition
+from tfflows import bijectors, condition, evaluation, numerics
 
 
 def random_graph(nodes=5, seed=0):
@@ -64,7 +64,7 @@ def test_without_a_cap_the_kernels_are_used_as_they_are(jit):
     flow = make(graph, [tf.Variable(k) for k in pair], max_norm=None)
     matrix = dense_operator(graph, *pair)
     assert np.linalg.norm(matrix, 2) > 3
-    evaluate = bijectors.forward_and_log_det
+    evaluate = evaluation.forward_and_log_det
     evaluate = evaluate if jit is None else tf.function(evaluate, jit_compile=jit)
     y, log_det = evaluate(flow, x)
     expected = np.reshape(x, [3, -1]) @ scipy.linalg.expm(matrix).T
@@ -116,7 +116,7 @@ def padded_batch(junk):
 def test_padded_nodes_change_nothing_and_count_nothing(junk):
     graphs, x, mask, alone = padded_batch(junk)
     flow = make(graphs, mask=mask)
-    y, log_det = bijectors.forward_and_log_det(flow, tf.constant(x))
+    y, log_det = evaluation.forward_and_log_det(flow, tf.constant(x))
     np.testing.assert_array_equal(np.asarray(y)[~mask], x[~mask])
     for i, (graph, nodes) in enumerate(alone):
         single = make(graph)
@@ -132,7 +132,7 @@ def test_padding_leaves_gradients_finite():
     pair = [tf.Variable(k) for k in kernels()]
     flow = bijectors.GraphConvExponential(tf.constant(graphs), *pair, mask=mask)
     with tf.GradientTape() as tape:
-        y, log_det = bijectors.forward_and_log_det(flow, tf.constant(x))
+        y, log_det = evaluation.forward_and_log_det(flow, tf.constant(x))
         loss = tf.reduce_sum(tf.where(mask[..., None], y, 0) ** 2) + tf.reduce_sum(log_det)
     for gradient in tape.gradient(loss, pair):
         assert np.all(np.isfinite(gradient))
@@ -223,7 +223,7 @@ def test_entries_of_a_sparse_graph_have_gradients():
         with tf.GradientTape() as tape:
             tape.watch(start)
             flow = bijectors.GraphConvExponential(make_graph(start), *map(tf.constant, kernels()))
-            y, log_det = bijectors.forward_and_log_det(flow, x)
+            y, log_det = evaluation.forward_and_log_det(flow, x)
             loss = tf.reduce_sum(y**2) + log_det
         gradients.append(tape.gradient(loss, start))
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-10)
@@ -253,14 +253,14 @@ UNDIRECTED["random"] += UNDIRECTED["random"].T
 @pytest.mark.parametrize("name", UNDIRECTED)
 def test_normalized_adjacency_has_norm_1_and_the_bound_knows(kind, name):
     matrix = UNDIRECTED[name]
-    normal = bijectors.normalized_adjacency(kind(matrix))
+    normal = numerics.normalized_adjacency(kind(matrix))
     dense = tf.sparse.to_dense(normal) if kind is sparse else normal
     degree = matrix.sum(axis=1)
     scale = np.where(degree > 0, np.maximum(degree, 1) ** -0.5, 0)
     np.testing.assert_allclose(dense, scale[:, None] * matrix * scale, atol=1e-15)
     assert np.linalg.norm(dense, 2) == pytest.approx(1, abs=1e-12)
     # The cheap bound is sqrt(30) for the star.
-    assert 1 <= bijectors.adjacency_norm_bound(normal) <= 1.05
+    assert 1 <= numerics.adjacency_norm_bound(normal) <= 1.05
 
 
 @hypothesis.settings(max_examples=50, deadline=None)
@@ -274,7 +274,7 @@ def test_normalized_adjacency_has_norm_1_and_the_bound_knows(kind, name):
 )
 def test_norm_bound_is_never_too_small(graph, power):
     graph = np.float32(10.0**power) * graph
-    bound = np.asarray(bijectors.adjacency_norm_bound(tf.constant(graph)), np.float64)
+    bound = np.asarray(numerics.adjacency_norm_bound(tf.constant(graph)), np.float64)
     magnitude = np.abs(graph.astype(np.float64))
     cheap = np.sqrt(magnitude.sum(axis=0).max() * magnitude.sum(axis=1).max())
     assert np.linalg.norm(graph.astype(np.float64), 2) * (1 - 1e-12) <= bound
@@ -285,20 +285,20 @@ def test_norm_bound_of_no_edges_is_0_with_a_finite_gradient():
     empty = tf.zeros([3, 3])
     with tf.GradientTape() as tape:
         tape.watch(empty)
-        bound = bijectors.adjacency_norm_bound(empty)
+        bound = numerics.adjacency_norm_bound(empty)
     assert bound == 0
     assert np.all(np.isfinite(tape.gradient(bound, empty)))
     nothing = tf.SparseTensor(np.zeros([0, 2], np.int64), tf.zeros([0]), [3, 3])
-    assert bijectors.adjacency_norm_bound(nothing) == 0
+    assert numerics.adjacency_norm_bound(nothing) == 0
     flow = bijectors.GraphConvExponential(nothing, 0.5 * tf.eye(2), tf.eye(2))
     np.testing.assert_allclose(flow.forward(tf.ones([3, 2])), np.full([3, 2], np.exp(0.5)), 1e-5)
 
 
 def test_self_loops():
-    loops = bijectors.normalized_adjacency(tf.ones([3, 3]) - tf.eye(3), self_loops=True)
+    loops = numerics.normalized_adjacency(tf.ones([3, 3]) - tf.eye(3), self_loops=True)
     np.testing.assert_allclose(loops, np.full([3, 3], 1 / 3), rtol=1e-6)
     with pytest.raises(ValueError, match="`self_loops` must be False for a sparse"):
-        bijectors.normalized_adjacency(sparse(np.eye(3)), self_loops=True)
+        numerics.normalized_adjacency(sparse(np.eye(3)), self_loops=True)
 
 
 def test_graphs_may_be_lists_or_integers():

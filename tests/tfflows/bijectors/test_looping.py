@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 import tfflows
 import zoo
 from tests.contract.table import ROWS, inputs
-from tfflows import FlowModel, bijectors, networks
+from tfflows import FlowModel, bijectors, evaluation, networks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -71,15 +71,15 @@ def events(count=3, dtype=tf.float32):
 
 def run(part, x, loop, memory="store", inverse=False, jit=False, sources=None, event_ndims=3):
     """Returns output, log-det and the gradients of a sum of both, and the graph."""
-    function = bijectors.inverse_and_log_det if inverse else bijectors.forward_and_log_det
+    function = evaluation.inverse_and_log_det if inverse else evaluation.forward_and_log_det
 
     def evaluate(x):
         watched = [x, *part.trainable_variables] if sources is None else sources
         with (
             tf.GradientTape() as tape,
-            bijectors.looping(loop),
-            bijectors.memory(memory),
-            bijectors.estimating(3),
+            evaluation.looping(loop),
+            evaluation.memory(memory),
+            evaluation.estimating(3),
         ):
             tape.watch(watched)
             y, log_det = function(part, x, event_ndims=event_ndims)
@@ -294,8 +294,8 @@ def test_gradients_reach_what_a_context_comes_from(memory):
         def step():
             with tf.GradientTape() as tape:
                 bound = tfflows.condition(part, tf.tanh(weight * features))
-                with bijectors.looping(loop), bijectors.memory(memory):
-                    y, log_det = bijectors.forward_and_log_det(bound, x, event_ndims=3)
+                with evaluation.looping(loop), evaluation.memory(memory):
+                    y, log_det = evaluation.forward_and_log_det(bound, x, event_ndims=3)
                 loss = tf.reduce_mean(y**2) - tf.reduce_mean(log_det)
             return y, tape.gradient(loss, weight)
 
@@ -314,8 +314,8 @@ def test_batches_of_unknown_size_and_double_precision():
 
     @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.float64)], autograph=False)
     def forward(x):
-        with bijectors.looping():
-            return bijectors.forward_and_log_det(part, x)
+        with evaluation.looping():
+            return evaluation.forward_and_log_det(part, x)
 
     for count in (3, 5, 0):
         y, log_det = forward(events(count, tf.float64))
@@ -330,16 +330,16 @@ def test_nothing_loops_in_eager_mode_or_when_watched(deep):
 
     @tf.function(autograph=False)
     def forward(x):
-        with bijectors.looping():
-            return bijectors.forward_and_log_det(deep, x)
+        with evaluation.looping():
+            return evaluation.forward_and_log_det(deep, x)
 
-    with bijectors.observe_layers(after=after):
+    with evaluation.observe_layers(after=after):
         nodes = forward.get_concrete_function(events()).graph.as_graph_def().node
     assert loops_of(nodes) == 0
     assert names.count("block") == 4
-    with bijectors.looping():
-        y, _ = bijectors.forward_and_log_det(deep, events())
-    np.testing.assert_array_equal(y, bijectors.forward_and_log_det(deep, events())[0])
+    with evaluation.looping():
+        y, _ = evaluation.forward_and_log_det(deep, events())
+    np.testing.assert_array_equal(y, evaluation.forward_and_log_det(deep, events())[0])
 
 
 def model(loop, strategy=None, **kwargs):

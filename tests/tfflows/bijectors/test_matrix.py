@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tensorflow.python.ops import gen_math_ops
 
 from tfflows import bijectors, condition, networks
-from tfflows.bijectors import _matrix
+from tfflows.numerics import linalg
 
 tfd, tfb = tfp.distributions, tfp.bijectors
 
@@ -58,10 +58,10 @@ def test_products_are_those_of_numpy(known):
         turned = np.swapaxes(b, -1, -2)
         image = (turned @ v[..., np.newaxis])[..., 0]
         for function, arguments, desired in (
-            (_matrix.matmul, (a, b), expected),
-            (lambda a, b: _matrix.matmul(a, b, transpose_b=True), (a, turned), expected),
-            (_matrix.matvec, (turned, v), image),
-            (lambda m, x: _matrix.matvec(m, x, transpose=True), (b, v), image),
+            (linalg.matmul, (a, b), expected),
+            (lambda a, b: linalg.matmul(a, b, transpose_b=True), (a, turned), expected),
+            (linalg.matvec, (turned, v), image),
+            (lambda m, x: linalg.matvec(m, x, transpose=True), (b, v), image),
         ):
             if known:
                 actual = function(*map(tf.constant, arguments))

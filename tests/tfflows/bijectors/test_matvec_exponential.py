@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import tensorflow as tf
 
-from tfflows import bijectors
+from tfflows import bijectors, evaluation, numerics
 
 
 @pytest.mark.parametrize("norm", [0.01, 1.0, 20.0])
@@ -42,7 +42,7 @@ def operators():
 @pytest.mark.parametrize("operator", operators(), ids=lambda o: type(o).__name__)
 def test_bound_is_never_below_the_norm(operator):
     norm = np.linalg.norm(operator.to_dense(), 2)
-    bound = float(bijectors.operator_norm_bound(operator))
+    bound = float(numerics.operator_norm_bound(operator))
     assert norm * (1 - 1e-12) <= bound <= 4 * norm
 
 
@@ -91,7 +91,7 @@ def test_values_and_gradients_in_graphs_for_large_bounds(norm_bound, jit):
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y, log_det = bijectors.forward_and_log_det(flow, x)
+            y, log_det = evaluation.forward_and_log_det(flow, x)
             loss = tf.reduce_sum(tf.sin(y)) + log_det
         return y, log_det, *tape.gradient(loss, [x, matrix])
 
@@ -110,7 +110,7 @@ def test_a_norm_beyond_the_limit_gives_nan(size, jit):
         (bijectors.MatvecExponential(tf.linalg.LinearOperatorFullMatrix(matrix)), [2]),
         (bijectors.ConvExponential(kernel, max_norm=None), [2, 2, 2]),
     ):
-        evaluate = bijectors.forward_and_log_det
+        evaluate = evaluation.forward_and_log_det
         evaluate = evaluate if jit is None else tf.function(evaluate, jit_compile=jit)
         for value in evaluate(flow, tf.ones([3, *shape])):
             assert np.all(np.isnan(value))
@@ -127,9 +127,9 @@ def test_bounds_of_random_matrices_are_tight(dtype):
         (tf.linalg.LinearOperatorToeplitz(column, row), 2.0),  # Of sequences without an end.
     ):
         norm = np.linalg.norm(np.float64(operator.to_dense()), 2)
-        assert norm <= bijectors.operator_norm_bound(operator) <= looseness * norm
+        assert norm <= numerics.operator_norm_bound(operator) <= looseness * norm
     batch = np.stack([dense[:5, :5], 1e-20 * dense[5:10, :5], np.eye(5), np.zeros([5, 5])])
-    bound = bijectors.operator_norm_bound(tf.linalg.LinearOperatorFullMatrix(batch.astype(dtype)))
+    bound = numerics.operator_norm_bound(tf.linalg.LinearOperatorFullMatrix(batch.astype(dtype)))
     norms = np.linalg.norm(batch, 2, axis=(-2, -1))
     assert np.all((norms <= bound) & (bound <= 1.05 * norms))
 
@@ -140,7 +140,7 @@ def test_each_variable_is_read_once():
 
     @tf.function
     def evaluate(x):
-        return bijectors.forward_and_log_det(flow, x)
+        return evaluation.forward_and_log_det(flow, x)
 
     graph = evaluate.get_concrete_function(tf.ones([4, 9], tf.float64)).graph
     reads = [op for op in graph.get_operations() if op.type == "ReadVariableOp"]

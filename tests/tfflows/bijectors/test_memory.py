@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 from tensorflow.python.eager import context  # What Grappler made of a graph is not public.
 
 import tfflows
-from tfflows import FlowModel, bijectors, distributions, networks, regularizers
+from tfflows import FlowModel, bijectors, distributions, evaluation, networks, regularizers
 from tfflows.analysis.layers import recording
 
 tfb = tfp.bijectors
@@ -75,8 +75,8 @@ def the_flow():
 def loss_and_gradients(part, mode, inverse=False, x=None):
     """Returns the gradients of a loss with respect to all variables and the input."""
     x = events() if x is None else x
-    function = bijectors.inverse_and_log_det if inverse else bijectors.forward_and_log_det
-    with tf.GradientTape() as tape, bijectors.memory(mode):
+    function = evaluation.inverse_and_log_det if inverse else evaluation.forward_and_log_det
+    with tf.GradientTape() as tape, evaluation.memory(mode):
         tape.watch(x)
         y, log_det = function(part, x, event_ndims=3)
         loss = tf.reduce_mean(tf.reduce_sum(y**2, list(range(1, y.shape.rank))) - log_det)
@@ -117,8 +117,8 @@ def test_gradients_reach_what_a_context_comes_from(how, mode):
     def gradient(mode):
         with tf.GradientTape() as tape:
             bound = tfflows.condition(part, tf.tanh(weight * features))
-            with bijectors.memory(mode):
-                y, log_det = bijectors.forward_and_log_det(bound, events(), event_ndims=3)
+            with evaluation.memory(mode):
+                y, log_det = evaluation.forward_and_log_det(bound, events(), event_ndims=3)
             loss = tf.reduce_mean(y**2) - tf.reduce_mean(log_det)
         return tape.gradient(loss, weight)
 
@@ -149,7 +149,7 @@ def test_inverting_a_flow_of_levels_keeps_no_layers(how):
     x = events(channels=2)
 
     def run(mode):
-        with bijectors.estimating(3):
+        with evaluation.estimating(3):
             return loss_and_gradients(part, mode, x=x)
 
     plain, again = (compiled(how)(lambda mode=mode: run(mode))() for mode in ("store", "invert"))
@@ -195,9 +195,9 @@ def test_layers_may_differentiate_something_themselves(mode, how):
     x = tf.random.stateless_normal([4, 3], [1, 2])
 
     def run(mode):
-        with tf.GradientTape() as tape, bijectors.memory(mode), bijectors.estimating(3):
+        with tf.GradientTape() as tape, evaluation.memory(mode), evaluation.estimating(3):
             tape.watch(x)
-            y, log_det = bijectors.forward_and_log_det(part, x)
+            y, log_det = evaluation.forward_and_log_det(part, x)
         sources = [x, *part.trainable_variables]
         return [y, log_det, *tape.gradient([y, log_det], sources)]
 
@@ -212,16 +212,16 @@ def test_series_of_layers_are_evaluated_three_times():
     first, last = Counted(), Counted()
     part = bijectors.Sequential([first, bijectors.Sequential([tfb.Shift(1.0), last])])
     x = events()
-    with tf.GradientTape() as tape, bijectors.memory("invert"):
+    with tf.GradientTape() as tape, evaluation.memory("invert"):
         tape.watch(x)
-        y, log_det = bijectors.forward_and_log_det(part, x)
+        y, log_det = evaluation.forward_and_log_det(part, x)
     np.testing.assert_allclose(log_det, np.full(len(x), 2 * np.log(2.0)), rtol=1e-6)
     np.testing.assert_array_equal(tape.gradient(y, x), tf.fill(x.shape, 4.0))
     assert (first.count, first.inverted) == (last.count, last.inverted) == (2, 1)
 
 
 def test_a_mode_that_is_none():
-    with pytest.raises(ValueError, match="one of .* Received: 'none'"), bijectors.memory("none"):
+    with pytest.raises(ValueError, match="one of .* Received: 'none'"), evaluation.memory("none"):
         pass
     with pytest.raises(ValueError, match="`memory` must be one of .* Received: memory=True"):
         FlowModel(discrete(), memory=True)
@@ -232,9 +232,9 @@ def test_second_derivatives(the_flow):
     x, products = events(), []
     for on in (False, True):
         with tf.GradientTape() as outer:
-            with tf.GradientTape() as tape, bijectors.memory("recompute" if on else "store"):
+            with tf.GradientTape() as tape, evaluation.memory("recompute" if on else "store"):
                 tape.watch(x)
-                y, _ = bijectors.forward_and_log_det(the_flow, x, event_ndims=3)
+                y, _ = evaluation.forward_and_log_det(the_flow, x, event_ndims=3)
             u = tf.ones_like(y)
             outer.watch(u)
             pulled = tape.gradient(y, x, u)
@@ -262,14 +262,14 @@ def test_a_block_in_a_block_is_computed_twice_not_three_times():
     counted = Counted()
     block = bijectors.Block([bijectors.Block([counted])])
     x = events()
-    with tf.GradientTape() as tape, bijectors.memory("recompute"):
+    with tf.GradientTape() as tape, evaluation.memory("recompute"):
         tape.watch(x)
-        y, _ = bijectors.forward_and_log_det(block, x)
+        y, _ = evaluation.forward_and_log_det(block, x)
         assert counted.count == 1
     np.testing.assert_array_equal(tape.gradient(y, x), tf.fill(x.shape, 2.0))
     assert counted.count == 2
-    with bijectors.memory("recompute"):
-        bijectors.forward_and_log_det(block, x)  # No tape, nothing to compute again.
+    with evaluation.memory("recompute"):
+        evaluation.forward_and_log_det(block, x)  # No tape, nothing to compute again.
     assert counted.count == 3
 
 
@@ -284,9 +284,9 @@ def test_eager_tapes_let_go_of_what_is_inside_a_block():
 
     for on in (False, True):
         x = events()
-        with tf.GradientTape() as tape, bijectors.memory("recompute" if on else "store"):
+        with tf.GradientTape() as tape, evaluation.memory("recompute" if on else "store"):
             tape.watch(x)
-            bijectors.forward_and_log_det(bijectors.Block([Wide()]), x)
+            evaluation.forward_and_log_det(bijectors.Block([Wide()]), x)
         reference = weakref.ref(alive.pop().deref())
         assert (reference() is None) == on
         del tape
@@ -296,8 +296,8 @@ def test_observers_see_the_blocks_and_their_penalty_is_the_same(the_flow):
     penalties, names, gradients = [], [], []
     for on in (False, True):
         with tf.GradientTape() as tape:
-            with recording() as records, bijectors.memory("recompute" if on else "store"):
-                bijectors.forward_and_log_det(the_flow, events(), event_ndims=3)
+            with recording() as records, evaluation.memory("recompute" if on else "store"):
+                evaluation.forward_and_log_det(the_flow, events(), event_ndims=3)
             penalty = regularizers.transport_cost(1.0)(
                 [r for r in records if r.name != "inner"], None
             )
@@ -388,12 +388,12 @@ def test_training_takes_the_same_steps(memory, regularized, where, two_replicas)
 
 
 def test_it_ends_with_the_block_even_after_an_error():
-    with pytest.raises(KeyError), bijectors.memory("recompute"):
+    with pytest.raises(KeyError), evaluation.memory("recompute"):
         raise KeyError
     counted = Counted()
     x = events()
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y, _ = bijectors.forward_and_log_det(bijectors.Block([counted]), x)
+        y, _ = evaluation.forward_and_log_det(bijectors.Block([counted]), x)
     tape.gradient(y, x)
     assert counted.count == 1

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflows import bijectors
-from tfflows.bijectors import inverse_and_log_det
+from tfflows import bijectors, evaluation
+from tfflows.evaluation import inverse_and_log_det
 
 DTYPE = tf.float64
 
@@ -308,7 +308,7 @@ def test_images_whose_size_is_not_known(flow):
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y, log_det = bijectors.forward_and_log_det(flow, x)
+            y, log_det = evaluation.forward_and_log_det(flow, x)
             back, _ = inverse_and_log_det(flow, tf.identity(y))
             loss = tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(tf.sin(back)) + log_det
         return y, log_det, back, tape.gradient(loss, x)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors, condition, distributions, networks
+from tfflows import bijectors, condition, distributions, evaluation, networks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -115,20 +115,20 @@ HOLDERS = {
 def test_training_reaches_the_networks_of_every_holder(name):
     network, flow = HOLDERS[name]()
     x = points()
-    outside, _ = bijectors.forward_and_log_det(flow, x)
+    outside, _ = evaluation.forward_and_log_det(flow, x)
     assert network.last is False
-    with bijectors.calling_networks():
-        inside, log_det = bijectors.forward_and_log_det(flow, x)
+    with evaluation.calling_networks():
+        inside, log_det = evaluation.forward_and_log_det(flow, x)
         assert network.last is True
-        back, inverse_log_det = bijectors.inverse_and_log_det(flow, tf.identity(inside))
+        back, inverse_log_det = evaluation.inverse_and_log_det(flow, tf.identity(inside))
     assert np.abs(inside - outside).max() > 1e-2
     np.testing.assert_allclose(back, x, atol=1e-5)
     np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-5)
-    with bijectors.calling_networks(training=False):
+    with evaluation.calling_networks(training=False):
         np.testing.assert_allclose(flow.forward(x), outside, rtol=1e-6)
     network.trainable = False  # What is frozen is as outside of training.
     if name != "dual":
-        with bijectors.calling_networks():
+        with evaluation.calling_networks():
             np.testing.assert_allclose(flow.forward(tf.identity(x)), outside, rtol=1e-6)
 
 
@@ -138,7 +138,7 @@ def test_nothing_remembered_crosses_a_block():
 
     def values():
         outside = flow.forward(x)
-        with bijectors.calling_networks():
+        with evaluation.calling_networks():
             inside = flow.forward(x)
         return outside, inside, flow.forward(x)
 
@@ -214,9 +214,9 @@ def test_losses_and_their_gradients_are_those_of_every_mode(mode, jit):
     def loss_and_gradients(memory="store", looping=False):
         with tf.GradientTape() as tape:
             with (
-                bijectors.memory(memory),
-                bijectors.looping(looping),
-                bijectors.calling_networks() as calls,
+                evaluation.memory(memory),
+                evaluation.looping(looping),
+                evaluation.calling_networks() as calls,
             ):
                 nll = -tf.reduce_mean(model.log_prob(x))
             losses = tf.add_n(calls.losses)
@@ -249,10 +249,10 @@ def test_losses_of_residual_and_sylvester_flows_count_once_in_both_directions():
         (bijectors.ResidualFlow(network, [2]), x[:, :2]),
         (sylvester, tf.reshape(x, [8, 2, 2, 2])),
     ):
-        with bijectors.calling_networks() as there:
-            y = tf.identity(bijectors.forward_and_log_det(flow, value)[0])
-        with bijectors.calling_networks() as back:
-            bijectors.inverse_and_log_det(flow, y)
+        with evaluation.calling_networks() as there:
+            y = tf.identity(evaluation.forward_and_log_det(flow, value)[0])
+        with evaluation.calling_networks() as back:
+            evaluation.inverse_and_log_det(flow, y)
         assert len(there.losses) == len(back.losses) == 1
         np.testing.assert_allclose(there.losses[0], back.losses[0], rtol=1e-4)
         assert there.losses[0] > 0
@@ -261,7 +261,7 @@ def test_losses_of_residual_and_sylvester_flows_count_once_in_both_directions():
 def test_losses_in_a_loop_of_tfp_are_an_error():
     network = built(networks.MaskedMLP(2, 2, width=4, activity_regularizer="l2"), [2])
     flow = tfb.MaskedAutoregressiveFlow(networks.as_module(network))
-    with bijectors.calling_networks() as calls:
+    with evaluation.calling_networks() as calls:
         flow.inverse(points())
         assert len(calls.losses) == 1
         with pytest.raises(ValueError, match="must not be called inside of a loop"):
@@ -291,8 +291,8 @@ def test_variables_are_assigned_to_once_and_when_told(memory):
     flow = bijectors.Sequential([coupling(net), tfb.Scale(2.0)])
 
     def step(x):
-        mode = bijectors.memory(memory)
-        with tf.GradientTape() as tape, mode, bijectors.calling_networks() as calls:
+        mode = evaluation.memory(memory)
+        with tf.GradientTape() as tape, mode, evaluation.calling_networks() as calls:
             loss = tf.reduce_sum(flow.forward(x))
         gradients = tape.gradient(loss, flow.trainable_variables)
         assert len(gradients) == 2
@@ -396,7 +396,7 @@ def test_what_makes_a_flow_no_bijection_is_refused_in_training(name, graph):
     flow = coupling(network)
 
     def train(x):
-        with bijectors.calling_networks():
+        with evaluation.calling_networks():
             return flow.forward(x)
 
     state = [v.numpy() for v in network.variables]
@@ -406,11 +406,11 @@ def test_what_makes_a_flow_no_bijection_is_refused_in_training(name, graph):
     for variable, value in zip(network.variables, state, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     flow.forward(points())  # Otherwise they are inert.
-    with bijectors.calling_networks(training=False):
+    with evaluation.calling_networks(training=False):
         flow.forward(points(3))
     calm = coupling(networks.Deterministic(network))
     if name not in ("functional", "lambda"):  # These are none outside of training either.
-        with bijectors.calling_networks():
+        with evaluation.calling_networks():
             y = calm.forward(points())
         np.testing.assert_allclose(y, flow.forward(points()), rtol=1e-6)
 
@@ -443,7 +443,7 @@ ACCEPTED = {
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_what_is_a_function_of_each_event_is_not_refused(name):
     flow = coupling(ACCEPTED[name]())
-    with bijectors.calling_networks():
+    with evaluation.calling_networks():
         y = flow.forward(points())
         np.testing.assert_allclose(flow.inverse(tf.identity(y)), points(), atol=1e-5)
 

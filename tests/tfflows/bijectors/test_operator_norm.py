@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflows.bijectors import operator_norm
-from tfflows.bijectors.exponential import correlate
+from tfflows.numerics import norms, power_iteration
+from tfflows.numerics.convolution import correlate
 
 SIZES = [(1, 1), (3, 3), (3, 5), (5, 5)]
 
@@ -33,7 +33,7 @@ def example_kernels(size, channels):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bound_is_above_the_norm_and_close(size, channels, dtype):
     for name, kernel in example_kernels(size, channels).items():
-        bound = float(operator_norm.conv_norm_bound(kernel.astype(dtype)))
+        bound = float(norms.conv_norm_bound(kernel.astype(dtype)))
         for padding in ("zero", "periodic"):
             norm = dense_norm(kernel, padding=padding)
             assert norm <= bound <= 1.5 * norm, (name, padding)
@@ -42,7 +42,7 @@ def test_bound_is_above_the_norm_and_close(size, channels, dtype):
 @pytest.mark.parametrize("channels", [2, 12])
 def test_bound_is_above_the_norm_at_every_frequency(channels):
     for kernel in example_kernels((3, 5), channels).values():
-        bound = operator_norm.conv_norm_bound(kernel)
+        bound = norms.conv_norm_bound(kernel)
         # The transform of the zero-padded kernel is its symbol on a finer grid, up to a phase.
         symbol = np.fft.fft2(kernel, (50, 50), axes=(0, 1))
         assert np.linalg.norm(symbol, 2, axis=(2, 3)).max() <= bound
@@ -50,14 +50,14 @@ def test_bound_is_above_the_norm_at_every_frequency(channels):
 
 def test_extreme_scales_and_zero():
     kernel = np.random.default_rng(1).standard_normal((3, 3, 4, 4)).astype("float32")
-    bound = operator_norm.conv_norm_bound(kernel)
+    bound = norms.conv_norm_bound(kernel)
     for scale in (1e-30, 1e30):
-        scaled = operator_norm.conv_norm_bound(kernel * np.float32(scale))
+        scaled = norms.conv_norm_bound(kernel * np.float32(scale))
         np.testing.assert_allclose(scaled / scale, bound, rtol=1e-5)
     zero = tf.zeros([3, 3, 4, 4])
     with tf.GradientTape() as tape:
         tape.watch(zero)
-        bound = operator_norm.conv_norm_bound(zero)
+        bound = norms.conv_norm_bound(zero)
     assert bound == 0.0
     np.testing.assert_array_equal(tape.gradient(bound, zero), zero)
 
@@ -69,11 +69,11 @@ def test_gradient_matches_finite_differences():
     variable = tf.constant(kernel)
     with tf.GradientTape() as tape:
         tape.watch(variable)
-        bound = operator_norm.conv_norm_bound(variable)
+        bound = norms.conv_norm_bound(variable)
     gradient = tape.gradient(bound, variable)
     step = 1e-6
-    difference = operator_norm.conv_norm_bound(kernel + step * direction) - (
-        operator_norm.conv_norm_bound(kernel - step * direction)
+    difference = norms.conv_norm_bound(kernel + step * direction) - (
+        norms.conv_norm_bound(kernel - step * direction)
     )
     np.testing.assert_allclose(np.sum(gradient * direction), difference / (2 * step), rtol=1e-6)
     # Homogeneous of degree one: the gradient times the kernel is the bound itself.
@@ -82,9 +82,9 @@ def test_gradient_matches_finite_differences():
 
 def test_compiles_with_xla():
     kernel = np.random.default_rng(3).standard_normal((3, 3, 3, 3))
-    compiled = tf.function(operator_norm.conv_norm_bound, jit_compile=True)
+    compiled = tf.function(norms.conv_norm_bound, jit_compile=True)
     np.testing.assert_allclose(
-        compiled(tf.constant(kernel)), operator_norm.conv_norm_bound(kernel), rtol=1e-12
+        compiled(tf.constant(kernel)), norms.conv_norm_bound(kernel), rtol=1e-12
     )
 
 
@@ -93,19 +93,19 @@ def test_power_iteration_converges_to_the_norm_with_its_gradient(padding):
     rng = np.random.default_rng(4)
     kernel = tf.constant(rng.standard_normal((3, 3, 2, 2)))
     u = tf.constant(rng.standard_normal((1, 6, 6, 2)))
-    first, _ = operator_norm.spectral_norm_power_iteration(kernel, u, padding=padding)
+    first, _ = power_iteration.spectral_norm_power_iteration(kernel, u, padding=padding)
     norm = dense_norm(kernel.numpy(), 6, padding)
     assert first <= norm
     with tf.GradientTape() as tape:
         tape.watch(kernel)
-        sigma, u = operator_norm.spectral_norm_power_iteration(kernel, u, 200, padding=padding)
+        sigma, u = power_iteration.spectral_norm_power_iteration(kernel, u, 200, padding=padding)
     assert u.shape == [1, 6, 6, 2]
     np.testing.assert_allclose(sigma, norm, rtol=1e-3)
     np.testing.assert_allclose(np.sum(tape.gradient(sigma, kernel) * kernel), sigma, rtol=1e-9)
 
 
 def test_power_iteration_of_a_zero_kernel_is_zero():
-    sigma, u = operator_norm.spectral_norm_power_iteration(
+    sigma, u = power_iteration.spectral_norm_power_iteration(
         tf.zeros([3, 3, 2, 2]), tf.ones([1, 4, 4, 2])
     )
     assert sigma == 0.0
@@ -117,7 +117,7 @@ def test_power_iteration_of_a_zero_kernel_is_zero():
 def test_bound_of_kernels_that_change_the_number_of_channels(size, channels):
     kernel = np.random.default_rng(5).standard_normal((*size, *channels))
     for dtype in ("float32", "float64"):
-        bound = float(operator_norm.conv_norm_bound(kernel.astype(dtype)))
+        bound = float(norms.conv_norm_bound(kernel.astype(dtype)))
         norm = dense_norm(kernel)
         assert norm <= bound <= 1.5 * norm
 
@@ -125,26 +125,26 @@ def test_bound_of_kernels_that_change_the_number_of_channels(size, channels):
 def test_bound_of_taps_that_are_not_zero_is_that_of_all():
     support = np.arange(15).reshape(3, 5) % 4 == 1
     kernel = np.random.default_rng(6).standard_normal((3, 5, 3, 4)) * support[:, :, None, None]
-    bound = operator_norm.conv_norm_bound(kernel, support)
-    np.testing.assert_allclose(bound, operator_norm.conv_norm_bound(kernel), rtol=1e-12)
+    bound = norms.conv_norm_bound(kernel, support)
+    np.testing.assert_allclose(bound, norms.conv_norm_bound(kernel), rtol=1e-12)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("size", [1, 3])
 def test_caps_a_kernel_by_its_bound_and_leaves_a_smaller_one_alone(size, jit_compile):
     kernel = tf.constant(0.1 * np.random.default_rng(7).standard_normal((size, size, 3, 4)))
-    bound = operator_norm.conv_norm_bound(kernel)
+    bound = norms.conv_norm_bound(kernel)
 
     def cap(kernel, max_norm):
         with tf.GradientTape() as tape:
             tape.watch(kernel)
-            capped = operator_norm.capped_kernel(kernel, max_norm)
+            capped = norms.capped_kernel(kernel, max_norm)
             total = tf.reduce_sum(capped**2)
         return capped, tape.gradient(total, kernel)
 
     with tf.GradientTape() as tape:
         tape.watch(kernel)
-        scaled = kernel * 0.1 / operator_norm.conv_norm_bound(kernel)
+        scaled = kernel * 0.1 / norms.conv_norm_bound(kernel)
         total = tf.reduce_sum(scaled**2)
     expected = scaled, tape.gradient(total, kernel)
     # Clearly below, below by less than the first products can tell, above.
@@ -160,7 +160,7 @@ def test_caps_a_kernel_by_its_bound_and_leaves_a_smaller_one_alone(size, jit_com
 
 def test_adds_a_handful_of_operations_to_a_graph():
     def gradient(kernel):
-        return tf.gradients(operator_norm.conv_norm_bound(kernel), kernel)
+        return tf.gradients(norms.conv_norm_bound(kernel), kernel)
 
     traced = tf.function(gradient).get_concrete_function(tf.TensorSpec([3, 3, 4, 4]))
     assert len(traced.graph.get_operations()) < 30
@@ -169,4 +169,4 @@ def test_adds_a_handful_of_operations_to_a_graph():
 @pytest.mark.parametrize("shape", [(4, 3, 2, 2), (3, 2, 2, 3)])
 def test_refuses_even_sizes(shape):
     with pytest.raises(ValueError, match="odd spatial sizes"):
-        operator_norm.conv_norm_bound(tf.zeros(shape))
+        norms.conv_norm_bound(tf.zeros(shape))

@@ -6,8 +6,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors
-from tfflows.bijectors import rational_quadratic
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
+from tfflows.numerics import rational_quadratic
 
 tfb = tfp.bijectors
 

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import FlowModel, analysis, bijectors, distributions, networks
-from tfflows.bijectors import estimating, forward_and_log_det
+from tfflows import FlowModel, analysis, bijectors, distributions, evaluation, networks
+from tfflows.evaluation import estimating, forward_and_log_det
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -204,7 +204,7 @@ def test_steps_of_training_repeat_and_differ(memory):
         x = inputs(shape, 4, tf.float32)
         gradients = []
         for mode in ("store", "recompute", "invert"):
-            with tf.GradientTape() as tape, bijectors.memory(mode), estimating(3):
+            with tf.GradientTape() as tape, evaluation.memory(mode), estimating(3):
                 loss = tf.reduce_sum(model.distribution.log_prob(tf.identity(x)))
             gradients.append(tape.gradient(loss, model.trainable_variables))
         for a, *others in zip(*gradients, strict=True):

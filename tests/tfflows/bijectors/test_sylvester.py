@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors, networks
+from tfflows import bijectors, evaluation, networks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -68,10 +68,10 @@ def test_parameters_of_an_encoder_have_a_batch():
     flow = bijectors.Sylvester.dense(*map(tf.constant, arrays))
     assert flow.experimental_batch_shape() == [3]
     x = tf.constant(np.random.default_rng(1).normal(size=[7, 1, 5]))
-    y, log_det = bijectors.forward_and_log_det(flow, x)
+    y, log_det = evaluation.forward_and_log_det(flow, x)
     assert y.shape == [7, 3, 5]
     assert log_det.shape == [7, 3]
-    again, minus = bijectors.inverse_and_log_det(flow, y)
+    again, minus = evaluation.inverse_and_log_det(flow, y)
     np.testing.assert_allclose(again, np.broadcast_to(x, [7, 3, 5]), atol=1e-12)
     np.testing.assert_allclose(minus, -log_det, atol=1e-12)
     for i in range(3):
@@ -114,7 +114,7 @@ def test_gradients_of_the_inverse_are_finite_differences(jit):
     weights = rng.normal(size=[4, 5])
 
     def loss():
-        x, log_det = bijectors.inverse_and_log_det(flow, tf.identity(y))
+        x, log_det = evaluation.inverse_and_log_det(flow, tf.identity(y))
         return tf.reduce_sum(weights * x**2) + tf.reduce_sum(log_det**2)
 
     @tf.function(jit_compile=jit)
@@ -152,7 +152,7 @@ def test_no_convergence_is_nan_in_value_log_det_and_density():
     r1, r2, bias = map(tf.constant, parameters(num_columns=5)[1:])
     flow = bijectors.Sylvester.triangular(r1, r2, bias, max_iterations=2)
     y = tf.constant(np.random.default_rng(1).normal(size=[4, 5]))
-    x, log_det = bijectors.inverse_and_log_det(flow, y)
+    x, log_det = evaluation.inverse_and_log_det(flow, y)
     assert np.all(np.isnan(x))
     assert np.all(np.isnan(log_det))
     np.testing.assert_array_equal(flow.inverse_iterations(y), [2] * 4)
@@ -176,11 +176,11 @@ def test_round_trip_of_conv_sylvester_in_a_compiled_graph(dtype, tolerance, scal
     flow = conv_sylvester(dtype, scale)
     x = tf.constant(np.random.default_rng(5).normal(size=[6, 4, 5, 3]), dtype)
     for jit in (False, True):
-        y, log_det = tf.function(lambda x: bijectors.forward_and_log_det(flow, x), jit_compile=jit)(
-            x
-        )
+        y, log_det = tf.function(
+            lambda x: evaluation.forward_and_log_det(flow, x), jit_compile=jit
+        )(x)
         again, minus = tf.function(
-            lambda y: bijectors.inverse_and_log_det(flow, y), jit_compile=jit
+            lambda y: evaluation.inverse_and_log_det(flow, y), jit_compile=jit
         )(y)
         np.testing.assert_allclose(again, x, rtol=0, atol=tolerance)
         np.testing.assert_allclose(minus, -log_det, rtol=0, atol=10 * tolerance)
@@ -207,7 +207,7 @@ def test_gradients_of_the_inverse_of_conv_sylvester(jit):
     @tf.function(jit_compile=jit)
     def loss_and_gradients():
         with tf.GradientTape() as tape:
-            x, log_det = bijectors.inverse_and_log_det(flow, tf.identity(y))
+            x, log_det = evaluation.inverse_and_log_det(flow, tf.identity(y))
             loss = tf.reduce_sum(weights * x) + tf.reduce_sum(log_det**2)
         return loss, tape.gradient(loss, [y, *variables])
 
@@ -230,12 +230,12 @@ def test_conv_sylvester_inside_a_block_that_is_recomputed(mode):
     x = tf.constant(np.random.default_rng(5).normal(size=[2, 4, 5, 3]))
 
     def gradients(method, mode):
-        with tf.GradientTape() as tape, bijectors.memory(mode):
+        with tf.GradientTape() as tape, evaluation.memory(mode):
             out, log_det = method(block, x)
             loss = tf.reduce_sum(out**2) + tf.reduce_sum(log_det)
         return tape.gradient(loss, flow.trainable_variables)
 
-    for method in (bijectors.forward_and_log_det, bijectors.inverse_and_log_det):
+    for method in (evaluation.forward_and_log_det, evaluation.inverse_and_log_det):
         for plain, again in zip(gradients(method, "store"), gradients(method, mode), strict=True):
             np.testing.assert_allclose(again, plain, rtol=1e-8, atol=1e-12)
 

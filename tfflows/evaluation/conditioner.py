@@ -5,9 +5,9 @@ import copy
 import keras
 import tensorflow as tf
 
-from tfflows.bijectors._network_variables import NetworkVariables
-from tfflows.bijectors._unknown_shapes import with_shape
-from tfflows.bijectors.network_calls import apply
+from tfflows._keras import NetworkVariables
+from tfflows.evaluation.network_calls import apply
+from tfflows.numerics.shapes import with_shape
 
 
 def call_network(network, x, event_ndims, context=None, context_ndims=None):

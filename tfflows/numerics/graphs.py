@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors import _matrix
-from tfflows.bijectors._parameters import as_data
+from tfflows.numerics import linalg
+from tfflows.numerics.parameters import as_data
 
 Adjacency = tf.Tensor | tf.SparseTensor
 
@@ -35,7 +35,7 @@ def normalized_adjacency(adjacency: Adjacency, self_loops: bool = False) -> Adja
     import tfflows
 
     path = tf.constant([[0., 1., 0.], [1., 0., 1.], [0., 1., 0.]])
-    tfflows.bijectors.normalized_adjacency(path)[0]  # [0, 0.707, 0]
+    tfflows.numerics.normalized_adjacency(path)[0]  # [0, 0.707, 0]
     ```
 
     #### References
@@ -123,7 +123,7 @@ def neighbor_sum(adjacency: Adjacency, x: tf.Tensor) -> tf.Tensor:
       x: `[..., N, F]`.
     """
     if not is_sparse(adjacency):
-        return _matrix.matmul(adjacency, x)
+        return linalg.matmul(adjacency, x)
     size, features = x.shape[-2:]
     rows, columns = tf.unstack(adjacency.indices, axis=-1)
     # Nodes first: gathering and summing then move whole rows.

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import _private, estimation, network_calls
+from tfflows import _tensorflow
+from tfflows.evaluation import estimation, network_calls
 
 MODES = ("store", "recompute", "invert")
 
@@ -58,10 +59,10 @@ def memory(mode):
     ```python
     import tensorflow as tf
     import zoo
-    from tfflows import bijectors
+    from tfflows import bijectors, evaluation
 
     density = zoo.create("balanced.digits")
-    with tf.GradientTape() as tape, bijectors.memory("invert"):
+    with tf.GradientTape() as tape, evaluation.memory("invert"):
         loss = -tf.reduce_mean(density.log_prob(tf.ones([4, 8, 8, 1])))
     gradients = tape.gradient(loss, density.trainable_variables)
     ```
@@ -229,7 +230,7 @@ def _unrecorded():
 
     In graphs a tape keeps nothing alive, and layers may need tapes of their own.
     """
-    return _private.stop_recording() if tf.executing_eagerly() else contextlib.nullcontext()
+    return _tensorflow.stop_recording() if tf.executing_eagerly() else contextlib.nullcontext()
 
 
 def inside(function, x, calls=None):

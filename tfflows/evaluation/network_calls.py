@@ -10,9 +10,9 @@ import weakref
 import keras
 import tensorflow as tf
 
-from tfflows.bijectors import _private
-from tfflows.bijectors._network_variables import networks_of, read_variables
-from tfflows.bijectors._rows import with_rows
+from tfflows import _tensorflow
+from tfflows._keras import networks_of, read_variables
+from tfflows.numerics.rows import with_rows
 
 _MUST = "must be a function of each event alone, but"
 _REMEDY = "or make it deterministic: `tfflows.networks.Deterministic(layer)`"
@@ -97,12 +97,12 @@ def calling_networks(training=True):
     ```python
     import keras
     import tensorflow as tf
-    from tfflows import bijectors
+    from tfflows import bijectors, evaluation
 
     network = keras.Sequential([keras.Input([1]), keras.layers.Dense(2, activity_regularizer="l2")])
     flow = bijectors.AffineCoupling(network, [2])
-    with tf.GradientTape() as tape, bijectors.calling_networks() as calls:
-        y, log_det = bijectors.forward_and_log_det(flow, tf.ones([8, 2]))
+    with tf.GradientTape() as tape, evaluation.calling_networks() as calls:
+        y, log_det = evaluation.forward_and_log_det(flow, tf.ones([8, 2]))
         loss = tf.reduce_mean(tf.reduce_sum(y**2, -1) / 2 - log_det) + tf.add_n(calls.losses)
     gradients = tape.gradient(loss, flow.trainable_variables)
     ```
@@ -177,7 +177,7 @@ def _apply(network, *args):
         return network(*args, training=calls.training)
     read_variables(network)  # Tapes are to watch what is trainable now.
     if calls is None:
-        inherits = _private.is_inside_keras_call()
+        inherits = _tensorflow.is_inside_keras_call()
         return network(*args) if inherits else network(*args, training=False)
     training = calls.training and network.trainable
     if training:
@@ -220,7 +220,7 @@ def _call(network, args, training, values=()):
       values: pairs of a Keras variable and the value that it is to have.
     """
     scope = keras.StatelessScope(values, collect_losses=True, initialize_variables=False)
-    if (outer := _private.stateless_scope()) is not None:
+    if (outer := _tensorflow.stateless_scope()) is not None:
         scope.state_mapping = {**outer.state_mapping, **scope.state_mapping}
     before = dict(scope.state_mapping)
     with scope:
@@ -264,7 +264,7 @@ def assign(variable, value):
         value = context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
     def update(strategy, value):
-        whole = _private.tf_variable(variable)
+        whole = _tensorflow.tf_variable(variable)
         strategy.extended.update(whole, lambda part, value: part.assign(value), args=(value,))
 
     context.merge_call(update, args=(value,))
@@ -281,9 +281,9 @@ def _trained(module):
 
 def _check_updates(network, updates):
     """Raises an error if a call of a network used random numbers or the statistics of a batch."""
-    for layer in _private.layers_of(network):
+    for layer in _tensorflow.layers_of(network):
         described = f"the layer {layer.name!r} ({type(layer).__name__}) of `network`"
-        if any(id(state) in updates for state in _private.seed_states(layer)):
+        if any(id(state) in updates for state in _tensorflow.seed_states(layer)):
             raise _not_a_bijection(
                 network, described, "draws random numbers: the inverse would use others", "Drop it"
             )
@@ -322,14 +322,14 @@ def _check_function(network, args):
     Keras's own layers show what they do by the variables that they assign to. Others are called on
     random inputs, with random weights, since last layers start at zero: twice, and on one event.
     """
-    layers = _private.layers_of(network)
-    if all(map(_private.is_known_layer, layers)):
+    layers = _tensorflow.layers_of(network)
+    if all(map(_tensorflow.is_known_layer, layers)):
         return
     frozen = tuple(getattr(layer, "trainable", None) for layer in layers)
     if _checked.get(network) == frozen:
         return
     with tf.init_scope():
-        _private.make_global_seed()
+        _tensorflow.make_global_seed()
         try:
             first, again, alone = _probe(network, args)
         except Exception:  # It may not take such inputs: then there is nothing to say.

@@ -14,7 +14,8 @@ import weakref
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private, network_calls
+from tfflows import _tensorflow
+from tfflows.evaluation import network_calls
 
 
 class EvaluationMemo:
@@ -78,7 +79,7 @@ class _EagerStore:
         result = get_result()
         if get_value() is not value or result is None:
             return None
-        now = _private.Recording(value, None, [variable for _, variable in snapshot])
+        now = _tensorflow.Recording(value, None, [variable for _, variable in snapshot])
         if not recording.can_stand_in(now):
             return None
         if any(not _same(old, variable) for old, variable in snapshot):
@@ -91,7 +92,7 @@ class _EagerStore:
         # snapshot costs nothing unless the variables change while the output is still alive.
         snapshot = [(v.read_value(), v) for v in bijector.variables]
         recordings = [
-            _private.Recording(v, result, [variable for _, variable in snapshot])
+            _tensorflow.Recording(v, result, [variable for _, variable in snapshot])
             for v in (value, result)
         ]
         self._remember(value, weakref.ref(result), log_det, recordings[0], inverse, snapshot)
@@ -136,7 +137,7 @@ class _GraphStore:
         entry = self._entries.get((id(bijector), id(value), inverse, network_calls.number()))
         if entry is None:
             return None
-        now = _private.Recording(value, None, bijector.variables)
+        now = _tensorflow.Recording(value, None, bijector.variables)
         if not entry["recording"].can_stand_in(now):
             return None
         return entry["result"], entry["log_det"]
@@ -144,7 +145,7 @@ class _GraphStore:
     def put(self, bijector, value, result, log_det, inverse):
         self._forget_after_writes()
         variables = bijector.variables
-        recordings = [_private.Recording(v, result, variables) for v in (value, result)]
+        recordings = [_tensorflow.Recording(v, result, variables) for v in (value, result)]
         self._remember(bijector, value, result, log_det, recordings[0], inverse)
         self._remember(bijector, result, value, -log_det, recordings[1], not inverse)
 

@@ -5,7 +5,7 @@ import threading
 
 import tensorflow as tf
 
-from tfflows.bijectors._unknown_shapes import with_shape
+from tfflows.numerics.shapes import with_shape
 
 
 class _State(threading.local):  # The replicas of a strategy are threads.

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors._unknown_shapes import with_shape
+from tfflows.numerics.shapes import with_shape
 
 
 def as_rows(x: tf.Tensor) -> tf.Tensor:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors import _private, network_calls
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors._pull_back import PullBack, custom_gradient
+from tfflows import _tensorflow
+from tfflows.numerics.parameters import as_data
+from tfflows.numerics.pull_back import PullBack, custom_gradient
 
 # A residual this small, relative to the largest entry of an element, ends its iteration.
 TOLERANCE = {tf.float32: 2e-6, tf.float64: 2e-14}
@@ -70,13 +70,12 @@ def solve(
     v = as_data(v)
     if tolerance is None:
         tolerance = TOLERANCE[v.dtype]
-    function = network_calls.as_now(function)  # What networks say in a loop counts for nothing.
     return _solve(function, v, event_ndims, tolerance, max_iterations, smallest=1.0)
 
 
 def _solve(function, v, event_ndims, tolerance, max_iterations, smallest):
     """Returns the `Solution`; `smallest` is the size below which an error is not relative."""
-    with _private.stop_recording():
+    with _tensorflow.stop_recording():
         u, num_iterations = _iterate(
             function, v, event_ndims, tolerance, max_iterations, smallest=smallest
         )

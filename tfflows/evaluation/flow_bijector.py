@@ -6,9 +6,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors._memo import EvaluationMemo
-from tfflows.bijectors._network_variables import NetworkVariables
-from tfflows.bijectors._unknown_shapes import with_known_shape
+from tfflows._keras import NetworkVariables
+from tfflows.evaluation.memo import EvaluationMemo
+from tfflows.numerics.shapes import with_known_shape
 
 tfb = tfp.bijectors
 

@@ -4,10 +4,10 @@ import collections.abc
 
 import keras
 
-from tfflows.bijectors import _private
+from tfflows import _tensorflow
 
 
-class NetworkVariables(collections.abc.Sequence, _private.Trackable):
+class NetworkVariables(collections.abc.Sequence, _tensorflow.Trackable):
     """The `tf.Variable`s of Keras layers, as an attribute in which a `tf.Module` finds them.
 
     They are read anew at each look, and whether they are trainable with them: freezing a layer
@@ -40,8 +40,8 @@ def read_variables(network):
     trainable = {id(variable) for variable in network.trainable_variables}
     found = []
     for variable in network.variables:
-        found.append(_private.tf_variable(variable))
-        _private.set_trainable(found[-1], id(variable) in trainable)
+        found.append(_tensorflow.tf_variable(variable))
+        _tensorflow.set_trainable(found[-1], id(variable) in trainable)
     return found
 
 

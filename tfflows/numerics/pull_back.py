@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private
+from tfflows import _tensorflow
 
 
 def custom_gradient(function: Callable) -> Callable:
@@ -21,9 +21,9 @@ def custom_gradient(function: Callable) -> Callable:
             gradients.append(gradient)
             return outputs, gradient
 
-        with _private.stop_recording():
+        with _tensorflow.stop_recording():
             outputs = tf.custom_gradient(keep)(*inputs)
-        _private.record_operation(
+        _tensorflow.record_operation(
             function.__name__,
             tf.nest.flatten(outputs),
             list(inputs),
@@ -46,11 +46,11 @@ class PullBack:
     """
 
     def __init__(self, function: Callable[..., tf.Tensor], inputs: Sequence[tf.Tensor]):
-        self._inputs, self._is_forward_mode = inputs, _private.is_forward_mode()
+        self._inputs, self._is_forward_mode = inputs, _tensorflow.is_forward_mode()
         if not self._is_forward_mode:
             self._tape, self._value = _evaluate(function, inputs)
             return
-        with _private.apart_from_forward_mode():
+        with _tensorflow.apart_from_forward_mode():
             self._tape, self._value = _evaluate(function, inputs)
             # J t is the gradient of J^T g with respect to g, whatever g is.
             self._zero = tf.zeros_like(self._value)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors._parameters import as_data
-from tfflows.bijectors._pull_back import PullBack, custom_gradient
-from tfflows.bijectors._rows import with_rows
-from tfflows.bijectors._unknown_shapes import with_shape
+from tfflows.numerics.convolution import correlate, transpose, wrap
+from tfflows.numerics.parameters import as_data
+from tfflows.numerics.pull_back import PullBack, custom_gradient
+from tfflows.numerics.rows import with_rows
+from tfflows.numerics.shapes import with_shape
 
 _KEPT = 16  # States of a loop in its backward pass.
 MOST_STEPS = 10_000  # Of the scaling: beyond, the result is NaN.
@@ -167,7 +168,7 @@ def parametric_action(
     @tf.custom_gradient
     def action(x, *parameters):
         series = tf.stack(_powers(lambda u: matvec(u, *parameters), x, terms))
-        left, right = (tf.constant(w, x.dtype) for w in _gradient_weights(terms, x.dtype))
+        left, right = (tf.constant(w, x.dtype) for w in gradient_weights(terms, x.dtype))
         nodes = tf.tensordot(left, series[:-1], 1)
 
         def gradient(g):
@@ -260,34 +261,6 @@ def conv_exponential(
     return with_rows(evaluate, x)
 
 
-def correlate(x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
-    """Returns `M x`, the cross-correlation of `x` with an odd kernel, of the shape of `x`.
-
-    Args:
-      x: `[N, H, W, C]`.
-      kernel: `[kh, kw, C, C']`.
-      padding: `"zero"` or `"periodic"`.
-    """
-    if padding == "zero":
-        return tf.nn.conv2d(x, kernel, 1, "SAME")
-    return tf.nn.conv2d(_wrap(x, kernel), kernel, 1, "VALID")
-
-
-def transpose(kernel: tf.Tensor) -> tf.Tensor:
-    """Returns the kernel whose cross-correlation is `M^T`."""
-    return tf.transpose(tf.reverse(kernel, axis=[0, 1]), [0, 1, 3, 2])
-
-
-def _wrap(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Pads images on a torus by half the size of the kernel."""
-    rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
-    if rows:
-        x = tf.concat([x[:, -rows:], x, x[:, :rows]], axis=1)
-    if columns:
-        x = tf.concat([x[:, :, -columns:], x, x[:, :, :columns]], axis=2)
-    return x
-
-
 def _step(x: tf.Tensor, kernel: tf.Tensor, padding: str, terms: int) -> tf.Tensor:
     """Returns `S x` for one step, with the gradient of `conv_exponential`."""
 
@@ -304,7 +277,7 @@ def _forward(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `S x` and the combinations of `M^i x` for `_backward`."""
     series = _series(x, kernel, padding, terms)
-    weights, _ = _gradient_weights(terms, x.dtype)
+    weights, _ = gradient_weights(terms, x.dtype)
     return _sum(series), _combine(weights, series)
 
 
@@ -313,10 +286,10 @@ def _backward(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the gradients with respect to the `x` and the `kernel` of `_forward`."""
     series = _series(g, transpose(kernel), padding, terms)
-    _, weights = _gradient_weights(terms, g.dtype)
+    _, weights = gradient_weights(terms, g.dtype)
     periodic = padding == "periodic"
     kernel_gradient = tf.raw_ops.Conv2DBackpropFilter(
-        input=_wrap(nodes, kernel) if periodic else nodes,
+        input=wrap(nodes, kernel) if periodic else nodes,
         filter_sizes=kernel.shape,
         out_backprop=_combine(weights, series),
         strides=[1, 1, 1, 1],
@@ -345,7 +318,7 @@ def _combine(weights: np.ndarray, series: tf.Tensor) -> tf.Tensor:
 
 
 @functools.cache
-def _gradient_weights(terms: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
+def gradient_weights(terms: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
     """Factors the coefficients of the gradient with respect to the kernel.
 
     `1 / (i + j + 1)!`, for `i + j < terms`, is approximated by `sum_q a_qi b_qj`. The singular

@@ -5,7 +5,7 @@ import threading
 
 import tensorflow as tf
 
-from tfflows.bijectors._parameters import stateless_seed
+from tfflows.numerics.parameters import stateless_seed
 
 
 class _State(threading.local):  # The replicas of a strategy are threads.
@@ -36,13 +36,13 @@ def estimating(seed=None, num_terms=None):
 
     ```python
     import tensorflow as tf
-    from tfflows import bijectors, networks
+    from tfflows import bijectors, evaluation, networks
 
     network = networks.LipschitzNet(4, width=8, kernel_sizes=(1, 1), seed=1)
     networks.build_network(network, [4])
     flow = bijectors.ResidualFlow(network, [4], log_det="unbiased")
-    with bijectors.estimating(seed=3, num_terms=20):
-        y, log_det = bijectors.forward_and_log_det(flow, tf.ones([2, 4]))
+    with evaluation.estimating(seed=3, num_terms=20):
+        y, log_det = evaluation.forward_and_log_det(flow, tf.ones([2, 4]))
     ```
     """
     before = _state.seed, _state.num_terms

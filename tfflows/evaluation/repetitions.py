@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors import loops
-from tfflows.bijectors._conditioner import NetworkModule
-from tfflows.bijectors._network_variables import read_variables
+from tfflows._keras import read_variables
+from tfflows.evaluation import loops
+from tfflows.evaluation.conditioner import NetworkModule
 
 LEAST = 3  # Repetitions that are worth a loop.
 
@@ -19,7 +19,7 @@ def find(layers, x):
     """Returns the layers, with a `Loop` in place of those that repeat.
 
     Args:
-      layers: a list of `tape_memory.Layer`.
+      layers: a list of `checkpointing.Layer`.
       x: the input of the first.
     """
     if tf.nest.is_nested(x) or x.shape.rank is None:

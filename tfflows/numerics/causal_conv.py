@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tfflows.bijectors import _images
-from tfflows.bijectors._compiled import CompiledFunction
+from tfflows.numerics import images
+from tfflows.numerics.compiled import CompiledFunction
 
 
 def causal_conv(x: tf.Tensor, kernel: tf.Tensor, column: int, reverse: bool = False) -> tf.Tensor:
@@ -59,13 +59,13 @@ def solve_causal_conv(
 
 def _solve(y, kernel, column, lower):
     """Returns `M^-1 y`, alone and for the gradient; `lower` is the triangle of the pixel's tap."""
-    x = _substitute(y, kernel, column, lower)
+    x = substitute(y, kernel, column, lower)
     return (x,), x
 
 
 def _pull_back(inputs, x, gradients, column, lower):
     """Returns the gradients of the implicit function `M x = y`."""
-    return _implicit(inputs, x, gradients, column, lower, _substitute)
+    return _implicit(inputs, x, gradients, column, lower, substitute)
 
 
 def _gradient(inputs, gradients, column, lower):
@@ -100,10 +100,10 @@ _SOLVE = CompiledFunction(_solve, _pull_back, _gradient)
 
 
 @tf.function(autograph=False)  # In eager mode each step would be a dozen calls from Python.
-def _substitute(y, kernel, column, lower):
+def substitute(y, kernel, column, lower):
     """Returns `M^-1 y` without a gradient of its own."""
     rows, columns, channels = kernel.shape[:3]
-    height, width = _images.size_of(y)
+    height, width = images.size_of(y)
     eye = tf.eye(channels, dtype=y.dtype)
     center = tf.linalg.triangular_solve(kernel[-1, column], eye, lower=lower)
     y = tf.reshape(tf.reshape(y, [-1, channels]) @ center, tf.shape(y))  # One large product.

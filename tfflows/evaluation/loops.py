@@ -8,8 +8,8 @@ import threading
 import keras
 import tensorflow as tf
 
-from tfflows.bijectors import network_calls, tape_memory
-from tfflows.bijectors._rebuild import rebuilt
+from tfflows.evaluation import checkpointing, network_calls
+from tfflows.evaluation.parts import rebuilt
 
 
 class _State(threading.local):  # The replicas of a strategy are threads.
@@ -44,14 +44,14 @@ def looping(on=True):
 
     ```python
     import tensorflow as tf
-    from tfflows import bijectors
+    from tfflows import bijectors, evaluation
 
     flow = bijectors.Sequential(
         [bijectors.ConvExponential.trainable([8, 8, 4], seed=seed) for seed in range(32)])
 
     @tf.function(jit_compile=True)
     def forward(x):
-      with bijectors.looping():
+      with evaluation.looping():
         return flow.forward(x)
 
     y = forward(tf.ones([2, 8, 8, 4]))
@@ -66,7 +66,7 @@ def looping(on=True):
 
 def is_looping():
     """Returns whether layers that repeat are to be evaluated by a `Loop`."""
-    return _state.on and not tf.executing_eagerly() and not tape_memory.is_inside()
+    return _state.on and not tf.executing_eagerly() and not checkpointing.is_inside()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +74,12 @@ class Loop:
     """Layers that repeat.
 
     Attributes:
-      layers: the first repetition, a list of `tape_memory.Layer`.
+      layers: the first repetition, a list of `checkpointing.Layer`.
       stacks: for each variable of the layers, those of all repetitions.
       networks: the Keras layers of the first repetition.
     """
 
-    layers: list[tape_memory.Layer]
+    layers: list[checkpointing.Layer]
     stacks: list[list[tf.Variable]]
     networks: list[keras.layers.Layer]
 
@@ -96,9 +96,9 @@ def evaluate(loop, x):
       x: a `Tensor`.
     """
     x, batch = _broadcast(loop.layers, x)
-    inverting = tape_memory.is_inverting()
-    constants = tape_memory.tensors_of(*(layer.bijector for layer in loop.layers))
-    step, undo = (tape_memory.as_now(_Pass(loop, undoing).__call__) for undoing in (False, True))
+    inverting = checkpointing.is_inverting()
+    constants = checkpointing.tensors_of(*(layer.bijector for layer in loop.layers))
+    step, undo = (checkpointing.as_now(_Pass(loop, undoing).__call__) for undoing in (False, True))
 
     @tf.custom_gradient
     def run(x, stacks, constants):
@@ -244,7 +244,7 @@ class _Pass:
             bijector = rebuilt(layer.bijector, lambda leaf: by_id.get(id(leaf), leaf))
             function = layer.undo if self.undoing else layer.function
             with keras.StatelessScope(mapping):
-                x, log_det, *more = tape_memory.inside(functools.partial(function, bijector), x)
+                x, log_det, *more = checkpointing.inside(functools.partial(function, bijector), x)
             total += log_det
             losses += more
         losses = [] if network_calls.current() is None else [tf.add_n(losses)]

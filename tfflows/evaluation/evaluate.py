@@ -5,9 +5,10 @@ import functools
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private, _repetitions, loops, tape_memory
-from tfflows.bijectors._parameters import as_data, check_finite
-from tfflows.bijectors.flow_bijector import FlowBijector
+from tfflows import _tensorflow
+from tfflows.evaluation import checkpointing, loops, repetitions
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics.parameters import as_data, check_finite
 
 _observers = []
 
@@ -33,7 +34,7 @@ def observe_layers(before=None, after=None):
 
 def _watching():
     """Returns the observers; none inside a layer whose values are not kept, see `memory`."""
-    return [] if tape_memory.is_inside() else _observers
+    return [] if checkpointing.is_inside() else _observers
 
 
 def initialize(bijector, x):
@@ -81,17 +82,17 @@ def forward_and_log_det(bijector, x, event_ndims=None):
         bijector._check(x, bijector._event_shape, "x")
 
         def evaluate(x):
-            y, log_det = tape_memory.evaluate(bijector, bijector._forward_and_log_det, x)
+            y, log_det = checkpointing.evaluate(bijector, bijector._forward_and_log_det, x)
             least = bijector.forward_min_event_ndims
             return y, _sum_over_event(log_det, x, least, event_ndims)
 
         y, log_det = bijector._with_known_shape(evaluate, x, event_ndims=event_ndims)
-    elif isinstance(bijector, _private.InvertBase):
+    elif isinstance(bijector, _tensorflow.InvertBase):
         return inverse_and_log_det(bijector.bijector, x, event_ndims)
-    elif isinstance(bijector, _private.ChainBase):
+    elif isinstance(bijector, _tensorflow.ChainBase):
         return forward_through(reversed(bijector.bijectors), x, event_ndims)
     else:
-        with _private.recording():  # It may differentiate something itself.
+        with _tensorflow.recording():  # It may differentiate something itself.
             x = tf.nest.map_structure(tf.identity, x)  # New tensors, which TFP's cache can't know.
             y, log_det = bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
     for _, after in _watching():
@@ -119,17 +120,17 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
         bijector._check(y, bijector._inverse_event_shape_expected, "y")
 
         def evaluate(y):
-            x, log_det = tape_memory.evaluate(bijector, bijector._inverse_and_log_det, y)
+            x, log_det = checkpointing.evaluate(bijector, bijector._inverse_and_log_det, y)
             least = bijector.inverse_min_event_ndims
             return x, _sum_over_event(log_det, y, least, event_ndims)
 
         x, log_det = bijector._with_known_shape(evaluate, y, True, event_ndims)
-    elif isinstance(bijector, _private.InvertBase):
+    elif isinstance(bijector, _tensorflow.InvertBase):
         return forward_and_log_det(bijector.bijector, y, event_ndims)
-    elif isinstance(bijector, _private.ChainBase):
+    elif isinstance(bijector, _tensorflow.ChainBase):
         return inverse_through(bijector.bijectors, y, event_ndims)
     else:
-        with _private.recording():
+        with _tensorflow.recording():
             y = tf.nest.map_structure(tf.identity, y)
             x, log_det = bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims)
     for _, after in _watching():
@@ -146,9 +147,9 @@ def _as_input(value, bijector, event_ndims):
 
 def dtype_of(bijector):
     """Returns the dtype of a bijector or of its first part that has one, or `None`."""
-    if isinstance(bijector, _private.InvertBase):
+    if isinstance(bijector, _tensorflow.InvertBase):
         return dtype_of(bijector.bijector)
-    if isinstance(bijector, _private.ChainBase):
+    if isinstance(bijector, _tensorflow.ChainBase):
         return next(filter(None, map(dtype_of, bijector.bijectors)), None)
     return bijector.dtype
 
@@ -166,7 +167,7 @@ def inverse_through(bijectors, y, event_ndims):
 def _through(bijectors, x, event_ndims, backwards):
     """Evaluates bijectors in turn; a series of them as one, where `memory` or `looping` say so."""
     steps = [(bijector, backwards) for bijector in bijectors]
-    inverting = tape_memory.is_inverting() and not _watching()
+    inverting = checkpointing.is_inverting() and not _watching()
     looping = loops.is_looping() and not _watching()
     if inverting or looping:
         steps = [leaf for step in steps for leaf in _leaves(*step)]
@@ -181,17 +182,17 @@ def _through(bijectors, x, event_ndims, backwards):
             functools.partial(there, event_ndims=event_ndims),
             functools.partial(back, event_ndims=after),
         )
-        layers.append(tape_memory.Layer(bijector, inverse, event_ndims, there, back))
+        layers.append(checkpointing.Layer(bijector, inverse, event_ndims, there, back))
         event_ndims = after
     if looping:
-        layers = _repetitions.find(layers, x)
+        layers = repetitions.find(layers, x)
     total, series = tf.zeros([], tf.nest.flatten(x)[0].dtype), []
 
     def finish(x, total):
         if len(series) == 1:  # Its input is kept as well as its output.
             y, log_det = series[0](x)
         elif series:
-            y, log_det = tape_memory.through(list(series), x)
+            y, log_det = checkpointing.through(list(series), x)
         else:
             return x, total
         series.clear()
@@ -209,9 +210,9 @@ def _through(bijectors, x, event_ndims, backwards):
 
 def _leaves(bijector, backwards):
     """Returns the parts of a composed bijector in order, each with whether it is inverted."""
-    if isinstance(bijector, _private.InvertBase):
+    if isinstance(bijector, _tensorflow.InvertBase):
         return _leaves(bijector.bijector, not backwards)
-    if isinstance(bijector, _private.ChainBase):
+    if isinstance(bijector, _tensorflow.ChainBase):
         parts = bijector.bijectors[::-1]
     elif isinstance(bijector, FlowBijector) and bijector.is_series:
         parts = bijector.bijectors

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private
+from tfflows import _tensorflow
 
 
 def with_shape(tensor, shape):
@@ -65,7 +65,7 @@ def _remembered(x, shape, make):
     if (
         result is not None
         and result.shape.is_subtype_of(shape)
-        and recording.can_stand_in(_private.Recording(x, None, []))
+        and recording.can_stand_in(_tensorflow.Recording(x, None, []))
     ):
         return result
     result = make()
@@ -74,7 +74,7 @@ def _remembered(x, shape, make):
 
 
 def _remember(x, result):
-    recording = _private.Recording(x, result, [])
+    recording = _tensorflow.Recording(x, result, [])
     _memory()[id(x), result.shape.rank] = x, result, recording  # `x` is held, and keeps its id.
 
 

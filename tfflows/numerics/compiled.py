@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors import _private
+from tfflows import _tensorflow
 
 
 class CompiledFunction:
@@ -41,7 +41,7 @@ class CompiledFunction:
           *inputs: tensors.
           **options: Python values, each a compilation of its own.
         """
-        if tf.executing_eagerly() or _private.have_tangents(inputs):
+        if tf.executing_eagerly() or _tensorflow.have_tangents(inputs):
             return self._plain(*inputs, **options)[0]
 
         @tf.custom_gradient
@@ -83,7 +83,7 @@ def _compiled(function):
 
     def call(*args, **kwargs):
         concrete = function.get_concrete_function(*args, **kwargs)  # It may have tapes of its own.
-        with _private.stop_recording():  # Those around would go into it, and fail at loops.
+        with _tensorflow.stop_recording():  # Those around would go into it, and fail at loops.
             return concrete(*args, **kwargs)
 
     return call

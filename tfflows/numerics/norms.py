@@ -1,12 +1,10 @@
-"""Operator norms of convolutions: a bound that always holds, and the estimate of the paper."""
+"""Operator norms of convolutions and matrices: bounds that always hold."""
 
 import functools
 import math
 
 import numpy as np
 import tensorflow as tf
-
-from tfflows.bijectors.exponential import correlate, transpose
 
 _GRID = 12  # Points of the frequency grid per unit of degree.
 _PRODUCTS = 5  # Gram iterations.
@@ -144,53 +142,6 @@ def capped_kernel(
     """
     kernel = tf.convert_to_tensor(kernel)
     return kernel / _norm_bound(kernel, support, max_norm)
-
-
-def spectral_norm_power_iteration(
-    kernel: tf.Tensor,
-    u: tf.Tensor,
-    num_iterations: int = 1,
-    *,
-    padding: str = "zero",
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns an estimate of the operator norm of a convolution by power iteration.
-
-    The method of Hoogeboom et al. (2020) and of Gouk et al. (2021), on images of one size:
-
-        v = M u / |M u|,   u = M^T v / |M^T v|,   sigma = |M u|
-
-    `sigma` is a lower bound, far off until `u` has converged. Its gradient takes the singular
-    vectors as constants.
-
-    Args:
-      kernel: `[kh, kw, C, C']` with odd `kh` and `kw`.
-      u: `[1, H, W, C]`, not zero; kept by the caller from call to call.
-      num_iterations: Python `int`; 0 evaluates `|M u| / |u|`.
-      padding: `"zero"` or `"periodic"`.
-
-    Returns:
-      `sigma`, a scalar, and the new `u`.
-
-    #### References
-
-    Hoogeboom, Garcia Satorras, Tomczak, Welling, *The Convolution Exponential and Generalized
-    Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
-
-    Gouk, Frank, Pfahringer, Cree, *Regularisation of Neural Networks by Enforcing Lipschitz
-    Continuity*, Machine Learning 110, 2021, arXiv:1804.04368.
-    """
-    constant = tf.stop_gradient(kernel)
-    u = _normalize(tf.stop_gradient(u))
-    v = _normalize(correlate(u, constant, padding))
-    for _ in range(num_iterations):
-        u = _normalize(correlate(v, transpose(constant), padding))
-        v = _normalize(correlate(u, constant, padding))
-    return tf.reduce_sum(v * correlate(u, kernel, padding)), u
-
-
-def _normalize(x: tf.Tensor) -> tf.Tensor:
-    """Divides by the norm; 0 stays 0, and so does the estimate for a kernel of zeros."""
-    return tf.math.divide_no_nan(x, tf.norm(x))
 
 
 def _norm_bound(kernel, support, max_norm):
