@@ -30,7 +30,9 @@ import tfflows
 import zoo
 from tfflows import bijectors
 from tfflows.variables import named_variables
-from trainers import data, pictures, settings
+from trainers import pictures
+from trainers.data import loading
+from trainers.runs import settings
 from zoo import registry
 
 
@@ -43,13 +45,13 @@ def build(name, parameterization):
 
 def read_images(entry, num_validation):
     """Returns the images to train on and to score meanwhile."""
-    name, num_bits = entry.recipe.dataset, data.bits_to_keep(entry.num_levels)
-    splits = data.divide(name, num_validation)
+    name, num_bits = entry.recipe.dataset, loading.bits_to_keep(entry.num_levels)
+    splits = loading.divide(name, num_validation)
     if splits[1] is None:
         raise ValueError(
             f"`--num_validation` must leave images to score. Received: {num_validation}, of {name}."
         )
-    loads = (data.load(name, split, batch_size=1000, num_bits=num_bits) for split in splits)
+    loads = (loading.load(name, split, batch_size=1000, num_bits=num_bits) for split in splits)
     return [np.concatenate(list(tfds.as_numpy(load.dataset))) for load in loads]
 
 

@@ -48,10 +48,10 @@ def bits_of_model(workdir, dataset, split):
 
 def bits_of_png(dataset, split):
     """Returns bits/dim of the images as PNG files, the header and all."""
-    from trainers import data  # Imports TensorFlow.
+    from trainers.data import loading
 
     sizes = []
-    for batch in data.load(dataset, split, batch_size=500).dataset:
+    for batch in loading.load(dataset, split, batch_size=500).dataset:
         for image in batch.numpy():
             file = io.BytesIO()
             Image.fromarray(image[..., 0]).save(file, "PNG", optimize=True)

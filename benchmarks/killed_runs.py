@@ -57,7 +57,7 @@ def kill(processes, rng):
 
 def backups(workdir):
     """Returns the backups of a run, the newest first. Imports TensorFlow."""
-    from trainers import backup
+    from trainers.runs import backup
 
     return [(backup.step_of(p), backup.is_whole(p)) for p in backup.paths(workdir / "backup")]
 
@@ -117,7 +117,7 @@ def compare(workdir, unbroken):
     import h5py
     import numpy as np
 
-    from trainers import callbacks
+    from trainers.runs import callbacks
 
     problems = []
     lines = [callbacks.read_lines(w / "metrics.jsonl") for w in (workdir, unbroken)]

@@ -17,7 +17,7 @@ import numpy as np
 
 
 def local_path(text: str) -> pathlib.Path:
-    """Returns a path with the home directory for `~`: `zoo.files.local`, without TensorFlow."""
+    """Returns a path with the home directory for `~`: `files.local`, without TensorFlow."""
     return pathlib.Path(text).expanduser()
 
 
@@ -168,7 +168,7 @@ def write_results(path: pathlib.Path | None, results: Mapping[str, object]):
     """Writes the results as JSON, if a path is given."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        from zoo import files  # Imports TensorFlow.
+        from zoo.storage import files
 
         path.write_text(files.to_json(results, indent=2) + "\n")
         print(f"Written: {path}")

@@ -104,7 +104,8 @@ def measure(
     """
     # These import TensorFlow, which reads its settings once.
     np, tf, tfflows, zoo, schedules = map(
-        importlib.import_module, ("numpy", "tensorflow", "tfflows", "zoo", "trainers.schedules")
+        importlib.import_module,
+        ("numpy", "tensorflow", "tfflows", "zoo", "trainers.runs.schedules"),
     )
     entry = zoo.find(case.model)
     model = tfflows.FlowModel(entry.build(**case.overrides), memory=memory, loop=loop)

@@ -17,8 +17,8 @@ def operations(mixing: str, shape: list[int], jit: bool) -> dict[str, object]:
     import tensorflow as tf
 
     from tfflows import bijectors, evaluation
-    from zoo.glow import Seeds
-    from zoo.mixing import mixing_layers
+    from zoo.architectures.glow import Seeds
+    from zoo.architectures.mixing import mixing_layers
 
     flow = bijectors.Sequential(mixing_layers(mixing, shape, Seeds(1), "layer"))
     x = tf.random.stateless_normal([BATCH, *shape], [1, 2])
@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--only", help="names of mixings, by commas (default: all)")
     args = parser.parse_args()
     measuring.set_up_tensorflow(args.onednn)
-    from zoo.mixing import CHANNEL_MIXING, SPATIAL_MIXING
+    from zoo.architectures.mixing import CHANNEL_MIXING, SPATIAL_MIXING
 
     names = args.only.split(",") if args.only else [*CHANNEL_MIXING, *SPATIAL_MIXING]
     rounds, seconds = (1, 0.0) if args.quick else (3, 0.15)

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import measuring
 from tfflows.analysis import bits_per_dim, quasi_linear_optimum
-from trainers import data
+from trainers.data import loading
 
 UNIFORM = 1 / 12  # Variance of uniform dequantisation noise.
 
@@ -77,7 +77,7 @@ def main():
     parser.add_argument("--count", type=int, default=2000, help="images to use")
     parser.add_argument("--output", type=measuring.local_path, help="JSON file for the results")
     flags = parser.parse_args()
-    source = data.load(flags.images, f"train[:{flags.count}]", batch_size=flags.count)
+    source = loading.load(flags.images, f"train[:{flags.count}]", batch_size=flags.count)
     rows = readings(next(iter(source.dataset)).numpy())
     measuring.print_table(rows)
     measuring.write_results(flags.output, {"images": flags.images, "readings": rows})

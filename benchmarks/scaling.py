@@ -101,10 +101,10 @@ def images_a_second(begin, steps, cores):
 
 def data_alone(seconds):
     """Returns images a second of the pipeline, shuffled and mirrored, with nobody to use them."""
-    from trainers import data
+    from trainers.data import loading
 
     options = {"batch_size": BATCH_SIZE, "shuffle_seed": 0, "repeat": True, "flip": True}
-    batches = iter(data.load("cifar10", "train", **options).dataset)
+    batches = iter(loading.load("cifar10", "train", **options).dataset)
     next(batches)
     start, count = time.perf_counter(), 0
     while time.perf_counter() < start + seconds:

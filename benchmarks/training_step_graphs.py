@@ -13,8 +13,9 @@ import tfflows
 from benchmarks import measuring
 from benchmarks.training_step import GROUPS, STEP
 from tfflows import bijectors, evaluation
-from trainers import schedules
-from zoo import glow, registry
+from trainers.runs import schedules
+from zoo import registry
+from zoo.architectures import glow
 
 MIXING = (bijectors.InvertibleConv1x1, bijectors.ConvExponential)
 
@@ -44,7 +45,7 @@ def make_graphs(name: str, shards: int) -> tuple[dict[str, Callable[[], object]]
     """Returns the functions to time, of no arguments, and the batch size.
 
     Args:
-      name: a model of the zoo with the architecture of `zoo.glow.glow`.
+      name: a model of the zoo with the architecture of `zoo.architectures.glow.glow`.
       shards: parts of a batch that are evaluated side by side, as the trainers do.
     """
     entry = registry.find(name)

@@ -10,9 +10,9 @@ mind that all of them are in memory at once.
 
 A step is that of `trainers.train` with the same flags, on noise and at a learning rate of 0.
 Samples are drawn in a graph, `--draws` at a time, from weights as they are initialised, or from
-those of a preset if its path is given. `trainers.operations` says what counts as a floating-point
-operation; a `+` stands where there are loops, whose bodies count once, or functions of libraries,
-which count nothing but for QR.
+those of a preset if its path is given. `tfflows.analysis.operations` says what counts as a
+floating-point operation; a `+` stands where there are loops, whose bodies count once, or functions
+of libraries, which count nothing but for QR.
 """
 
 import contextlib
@@ -31,9 +31,11 @@ import tensorflow as tf
 from absl import app, flags
 
 import zoo
+from tfflows.analysis import operations
 from tfflows.distributions import Dequantized
-from trainers import operations, program, run_folder, settings, strategies, train
-from zoo import files, presets
+from trainers import program, train
+from trainers.runs import run_folder, settings, strategies
+from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (

@@ -20,8 +20,10 @@ import zoo
 from tfflows import bijectors
 from tfflows.analysis import record_layers
 from tfflows.analysis.volume import COMPOSED
-from trainers import planar, program, settings
-from zoo import presets
+from trainers import program
+from trainers.data import planar
+from trainers.runs import settings
+from zoo.storage import presets
 
 tfb = tfp.bijectors
 FLAGS = flags.FLAGS

@@ -18,8 +18,10 @@ from absl import flags
 import tfflows
 import zoo
 from tfflows.distributions import Dequantized
-from trainers import batching, data, node_sets, planar, program, settings
-from zoo import presets
+from trainers import program
+from trainers.data import batching, loading, node_sets, planar
+from trainers.runs import settings
+from zoo.storage import presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (
@@ -90,15 +92,15 @@ def score(distribution, dataset, num_examples, num_samples, seed):
 
 def open_images(distribution, dataset, batch_size, start_step=0):
     """Returns the data from a batch on, checked against the model."""
-    images = data.load(
+    images = loading.load(
         dataset,
         FLAGS.split,
         batch_size=batch_size,
         data_dir=FLAGS.data_dir,
-        num_bits=data.bits_to_keep(getattr(distribution, "num_levels", None)),
+        num_bits=loading.bits_to_keep(getattr(distribution, "num_levels", None)),
         start_step=start_step,
     )
-    data.check_shape(images, distribution.event_shape, dataset)
+    loading.check_shape(images, distribution.event_shape, dataset)
     return images
 
 

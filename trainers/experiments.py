@@ -3,8 +3,8 @@
 import dataclasses
 import itertools
 
-from trainers.node_sets import NAMES as NODE_SETS
-from zoo.planar import DATASETS
+from trainers.data.node_sets import NAMES as NODE_SETS
+from zoo.architectures.planar import DATASETS
 
 SEEDS = (0, 1, 2)
 

@@ -21,8 +21,9 @@ from absl import flags
 import tfflows
 import zoo
 from tfflows.distributions import Dequantized, with_temperature
-from trainers import program, settings
-from zoo import files, presets
+from trainers import program
+from trainers.runs import settings
+from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (*settings.PRESET_FLAGS, "output", "log_det_terms")

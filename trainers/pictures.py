@@ -9,7 +9,7 @@ from absl import logging
 from PIL import Image
 
 from tfflows.distributions import Dequantized, with_temperature
-from trainers.batching import most_events
+from trainers.data.batching import most_events
 
 
 def grid(images, num_levels, columns=None):

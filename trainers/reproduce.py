@@ -24,8 +24,10 @@ import numpy as np
 from absl import app, flags
 
 from tfflows.training import UNITS
-from trainers import callbacks, data, experiments, program, settings, volume
-from zoo import files
+from trainers import experiments, program, volume
+from trainers.data import loading
+from trainers.runs import callbacks, settings
+from zoo.storage import files
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = ("workdir", "data_dir")
@@ -56,7 +58,7 @@ def save_crops(path, size):
       ValueError: if the crops are larger than CIFAR-10's images and `--photographs` is not given.
     """
     if size <= 32:
-        images = data.load("cifar10", "train", batch_size=1000, data_dir=FLAGS.data_dir)
+        images = loading.load("cifar10", "train", batch_size=1000, data_dir=FLAGS.data_dir)
         start = (32 - size) // 2
         crops = np.concatenate(
             [
@@ -65,7 +67,7 @@ def save_crops(path, size):
             ]
         )
     elif FLAGS.photographs:
-        images = data.load(FLAGS.photographs, "train", batch_size=1).dataset
+        images = loading.load(FLAGS.photographs, "train", batch_size=1).dataset
         photographs = np.concatenate(list(images.as_numpy_iterator()))
         count, height, width, channels = photographs.shape
         rows, columns = height // size, width // size

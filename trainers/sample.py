@@ -16,8 +16,10 @@ from absl import app, flags
 import zoo
 from tfflows.analysis import resample_levels
 from tfflows.distributions import Dequantized, with_temperature
-from trainers import data, pictures, program, settings
-from zoo import presets
+from trainers import pictures, program
+from trainers.data import loading
+from trainers.runs import settings
+from zoo.storage import presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (*settings.PRESET_FLAGS, "dataset", "data_dir", "output", "seed")
@@ -105,14 +107,14 @@ def main(argv):
             )
         entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
         dataset = FLAGS.dataset or (config["recipe"] if config else vars(entry.recipe))["dataset"]
-        source = data.load(
+        source = loading.load(
             dataset,
             "test",
             batch_size=count,
             data_dir=FLAGS.data_dir,
-            num_bits=data.bits_to_keep(distribution.num_levels),
+            num_bits=loading.bits_to_keep(distribution.num_levels),
         )
-        data.check_shape(source, distribution.event_shape, dataset)
+        loading.check_shape(source, distribution.event_shape, dataset)
         images = next(iter(source.dataset))
         images, columns = perturbed(
             distribution, images, keep, resample, FLAGS.temperature, FLAGS.seed

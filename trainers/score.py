@@ -29,8 +29,10 @@ from absl import app, flags
 
 import tfflows
 import zoo
-from trainers import batching, evaluate, program, settings
-from zoo import files, presets
+from trainers import evaluate, program
+from trainers.data import batching
+from trainers.runs import settings
+from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (*evaluate.SHARED_FLAGS, "split", "num_samples")

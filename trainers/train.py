@@ -21,22 +21,9 @@ from absl import app, flags, logging
 import tfflows
 import zoo
 from tfflows import regularizers
-from trainers import (
-    backup,
-    batching,
-    callbacks,
-    data,
-    deform,
-    pictures,
-    planar,
-    program,
-    rewind,
-    run_folder,
-    schedules,
-    settings,
-    strategies,
-    volume,
-)
+from trainers import deform, pictures, program, volume
+from trainers.data import batching, loading, planar
+from trainers.runs import backup, callbacks, rewind, run_folder, schedules, settings, strategies
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (
@@ -181,19 +168,19 @@ def steps_per_execution(interval, replicas):
 
 def open_data(model, recipe):
     """Returns the training data, checked against the model."""
-    train = data.load(
+    train = loading.load(
         recipe.dataset,
         splits(recipe)[0],
         batch_size=recipe.batch_size,
         data_dir=FLAGS.data_dir,
-        num_bits=data.bits_to_keep(model.num_levels),
+        num_bits=loading.bits_to_keep(model.num_levels),
     )
     if (train.event_shape, train.num_levels) != (model.event_shape, model.num_levels):
         raise ValueError(
             f"The model {model.name!r} takes {describe(model)}. "
             f"Received: --dataset={recipe.dataset} with {describe(train)}."
         )
-    data.check_flip(recipe.flip, train.event_shape)
+    loading.check_flip(recipe.flip, train.event_shape)
     if train.num_examples < recipe.batch_size:
         logging.warning(
             "%s has %d to train on, fewer than --batch_size=%d: they are in a batch again and "
@@ -206,16 +193,16 @@ def open_data(model, recipe):
 
 
 def describe(data):
-    """Returns what the data are like, for messages; takes a `zoo.Model` or `data.Data`."""
-    if data.num_levels is None:
-        what = "points" if len(data.event_shape) == 1 else "sets of nodes"
-        return f"{what} {list(data.event_shape)}"
-    return f"images {list(data.event_shape)} with {data.num_levels} values"
+    """Returns what the data are like, for messages; takes a `zoo.Model` or `loading.Data`."""
+    if loading.num_levels is None:
+        what = "points" if len(loading.event_shape) == 1 else "sets of nodes"
+        return f"{what} {list(loading.event_shape)}"
+    return f"images {list(loading.event_shape)} with {loading.num_levels} values"
 
 
 def splits(recipe, replicas=1):
     """Returns what is trained on, and what scores reports or `None`."""
-    return data.divide(recipe.dataset, FLAGS.num_validation, replicas, FLAGS.data_dir)
+    return loading.divide(recipe.dataset, FLAGS.num_validation, replicas, FLAGS.data_dir)
 
 
 def validation_data(model, recipe, strategy):
@@ -226,11 +213,11 @@ def validation_data(model, recipe, strategy):
         logging.warning("%s without %s: reports have no score.", recipe.dataset, why)
         return {}
     load = functools.partial(
-        data.load,
+        loading.load,
         recipe.dataset,
         split,
         data_dir=FLAGS.data_dir,
-        num_bits=data.bits_to_keep(model.num_levels),
+        num_bits=loading.bits_to_keep(model.num_levels),
     )
     count = load(batch_size=1).num_examples
     batch_size = min(recipe.batch_size, count)
@@ -367,7 +354,7 @@ def fit(entry, model, recipe, done, interval, watchers):
       watchers: callbacks.
     """
     load = functools.partial(
-        data.load,
+        loading.load,
         recipe.dataset,
         splits(recipe)[0],
         batch_size=recipe.batch_size,
@@ -375,7 +362,7 @@ def fit(entry, model, recipe, done, interval, watchers):
         shuffle_seed=FLAGS.seed,
         repeat=True,
         flip=recipe.flip,
-        num_bits=data.bits_to_keep(entry.num_levels),
+        num_bits=loading.bits_to_keep(entry.num_levels),
         start_step=done,
     )
     strategy = model.distribute_strategy

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfflows import evaluation
 from tfflows.analysis import volume_report
 from tfflows.distributions import Dequantized
-from zoo import files
+from zoo.storage import files
 
 LINES = "volume.jsonl"
 MEASURES = ("log_det_per_dim", "variance", "spectral_norm", "gradient_norm")

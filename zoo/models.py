@@ -7,7 +7,8 @@ import os
 import keras
 
 from tfflows.distributions import Dequantized
-from zoo import files, limits, presets, registry
+from zoo import registry
+from zoo.storage import files, limits, presets
 
 
 def list_models(pattern="*", pretrained=False):

@@ -9,7 +9,8 @@ from absl.testing import flagsaver
 
 import zoo
 from tests.small_presets import save_small
-from trainers import benchmark, operations
+from tfflows.analysis import operations
+from trainers import benchmark
 
 MODELS = {
     "glow.digits": {"image_shape": (4, 4, 1), "steps": (1, 1), "widths": (4, 4)},

@@ -15,8 +15,11 @@ from absl.testing import flagsaver
 
 import zoo
 from tfflows.variables import named_variables
-from trainers import batching, callbacks, evaluate, sample, train
-from zoo import glow, registry
+from trainers import evaluate, sample, train
+from trainers.data import batching
+from trainers.runs import callbacks
+from zoo import registry
+from zoo.architectures import glow
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = {

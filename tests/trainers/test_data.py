@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn import datasets
 
-from trainers import batching, data
+from trainers.data import batching, loading
 
 RNG = np.random.default_rng(0)
 
@@ -81,7 +81,7 @@ def save_image(path, pixels):
 
 
 def batches(name, split="train", *, count=None, **kwargs):
-    dataset = data.load(name, split, **kwargs).dataset
+    dataset = loading.load(name, split, **kwargs).dataset
     return list((dataset if count is None else dataset.take(count)).as_numpy_iterator())
 
 
@@ -93,28 +93,28 @@ def images(name, split="train", **kwargs):
 
 
 def test_reports_score_the_validation_split():
-    assert data.divide("digits", 1000) == ("train", "validation[0:200]")
-    assert data.divide("digits", 25, replicas=2) == ("train", "validation[0:24]")
-    assert data.divide("digits", 0) == ("train", None)
+    assert loading.divide("digits", 1000) == ("train", "validation[0:200]")
+    assert loading.divide("digits", 25, replicas=2) == ("train", "validation[0:24]")
+    assert loading.divide("digits", 0) == ("train", None)
 
 
 def test_without_one_the_end_of_the_training_split_is_held_out(numbered, monkeypatch):
-    monkeypatch.setattr(data, "is_shuffled", lambda *args: True)
-    monkeypatch.setattr(data, "has_split", lambda *args: False)
-    train, scored = data.divide(numbered, 1000)
+    monkeypatch.setattr(loading, "is_shuffled", lambda *args: True)
+    monkeypatch.setattr(loading, "has_split", lambda *args: False)
+    train, scored = loading.divide(numbered, 1000)
     assert (train, scored) == ("train[:21]", "train[21:23]")
     assert images(numbered, train).ravel().tolist() == list(range(21))
     assert images(numbered, scored).ravel().tolist() == [21, 22]
-    assert data.divide(numbered, 1000, replicas=4) == ("train[:21]", None)
+    assert loading.divide(numbered, 1000, replicas=4) == ("train[:21]", None)
 
 
 def test_images_in_the_order_of_their_classes_are_all_trained_on(numbered):
-    assert data.divide(numbered, 1000) == ("train", None)
+    assert loading.divide(numbered, 1000) == ("train", None)
 
 
 def test_tfds_sets_are_in_random_order(prepared):
-    assert data.is_shuffled("trainers_test_pictures", prepared)
-    assert not data.is_shuffled("digits", None)
+    assert loading.is_shuffled("trainers_test_pictures", prepared)
+    assert not loading.is_shuffled("digits", None)
 
 
 # Order.
@@ -145,7 +145,7 @@ def test_order_depends_on_the_seed_alone(numbered):
 
 def test_streamed_order_ignores_the_global_seed(folder, streaming):
     tf.random.set_seed(1)
-    dataset = data.load(folder, "train", batch_size=7, shuffle_seed=0).dataset
+    dataset = loading.load(folder, "train", batch_size=7, shuffle_seed=0).dataset
     first = next(dataset.as_numpy_iterator())
     tf.random.set_seed(2)
     np.testing.assert_array_equal(first, next(dataset.as_numpy_iterator()))
@@ -198,7 +198,7 @@ def test_successive_orders_are_uncorrelated(npz):
 
 def test_shapes_are_static(numbered):
     def shape(**kwargs):
-        return data.load(numbered, "train", **kwargs).dataset.element_spec.shape.as_list()
+        return loading.load(numbered, "train", **kwargs).dataset.element_spec.shape.as_list()
 
     assert shape(batch_size=5) == [None, 1, 1, 1]
     assert shape(batch_size=5, drop_remainder=True) == [5, 1, 1, 1]
@@ -208,7 +208,7 @@ def test_shapes_are_static(numbered):
 
 def test_cardinality(numbered):
     def cardinality(**kwargs):
-        return data.load(numbered, "train", batch_size=5, **kwargs).dataset.cardinality()
+        return loading.load(numbered, "train", batch_size=5, **kwargs).dataset.cardinality()
 
     assert cardinality(repeat=True) == tf.data.INFINITE_CARDINALITY
     assert cardinality() == 5
@@ -221,7 +221,7 @@ def test_cardinality(numbered):
 def test_replicas_share_the_global_batch(numbered):
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     strategy = tf.distribute.MirroredStrategy(devices)
-    dataset = data.load(numbered, "train", batch_size=6, shuffle_seed=0, repeat=True).dataset
+    dataset = loading.load(numbered, "train", batch_size=6, shuffle_seed=0, repeat=True).dataset
     shared = next(iter(strategy.experimental_distribute_dataset(dataset)))
     parts = strategy.experimental_local_results(shared)
     np.testing.assert_array_equal(np.concatenate(parts), next(iter(dataset)))
@@ -242,7 +242,7 @@ def test_digits_are_divided_once_and_for_all():
     np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(everything, axis=0))
     # Pinned: a changed split would make published figures incomparable.
     assert {split: zlib.crc32(found.tobytes()) for split, found in splits.items()} == DIGITS_CRC32
-    opened = data.load("digits", "test", batch_size=8)
+    opened = loading.load("digits", "test", batch_size=8)
     assert (opened.num_examples, opened.event_shape, opened.num_levels) == (400, (8, 8, 1), 17)
 
 
@@ -280,7 +280,7 @@ def test_slices_are_those_of_tfds(npz, split):
 
 def test_folder_without_splits_is_train(folder):
     for name in (folder, f"folder:{folder}"):
-        opened = data.load(name, "train[2:]", batch_size=5)
+        opened = loading.load(name, "train[2:]", batch_size=5)
         found = next(opened.dataset.as_numpy_iterator())
         np.testing.assert_array_equal(found[:, 0, 0, 0], [2, 3, 4, 5, 6])
         assert (opened.num_examples, opened.event_shape) == (5, (2, 3, 1))
@@ -300,12 +300,12 @@ def test_folder_with_splits_and_nested_jpegs(tmp_path):
     ("num_levels", "bits"), [(2, 1), (32, 5), (128, 7), (256, None), (17, None), (1, None)]
 )
 def test_bits_to_keep_for_the_levels_of_a_model(num_levels, bits):
-    assert data.bits_to_keep(num_levels) == bits
+    assert loading.bits_to_keep(num_levels) == bits
 
 
 def test_num_bits_keeps_the_highest(npz):
     name = npz(train=np.array([0, 7, 8, 255], np.uint8).reshape(4, 1, 1, 1))
-    opened = data.load(name, "train", batch_size=4, num_bits=5)
+    opened = loading.load(name, "train", batch_size=4, num_bits=5)
     assert opened.num_levels == 32
     assert next(opened.dataset.as_numpy_iterator()).ravel().tolist() == [0, 0, 1, 31]
 
@@ -315,7 +315,7 @@ def test_tfds_finds_the_images_and_their_size(prepared, streamed, request):
     if streamed:
         request.getfixturevalue("streaming")
     kwargs = {"batch_size": 9, "data_dir": prepared}
-    opened = data.load("trainers_test_pictures", "train", **kwargs)
+    opened = loading.load("trainers_test_pictures", "train", **kwargs)
     assert (opened.num_examples, opened.event_shape) == (9, (4, 6, 1))
     stored = next(opened.dataset.as_numpy_iterator())
     assert sorted(stored[:, 0, 0, 0]) == list(range(9))
@@ -327,7 +327,7 @@ def test_tfds_finds_the_images_and_their_size(prepared, streamed, request):
 
 def test_tfds_images_of_different_sizes(prepared):
     with pytest.raises(ValueError, match=r"`trainers_test_pictures`, image \d, must be.*\(4,"):
-        data.load("trainers_test_pictures", "uneven", batch_size=2, data_dir=prepared)
+        loading.load("trainers_test_pictures", "uneven", batch_size=2, data_dir=prepared)
 
 
 @pytest.mark.data
@@ -335,13 +335,13 @@ def test_tfds_images_of_different_sizes(prepared):
 def test_cifar10(streamed, request):
     if streamed:
         request.getfixturevalue("streaming")
-    opened = data.load("cifar10", "test[:200]", batch_size=64)
+    opened = loading.load("cifar10", "test[:200]", batch_size=64)
     assert (opened.num_examples, opened.event_shape, opened.num_levels) == (200, (32, 32, 3), 256)
     stored = tfds.load("cifar10", split="test[:200]", download=False).batch(200)
     expected = next(iter(stored))["image"]
     np.testing.assert_array_equal(np.concatenate(list(opened.dataset)), expected)
     with pytest.raises(ValueError, match="Unknown split 'nothing'"):
-        data.load("cifar10", "nothing", batch_size=64)
+        loading.load("cifar10", "nothing", batch_size=64)
 
 
 # Errors.
@@ -363,32 +363,32 @@ def test_cifar10(streamed, request):
 )
 def test_arguments(numbered, kwargs, message):
     with pytest.raises(ValueError, match=message):
-        data.load(numbered, **{"split": "train", **kwargs})
+        loading.load(numbered, **{"split": "train", **kwargs})
 
 
 def test_digits_have_no_bits():
     with pytest.raises(ValueError, match=r"256 levels.*num_levels=17"):
-        data.load("digits", "test", batch_size=1, num_bits=4)
+        loading.load("digits", "test", batch_size=1, num_bits=4)
 
 
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(ValueError, match=r"'cifarr10'. Did you mean cifar10"):
-        data.load("cifarr10", "train", batch_size=1)
+        loading.load("cifarr10", "train", batch_size=1)
     with pytest.raises(ValueError, match="Did you mean digits"):
-        data.load("digit", "train", batch_size=1)
+        loading.load("digit", "train", batch_size=1)
 
 
 @pytest.mark.parametrize("name", ["huggingface:mnist", "kubric:nothing"])
 def test_namespaces_are_not_looked_up_online(name):
     with pytest.raises(ValueError, match="must be digits"):
-        data.load(name, "train", batch_size=1)
+        loading.load(name, "train", batch_size=1)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "imagenet_resized/32x32"])
 def test_missing_tfds_data_fails_at_once_and_says_how_to_get_it(name, tmp_path):
     start = time.monotonic()
     with pytest.raises(FileNotFoundError) as error:
-        data.load(name, "train", batch_size=1, data_dir=str(tmp_path))
+        loading.load(name, "train", batch_size=1, data_dir=str(tmp_path))
     assert time.monotonic() - start < 5
     assert f"tfds.load('{name}', data_dir='{tmp_path}'" in str(error.value)
     assert "--data_dir" in str(error.value)
@@ -397,13 +397,13 @@ def test_missing_tfds_data_fails_at_once_and_says_how_to_get_it(name, tmp_path):
 
 def test_the_command_to_prepare_data_is_python(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        data.load("cifar10", "train", batch_size=1, data_dir=str(tmp_path))
+        loading.load("cifar10", "train", batch_size=1, data_dir=str(tmp_path))
     compile(str(error.value).split('"')[1], "command", "exec")
 
 
 def test_tfds_sets_without_images(tmp_path):
     with pytest.raises(ValueError, match=r"`iris` must have one feature of 8-bit images.*label"):
-        data.load("iris", "train", batch_size=1, data_dir=str(tmp_path))
+        loading.load("iris", "train", batch_size=1, data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_tfds_sets_without_images(tmp_path):
 )
 def test_missing_paths(name):
     with pytest.raises(FileNotFoundError, match=name.removeprefix("folder:")):
-        data.load(name, "train", batch_size=1)
+        loading.load(name, "train", batch_size=1)
 
 
 PIXELS = np.zeros([2, 4, 4, 3])
@@ -435,7 +435,7 @@ PIXELS = np.zeros([2, 4, 4, 3])
 def test_npz_errors(npz, arrays, message):
     name = npz(**arrays)
     with pytest.raises(ValueError, match=message) as error:
-        data.load(name, "train", batch_size=1)
+        loading.load(name, "train", batch_size=1)
     assert name in str(error.value)
 
 
@@ -454,35 +454,35 @@ def test_npz_damaged(numbered, damage):
         else:
             file.write(contents[damage])
     with pytest.raises(ValueError, match=f"`{numbered}` must be a whole .npz file"):
-        data.load(numbered, "train", batch_size=1)
+        loading.load(numbered, "train", batch_size=1)
 
 
 def test_folder_of_other_sizes(folder, tmp_path):
     save_image(tmp_path / "8.png", np.zeros([5, 3], np.uint8))
     with pytest.raises(ValueError, match=r"0.png`: \(2, 3, 1\). .*8.png` of shape \(5, 3, 1\)"):
-        data.load(folder, "train", batch_size=1)
+        loading.load(folder, "train", batch_size=1)
 
 
 def test_folder_of_other_modes(tmp_path):
     save_image(tmp_path / "rgba.png", np.zeros([4, 4, 4], np.uint8))
     with pytest.raises(ValueError, match=r"8 bits, grey or RGB.* `rgba.png`: transparent pixels"):
-        data.load(str(tmp_path), "train", batch_size=1)
+        loading.load(str(tmp_path), "train", batch_size=1)
 
 
 def test_folder_empty_slice(folder):
     with pytest.raises(ValueError, match="must hold 1 images or more"):
-        data.load(folder, "train[:0]", batch_size=1)
+        loading.load(folder, "train[:0]", batch_size=1)
 
 
 def test_folder_without_images(tmp_path):
     with pytest.raises(FileNotFoundError, match="must hold images"):
-        data.load(str(tmp_path), "train", batch_size=1)
+        loading.load(str(tmp_path), "train", batch_size=1)
 
 
 def test_folder_of_damaged_images(folder, tmp_path):
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:45])
     with pytest.raises(ValueError, match=r"1 of 7 .*: `3.png`: damaged"):
-        data.load(folder, "train", batch_size=1)
+        loading.load(folder, "train", batch_size=1)
     (tmp_path / "3.png").write_bytes(b"text")
     with pytest.raises(ValueError, match=r"1 of 7 .*: `3.png`: no image"):
-        data.load(folder, "train", batch_size=1)
+        loading.load(folder, "train", batch_size=1)

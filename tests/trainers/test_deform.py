@@ -10,7 +10,8 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from tfflows import bijectors, distributions
-from trainers import deform, planar
+from trainers import deform
+from trainers.data import planar
 
 tfb = tfp.bijectors
 tfd = tfp.distributions

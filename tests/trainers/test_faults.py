@@ -22,8 +22,11 @@ import tfflows
 import zoo
 from tfflows.non_finite import NonFiniteError
 from tfflows.variables import named_variables
-from trainers import backup, callbacks, evaluate, rewind, run_folder, train
-from zoo import files, glow, registry
+from trainers import evaluate, train
+from trainers.runs import backup, callbacks, rewind, run_folder
+from zoo import registry
+from zoo.architectures import glow
+from zoo.storage import files
 
 TINY = {
     "image_shape": (8, 8, 1),

@@ -10,18 +10,8 @@ from absl.testing import flagsaver
 
 import zoo
 from tests.small_presets import save_small
-from trainers import (  # noqa: F401
-    benchmark,
-    deform,
-    evaluate,
-    export,
-    reproduce,
-    run_folder,
-    sample,
-    score,
-    settings,
-    train,
-)
+from trainers import evaluate, train
+from trainers.runs import run_folder, settings
 
 FLAGS = flags.FLAGS
 PROGRAMS = "benchmark deform evaluate export reproduce sample score settings strategies train"

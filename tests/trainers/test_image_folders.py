@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainers import batching, data, image_files, image_paths, split_names
+from trainers.data import batching, image_files, image_paths, loading, split_names
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, [4, 6], np.uint8)
@@ -37,7 +37,7 @@ def make(root, *names):
 
 def numbers(root, split="train"):
     """Returns the numbers of the images in a split, in order."""
-    opened = data.load(f"folder:{root}", split, batch_size=100)
+    opened = loading.load(f"folder:{root}", split, batch_size=100)
     return next(opened.dataset.as_numpy_iterator())[:, 0, 0, 0].tolist()
 
 
@@ -107,8 +107,8 @@ def test_folders_of_any_names_are_splits(tmp_path):
         [3],
         [2],
     ]
-    assert data.has_split(str(tmp_path), "validation")
-    assert not data.has_split(str(tmp_path / "extra"), "validation")
+    assert loading.has_split(str(tmp_path), "validation")
+    assert not loading.has_split(str(tmp_path / "extra"), "validation")
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ def test_npz_keys_of_splits(tmp_path, splits, others):
     arrays = {key: PIXELS + number for number, key in enumerate(splits.values(), 1)}
     np.savez(tmp_path / "a.npz", **others, **arrays)
     for split, key in splits.items():
-        opened = data.load(str(tmp_path / "a.npz"), split, batch_size=3)
+        opened = loading.load(str(tmp_path / "a.npz"), split, batch_size=3)
         assert (next(iter(opened.dataset)).numpy()[..., 0] == arrays[key]).all()
     with pytest.raises(ValueError, match="Unknown split 'nothing'"):
-        data.load(str(tmp_path / "a.npz"), "nothing", batch_size=1)
+        loading.load(str(tmp_path / "a.npz"), "nothing", batch_size=1)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_npz_keys_of_splits(tmp_path, splits, others):
 def test_npz_that_is_not_clear(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=message):
-        data.load(str(tmp_path / "a.npz"), "train", batch_size=1)
+        loading.load(str(tmp_path / "a.npz"), "train", batch_size=1)
 
 
 # Which files.
@@ -219,7 +219,7 @@ def test_links_are_followed_without_loops(tmp_path, caplog):
     (root / "d.png").symlink_to("a.png")  # Read: a name of its own.
     (root / "b" / "up").symlink_to(root)  # A loop.
     (root / "b2").symlink_to("b")  # The same images again.
-    opened = data.load(str(root), "train", batch_size=9)
+    opened = loading.load(str(root), "train", batch_size=9)
     assert opened.names == ("a.png", "b/a.png", "c/y/x.png", "c/z.png", "d.png")
     (line,) = [record.getMessage() for record in caplog.records]
     assert "links to a folder that they are in (`b/up`)" in line
@@ -252,7 +252,7 @@ def test_names_that_are_no_unicode(tmp_path, streamed, monkeypatch):
     if streamed:
         monkeypatch.setattr(batching, "HELD_BYTES", 0)
     assert numbers(tmp_path) == [0]
-    assert data.load(str(tmp_path), "train", batch_size=1).names == (r"caf\xe9.png",)
+    assert loading.load(str(tmp_path), "train", batch_size=1).names == (r"caf\xe9.png",)
     with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb"):
         pass
     with pytest.raises(ValueError, match=r"`caf\\xe9.png`: no image"):
@@ -298,7 +298,7 @@ def test_upright_and_turned_portraits_have_one_shape(tmp_path):
     exif, portrait = turned(6)
     save(tmp_path / "a.png", COLOR, exif=exif)
     save(tmp_path / "b.png", portrait)
-    first, second = next(iter(data.load(str(tmp_path), "train", batch_size=2).dataset)).numpy()
+    first, second = next(iter(loading.load(str(tmp_path), "train", batch_size=2).dataset)).numpy()
     np.testing.assert_array_equal(first, second)
 
 
@@ -430,7 +430,7 @@ def test_truncated_images_are_named_and_counted(tmp_path, suffix):
         path = tmp_path / f"{name}.{suffix}"
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=rf"2 of 3 .*`b.{suffix}`.*Convert or remove them"):
-        data.load(str(tmp_path), "train", batch_size=1)
+        loading.load(str(tmp_path), "train", batch_size=1)
 
 
 def test_a_damaged_image_in_a_stream_is_named(tmp_path, monkeypatch):
@@ -463,7 +463,7 @@ def test_files_that_are_no_sets_say_what_to_do(tmp_path, name, message):
     (tmp_path / name).write_text("text")
     for prefix in ("", "folder:"):
         with pytest.raises(ValueError, match=message) as error:
-            data.load(f"{prefix}{tmp_path / name}", "train", batch_size=1)
+            loading.load(f"{prefix}{tmp_path / name}", "train", batch_size=1)
         assert "\n" not in str(error.value)
 
 
@@ -472,17 +472,17 @@ def test_npz_by_name_only(tmp_path):
     with open(path, "wb") as file:
         np.save(file, PIXELS)
     with pytest.raises(ValueError, match=r"It is a .npy file: `np.savez\("):
-        data.load(str(path), "train", batch_size=1)
+        loading.load(str(path), "train", batch_size=1)
     np.savez(path, PIXELS)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match="It is cut short: copy or download it again"):
-        data.load(str(path), "train", batch_size=1)
+        loading.load(str(path), "train", batch_size=1)
 
 
 @pytest.mark.parametrize("name", ["", "folder:"])
 def test_no_name_is_not_this_folder(name):
     with pytest.raises((ValueError, FileNotFoundError), match=f"name={name!r}"):
-        data.load(name, "train", batch_size=1)
+        loading.load(name, "train", batch_size=1)
 
 
 def test_empty_folders(tmp_path):
@@ -498,4 +498,4 @@ def test_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     make(tmp_path / "photos", "a.png")
     for name in ("~/photos", "folder:~/photos"):
-        assert data.load(name, "train", batch_size=1).num_examples == 1
+        assert loading.load(name, "train", batch_size=1).num_examples == 1

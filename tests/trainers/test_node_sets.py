@@ -1,4 +1,4 @@
-"""trainers.node_sets: exact densities of sets, and the entropies that no model can go below."""
+"""trainers.data.node_sets: exact densities of sets, and entropies that no model goes below."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from trainers import node_sets
+from trainers.data import node_sets
 
 each_set = pytest.mark.parametrize("name", node_sets.NAMES)
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tfflows
 import zoo
-from trainers import operations
+from tfflows.analysis import operations
 
 
 def count(function, *shapes):

@@ -1,4 +1,4 @@
-"""trainers.planar: densities that integrate to 1, and samplers that draw from just them."""
+"""trainers.data.planar: densities that integrate to 1, and samplers that draw from just them."""
 
 import functools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trainers import planar
+from trainers.data import planar
 
 EDGES = np.arange(-6, 6.25, 0.25)
 each_set = pytest.mark.parametrize("name", planar.NAMES)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from trainers import schedules
+from trainers.runs import schedules
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])

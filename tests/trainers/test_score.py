@@ -20,7 +20,8 @@ from PIL import Image
 import tfflows
 import zoo
 from tests.small_presets import save_small
-from trainers import data, evaluate, score
+from trainers import evaluate, score
+from trainers.data import loading
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -73,7 +74,7 @@ def test_rows_are_the_scores_of_the_images_in_order(table, preset):
     rows = rows_of(table[0])
     assert [int(row["index"]) for row in rows] == list(range(50))
     model = zoo.create(preset, pretrained=True, discrete=True)
-    images = data.load("digits", "test[:50]", batch_size=20)
+    images = loading.load("digits", "test[:50]", batch_size=20)
     expected = evaluate.score(model, images.dataset, 50, 1, 0)
     found = np.array([row["bits_per_dim"] for row in rows], np.float32)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -161,7 +162,7 @@ def test_parquet_has_the_same_rows(run, table, tmp_path):
 
 
 def test_rows_of_a_folder_name_the_files(run, tmp_path):
-    images = data.load("digits", "test[:3]", batch_size=3)
+    images = loading.load("digits", "test[:3]", batch_size=3)
     names = ["a,b.png", 'sub/c "d".png', "sub/e\nf.png"]
     for name, image in zip(names, next(iter(images.dataset)).numpy(), strict=True):
         (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,8 @@ from absl.testing import flagsaver
 
 import zoo
 from tfflows import FlowModel
-from trainers import callbacks, data, strategies
+from trainers.data import loading
+from trainers.runs import callbacks, strategies
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 20
@@ -139,7 +140,7 @@ def test_a_worker_that_dies_ends_all_and_all_resume(killed, tmp_path):
 def parts_of(count, **kwargs):
     """The batches of all parts, put together."""
     parts = [
-        list(data.load("digits", "train", part=(i, count), **kwargs).dataset.take(3))
+        list(loading.load("digits", "train", part=(i, count), **kwargs).dataset.take(3))
         for i in range(count)
     ]
     return [tf.concat(rows, 0) for rows in zip(*parts, strict=True)]
@@ -148,7 +149,7 @@ def parts_of(count, **kwargs):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_parts_are_the_whole_batches(count):
     kwargs = {"batch_size": 24, "shuffle_seed": 1, "repeat": True, "flip": True, "start_step": 60}
-    whole = list(data.load("digits", "train", **kwargs).dataset.take(3))
+    whole = list(loading.load("digits", "train", **kwargs).dataset.take(3))
     for found, expected in zip(parts_of(count, **kwargs), whole, strict=True):
         assert tf.reduce_all(found == expected)
 
@@ -156,12 +157,12 @@ def test_parts_are_the_whole_batches(count):
 @pytest.mark.parametrize("part", [(0, 5), (2, 2), (-1, 2)])
 def test_parts_that_are_none(part):
     with pytest.raises(ValueError, match=r"`part` must be \(i, n\)"):
-        data.load("digits", "train", batch_size=24, repeat=True, part=part)
+        loading.load("digits", "train", batch_size=24, repeat=True, part=part)
 
 
 def test_parts_need_full_batches():
     with pytest.raises(ValueError, match="`part` needs full batches"):
-        data.load("digits", "test", batch_size=24, part=(0, 2))
+        loading.load("digits", "test", batch_size=24, part=(0, 2))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ import h5py
 import numpy as np
 
 import zoo
-from zoo import files, presets, registry
+from zoo import registry
+from zoo.storage import files, presets
 
 VALUES = [
     *(

@@ -10,7 +10,7 @@ import pytest
 import zoo
 from tests.small_presets import save_small
 from tfflows.variables import named_variables
-from zoo import files, presets
+from zoo.storage import files, presets
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import tfflows
 import zoo
 from tfflows import analysis, evaluation, numerics
 from tfflows.variables import named_variables
-from trainers import node_sets
-from zoo.graphs import NUM_NODES, graph_flow
+from trainers.data import node_sets
+from zoo.architectures.graphs import NUM_NODES, graph_flow
 
 ARCHITECTURES = ("graph_coupling", "gnf", "gnf_convexp")
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -7,8 +7,8 @@ import tensorflow as tf
 import zoo
 from tfflows import analysis
 from tfflows.variables import named_variables
-from trainers import planar
-from zoo.planar import DATASETS
+from trainers.data import planar
+from zoo.architectures.planar import DATASETS
 
 ARCHITECTURES = ("balanced", "glow", "maf", "realnvp", "rq_nsf")
 

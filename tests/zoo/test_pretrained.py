@@ -9,8 +9,9 @@ import tensorflow as tf
 
 import zoo
 from tfflows import FlowModel
-from trainers import data, evaluate
-from zoo import cards, presets
+from trainers import evaluate
+from trainers.data import loading
+from zoo.storage import cards, presets
 
 NAMES = zoo.list_models(pretrained=True)
 # Their data are not on every machine.
@@ -62,7 +63,7 @@ def test_card_states_what_the_weights_reach(name):
         assert (presets.folder(name) / file).read_bytes().startswith(b"\x89PNG")
     # All 400 digits, with the noise of the figure; a tenth of the points; some photographs.
     part = split if dataset == "digits" else f"{split}[:{500 if name in IMAGES else 5000}]"
-    source = data.load(dataset, part, batch_size=200)
+    source = loading.load(dataset, part, batch_size=200)
     model = zoo.create_trained(name, pretrained=True)
     scores = evaluate.score(model, source.dataset, source.num_examples, 1, seed=0)
     error = float(scores.std(ddof=1)) / math.sqrt(len(scores))
@@ -74,7 +75,7 @@ def test_card_states_what_the_weights_reach(name):
 def test_gradients_without_activations_are_those_with_them(name):
     """`memory="invert"` finds the inputs of all layers of a trained model from its latents."""
     model, entry = zoo.create_trained(name, pretrained=True), zoo.find(name)
-    x = next(iter(data.load(entry.recipe.dataset, "test", batch_size=32).dataset))
+    x = next(iter(loading.load(entry.recipe.dataset, "test", batch_size=32).dataset))
     found = {}
     for mode in ("store", "invert"):
         trainer = FlowModel(model, units=entry.units, memory=mode)
@@ -96,7 +97,7 @@ def test_gradients_without_activations_are_those_with_them(name):
 
 def test_networks_in_bfloat16_cost_less_than_a_hundredth_of_a_bit():
     """With the weights of a model that was trained in float32."""
-    test = data.load("digits", "test", batch_size=200)
+    test = loading.load("digits", "test", batch_size=200)
     scores = {}
     for policy in ("float32", "mixed_bfloat16"):
         keras.mixed_precision.set_global_policy(policy)

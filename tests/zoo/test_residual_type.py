@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import zoo
 from tfflows import bijectors
-from zoo.residual_type import LAYERS
+from zoo.architectures.residual_type import LAYERS
 
 SMALL = {"image_shape": (4, 4, 1), "num_levels": 16, "steps": (1, 1), "widths": (8, 8)}
 MILLIONS = {"coupling": 27.621, "residual": 30.766, "sylvester": 36.221}

@@ -18,7 +18,8 @@ import pytest
 import zoo
 from tests.zoo import fuzz_presets
 from tfflows import FlowModel
-from zoo import files, limits, presets, read_weights, registry
+from zoo import registry
+from zoo.storage import files, limits, presets, read_weights
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -11,8 +11,9 @@ import tensorflow_probability as tfp
 
 import zoo
 from tfflows import FlowModel, bijectors, distributions
-from zoo import presets, registry
-from zoo.mixing import CHANNEL_MIXING, SPATIAL_MIXING
+from zoo import registry
+from zoo.architectures.mixing import CHANNEL_MIXING, SPATIAL_MIXING
+from zoo.storage import presets
 
 tfd = tfp.distributions
 

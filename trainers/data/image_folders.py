@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from trainers import image_files
-from trainers.batching import Source, held, is_held, streamed
-from trainers.image_paths import readable
+from trainers.data import image_files
+from trainers.data.batching import Source, held, is_held, streamed
+from trainers.data.image_paths import readable
 
 _DECODED_AT_ONCE = 10_000
 _CAUSES = 5  # In one message.

@@ -12,8 +12,10 @@ import sys
 
 from absl import flags, logging
 
-from trainers import backup, settings
-from zoo import files, limits
+from trainers.runs import backup
+from trainers.runs import settings
+from zoo.storage import files
+from zoo.storage import limits
 
 FLAGS = flags.FLAGS
 LOCK = ".lock"

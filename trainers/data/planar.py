@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainers.random_numbers import generator
+from trainers.data.random_numbers import generator
 
 _CHUNK = 2048  # Points whose distances to all nodes are in memory together: 30 MB.
 

@@ -9,7 +9,7 @@ import json
 import tensorflow as tf
 
 from trainers import volume
-from zoo import files
+from zoo.storage import files
 
 
 def rewind(workdir, step):

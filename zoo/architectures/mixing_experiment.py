@@ -4,10 +4,16 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions
-from zoo.building import Seeds, build_conditioner, coupling, image_flow, squeezed_levels
-from zoo.mixing import BASELINES, mixing_layers
-from zoo.papers import CONVEXP
-from zoo.recipes import CIFAR10
+from zoo.architectures.building import (
+    Seeds,
+    build_conditioner,
+    coupling,
+    image_flow,
+    squeezed_levels,
+)
+from zoo.architectures.mixing import BASELINES, mixing_layers
+from zoo.catalogue.papers import CONVEXP
+from zoo.catalogue.recipes import CIFAR10
 from zoo.registry import Recipe, register
 
 tfb = tfp.bijectors

@@ -15,9 +15,9 @@ import dataclasses
 
 import tensorflow as tf
 
-from trainers.batching import Order
-from trainers.image_sources import check_size, is_shuffled, names_of_splits, open_source
-from zoo import files
+from trainers.data.batching import Order
+from trainers.data.sources import check_size, is_shuffled, names_of_splits, open_source
+from zoo.storage import files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks, numerics
-from zoo.building import Seeds, affine_or_spline, num_parameters
-from zoo.papers import CONVEXP
+from zoo.architectures.building import Seeds, affine_or_spline, num_parameters
+from zoo.catalogue.papers import CONVEXP
 from zoo.registry import Recipe, register
 
 tfb = tfp.bijectors

@@ -3,9 +3,9 @@
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
-from zoo import balanced, realnvp
-from zoo.building import Seeds, affine_or_spline, build_conditioner, num_parameters
-from zoo.papers import GLOW, RQ_NSF
+from zoo.architectures import balanced, realnvp
+from zoo.architectures.building import Seeds, affine_or_spline, build_conditioner, num_parameters
+from zoo.catalogue.papers import GLOW, RQ_NSF
 from zoo.registry import Recipe, register
 
 tfb = tfp.bijectors
@@ -58,14 +58,14 @@ def _model(layers):
 
 @register_planar("balanced", _BALANCED_RECIPE, "Volume-balanced flow", balanced.PAPER)
 def planar_balanced(num_blocks=16, width=64, slope=0.75, num_hats=2, num_bins=16, seed=0):
-    """Builds the volume-balanced flow: blocks of `zoo.balanced` on images of one pixel.
+    """Builds the volume-balanced flow: blocks of `balanced` on images of one pixel.
 
     Args:
       num_blocks: number of blocks.
       width: hidden units of the networks.
-      slope: see `zoo.balanced.balanced_block`.
-      num_hats: see `zoo.balanced.balanced_block`.
-      num_bins: see `zoo.balanced.balanced_block`.
+      slope: see `zoo.architectures.balanced.balanced_block`.
+      num_hats: see `zoo.architectures.balanced.balanced_block`.
+      num_bins: see `zoo.architectures.balanced.balanced_block`.
       seed: seed of the initial weights.
     """
     seeds = Seeds(seed)

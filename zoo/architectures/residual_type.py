@@ -5,9 +5,15 @@ import dataclasses
 import tensorflow as tf
 
 from tfflows import bijectors, distributions, networks
-from zoo.building import Seeds, build_conditioner, coupling, image_flow, squeezed_levels
-from zoo.papers import CONVEXP
-from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
+from zoo.architectures.building import (
+    Seeds,
+    build_conditioner,
+    coupling,
+    image_flow,
+    squeezed_levels,
+)
+from zoo.catalogue.papers import CONVEXP
+from zoo.catalogue.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import Recipe, register
 
 RESIDUAL = (
@@ -103,7 +109,7 @@ def residual_type(
       num_levels: number of values of a pixel.
       steps: steps of each level.
       widths: hidden channels of the networks of each level.
-      prior_network: kind of the split priors' networks: a key of `zoo.building.NETWORKS`.
+      prior_network: kind of the split priors' networks: a key of `building.NETWORKS`.
       prior_width: width of these networks.
       layer: what X is: a key of `LAYERS`.
       basis: see `sylvester_layers`.

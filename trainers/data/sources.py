@@ -10,9 +10,17 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from trainers import image_files, image_folders, image_paths, node_sets, npz, planar, split_names
-from trainers.batching import Source, held, held_or_streamed
-from zoo import files
+from trainers.data import (
+    image_files,
+    image_folders,
+    image_paths,
+    node_sets,
+    npz,
+    planar,
+    split_names,
+)
+from trainers.data.batching import Source, held, held_or_streamed
+from zoo.storage import files
 
 _DIGITS_SIZES = (1197, 200, 400)
 _DRAWN_SIZES = (100_000, 10_000, 50_000)

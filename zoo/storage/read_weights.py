@@ -3,7 +3,9 @@
 HDF5 is a C library that altered files can make crash, loop or take any amount of memory. So a
 process of its own, with limits of memory and time, reads the file, and hands over plain arrays:
 
-    python zoo/read_weights.py model.weights.h5 60    a line of JSON, then the arrays, byte by byte
+    python zoo/storage/read_weights.py model.weights.h5 60
+
+Writes a line of JSON, then the arrays, byte by byte.
 """
 
 import json

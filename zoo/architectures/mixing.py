@@ -5,7 +5,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors
-from zoo.papers import EMERGING, WOODBURY
+from zoo.catalogue.papers import EMERGING, WOODBURY
 
 tfb = tfp.bijectors
 

@@ -15,11 +15,12 @@ import numpy as np
 
 import tfflows
 from tfflows.variables import named_variables
-from zoo import cards, files, limits, read_weights, registry
-from zoo.files import read_json
+from zoo import registry
+from zoo.storage import cards, files, limits, read_weights
+from zoo.storage.files import read_json
 
 WEIGHTS = "model.weights.h5"
-_SHIPPED = pathlib.Path(__file__).parent / "presets"
+_SHIPPED = pathlib.Path(__file__).parent.parent / "weights"
 
 
 def folder(name):

@@ -1,8 +1,8 @@
 """RealNVP for images: `realnvp.*`."""
 
 from tfflows import bijectors, distributions
-from zoo.building import Seeds, build_conditioner, check_image_shape, image_flow
-from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
+from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
+from zoo.catalogue.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import register
 
 PAPER = (
@@ -39,7 +39,7 @@ def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.D
       image_shape: `(H, W, C)`; height and width divisible by `2**(len(widths) - 1)`.
       num_levels: number of values of a pixel.
       widths: hidden channels of the networks of each scale.
-      network: kind of network: a key of `zoo.building.NETWORKS`.
+      network: kind of network: a key of `zoo.architectures.building.NETWORKS`.
       seed: seed of the initial weights.
     """
     check_image_shape(image_shape, len(widths) - 1)

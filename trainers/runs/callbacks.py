@@ -6,7 +6,7 @@ import time
 
 import keras
 
-from zoo import files
+from zoo.storage import files
 
 
 class Throughput(keras.callbacks.Callback):

@@ -9,8 +9,8 @@ import shlex
 import tensorflow as tf
 from absl import app, flags
 
-from trainers import strategies
-from zoo import files
+from trainers.runs import strategies
+from zoo.storage import files
 
 FLAGS = flags.FLAGS
 # What `required_preset` reads.

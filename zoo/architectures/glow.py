@@ -1,7 +1,7 @@
 """Glow with a choice of mixing layers and couplings: `glow.*`, `convexp_glow.*`, `rq_nsf.*`, ..."""
 
 from tfflows import bijectors, distributions
-from zoo.building import (
+from zoo.architectures.building import (
     NETWORKS,
     Seeds,
     build_conditioner,
@@ -9,9 +9,9 @@ from zoo.building import (
     image_flow,
     squeezed_levels,
 )
-from zoo.mixing import BASELINES, SPATIAL_MIXING, mixing_layers
-from zoo.papers import CONVEXP, GLOW, RQ_NSF
-from zoo.recipes import (
+from zoo.architectures.mixing import BASELINES, SPATIAL_MIXING, mixing_layers
+from zoo.catalogue.papers import CONVEXP, GLOW, RQ_NSF
+from zoo.catalogue.recipes import (
     CIFAR10,
     CIFAR10_MEDIUM_RECIPE,
     CIFAR10_RECIPE,
@@ -59,7 +59,7 @@ def glow(
       num_levels: number of values of a pixel.
       steps: steps of each level.
       widths: hidden channels of the networks of each level.
-      network: kind of network: a key of `zoo.building.NETWORKS`.
+      network: kind of network: a key of `zoo.architectures.building.NETWORKS`.
       exponentials: number of steps in each level whose mixing is that of `mixing`, evenly spread,
         if it mixes positions too (a key of `SPATIAL_MIXING`; the name is from the first of them);
         `None` for all. The other steps have 1x1 convolutions.

@@ -4,8 +4,8 @@ import dataclasses
 import math
 
 from tfflows import bijectors, distributions
-from zoo.building import Seeds, build_conditioner, check_image_shape, image_flow
-from zoo.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
+from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
+from zoo.catalogue.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import Recipe, register
 
 PAPER = "Liao, He, Jacobian Determinant of Normalizing Flows, 2021, arXiv:2102.06539"
@@ -37,7 +37,7 @@ def balanced_block(
 
     Args:
       shape: event shape `[H, W, C]` of the input.
-      network: kind of network, see `zoo.building.NETWORKS`.
+      network: kind of network, see `zoo.architectures.building.NETWORKS`.
       seeds: source of seeds.
       arguments: arguments of the networks.
       stride: size and stride of the convolution.
@@ -176,7 +176,7 @@ def balanced(
       num_levels: number of values of a pixel.
       steps: blocks of each level.
       split_fraction: fraction of the dimensions that leaves after each level but the last.
-      network: kind of network: a key of `zoo.building.NETWORKS`.
+      network: kind of network: a key of `zoo.architectures.building.NETWORKS`.
       width: hidden channels of the networks.
       slope: see `balanced_block`.
       num_hats: see `balanced_block`.

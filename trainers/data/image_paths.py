@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from trainers import image_files, split_names
+from trainers.data import image_files, split_names
 
 # Besides what begins with a dot: of macOS, of NAS systems and of Windows.
 _HIDDEN = ("__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini")

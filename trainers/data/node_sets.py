@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainers.random_numbers import generator
+from trainers.data.random_numbers import generator
 
 _AXES = {"mog4": (-5, 5), "mog9": (-5, 5, 15)}
 _ANGLES = {4: 96, 9: 384}  # Nodes of the quadrature; with twice as many nothing changes by 1e-12.

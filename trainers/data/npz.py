@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainers import split_names
-from trainers.image_paths import say
+from trainers.data import split_names
+from trainers.data.image_paths import say
 
 _SPLITTING = ("fold", "folds", "partition", "split", "splits", "subset")
 

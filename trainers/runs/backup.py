@@ -13,7 +13,7 @@ import pathlib
 import keras
 from absl import logging
 
-from zoo import files
+from zoo.storage import files
 
 KEPT = 2
 

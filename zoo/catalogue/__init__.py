@@ -1,0 +1,1 @@
+"""What the zoo has by name, and how it is trained."""
