@@ -1,8 +1,9 @@
-"""The variables of Keras layers, for `tf.Module`, which sees none of them."""
+"""Keras layers inside of `tf.Module`s: their variables, unseen by `tf.Module`, and their calls."""
 
 import collections.abc
 
 import keras
+import tensorflow as tf
 
 from tfflows import _tensorflow
 
@@ -48,3 +49,91 @@ def read_variables(network):
 def networks_of(module):
     """Returns the Keras layers that the parts of a bijector or distribution hold."""
     return list(module._flatten(predicate=lambda part: isinstance(part, keras.layers.Layer)))
+
+
+def track(owner, network):
+    """Makes the variables of a network part of those of a `tf.Module`; returns the network.
+
+    One that is frozen, before or after, is not among `trainable_variables`, nor are the parts of it
+    that are.
+
+    Args:
+      owner: the `tf.Module`.
+      network: a callable; one that is no Keras layer has variables of its own or none.
+
+    Raises:
+      ValueError: if it is a Keras layer that is not built.
+    """
+    if isinstance(network, keras.layers.Layer):
+        if not network.built:
+            raise ValueError(
+                f"`{type(owner).__name__}` needs a network that is built, so that its variables "
+                "are known: call `network.build(input_shape)` or apply it once. "
+                f"Received: network={network!r}, network.built=False."
+            )
+        known = getattr(owner, "_network_variables", NetworkVariables()).networks
+        owner._network_variables = NetworkVariables(*known, network)
+    return network
+
+
+def call_stateless(network, args, training, values=()):
+    """Returns output, scope and updates of a network that changes no variable.
+
+    Args:
+      network: a Keras layer.
+      args: its arguments.
+      training: whether it is called as in training.
+      values: pairs of a Keras variable and the value that it is to have.
+    """
+    scope = keras.StatelessScope(values, collect_losses=True, initialize_variables=False)
+    if (outer := _tensorflow.stateless_scope()) is not None:
+        scope.state_mapping = {**outer.state_mapping, **scope.state_mapping}
+    before = dict(scope.state_mapping)
+    with scope:
+        output = network(*args, training=training)
+    known = {id(v): v for v in [*network.variables, *network.metrics_variables]}
+    updates = {
+        key: (known.get(key), value)
+        for key, value in scope.state_mapping.items()
+        if value is not before.get(key)
+    }
+    return output, scope, updates
+
+
+def weight_losses(module):
+    """Returns the losses of the regularizers of the networks' weights, those that are trained.
+
+    Args:
+      module: any `tfb.Bijector` or `tfd.Distribution`.
+    """
+    return [v.regularizer(v) for v in _trained(module) if v.regularizer is not None]
+
+
+def apply_constraints(module):
+    """Gives the weights of networks that have a constraint the values that it makes of them."""
+    for variable in _trained(module):
+        if variable.constraint is not None:
+            assign(variable, variable.constraint(variable))
+
+
+def assign(variable, value):
+    """Gives a Keras variable a value; that which is the mean of all replicas'."""
+    value = tf.cast(value, variable.dtype)
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        variable.assign(value)
+        return
+    context = tf.distribute.get_replica_context()
+    if value.dtype.is_floating:
+        value = context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+    def update(strategy, value):
+        whole = _tensorflow.tf_variable(variable)
+        strategy.extended.update(whole, lambda part, value: part.assign(value), args=(value,))
+
+    context.merge_call(update, args=(value,))
+
+
+def _trained(module):
+    """Returns the Keras variables of the networks of a model that are trained, each once."""
+    variables = [v for network in networks_of(module) for v in network.trainable_variables]
+    return list({id(variable): variable for variable in variables}.values())

@@ -10,7 +10,7 @@ from tfflows._tensorflow import steps_taken
 from tfflows.analysis.layers import first_non_finite
 from tfflows.distributions import integer_images
 from tfflows.distributions.dequantized import Dequantized
-from tfflows.evaluation import network_calls
+from tfflows.evaluation import determinism, network_calls
 from tfflows.variables import named_variables
 
 
@@ -28,7 +28,7 @@ def explained(model):
     try:
         yield
     except ValueError as error:
-        if told := network_calls.told(str(error)) or keras_data.told(str(error)):
+        if told := determinism.told(str(error)) or keras_data.told(str(error)):
             raise ValueError(told) from None  # Without the lines of the functions it came through.
         raise
     except tf.errors.OpError as error:

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfflows import batch_parts, keras_data
+from tfflows import _keras, batch_parts, keras_data
 from tfflows._tensorflow import clip_gradients, steps_taken
 from tfflows.analysis.layers import recording
 from tfflows.evaluation import network_calls
@@ -43,9 +43,9 @@ class LikelihoodSteps:
         with tf.control_dependencies(checks):
             gradients = [tf.identity(g) for g in gradients]
             for variable, value in zip(self._updated, updates, strict=True):
-                network_calls.assign(variable, value)
+                _keras.assign(variable, value)
             self.optimizer.apply(gradients, self.trainable_weights)
-        network_calls.apply_constraints(self.distribution)
+        _keras.apply_constraints(self.distribution)
         if self._is_scaled:  # A step whose gradients overflow is left out, and counts.
             steps_taken(self.optimizer).assign(step + 1)
         for module in self.distribution.submodules:

@@ -8,11 +8,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import batch_parts, evaluation, keras_data, weight_files
+from tfflows._keras import weight_losses
 from tfflows._tensorflow import variables_of_optimizer
 from tfflows.analysis.bits import bits_per_dim
 from tfflows.distributions.dequantized import Dequantized
-from tfflows.evaluation.checkpointing import MODES
-from tfflows.evaluation.network_calls import weight_losses
+from tfflows.evaluation.state import MODES
 from tfflows.non_finite import NonFiniteError, explained
 from tfflows.shown_metrics import ShownMetrics
 from tfflows.steps import LikelihoodSteps

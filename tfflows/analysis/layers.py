@@ -6,7 +6,8 @@ import dataclasses
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.evaluation.evaluate import forward_and_log_det, observe_layers
+from tfflows.evaluation.evaluate import forward_and_log_det
+from tfflows.evaluation.state import observe_layers
 
 tfb = tfp.bijectors
 

@@ -7,8 +7,7 @@ from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.sequential import Sequential
 from tfflows.bijectors.sylvester import Sylvester
-from tfflows.evaluation.conditioner import NetworkModule, call_network
-from tfflows.evaluation.network_calls import prepared
+from tfflows.evaluation.network_calls import NetworkModule, call_network, prepared
 from tfflows.numerics.parameters import as_data, normal_variable, stateless_seed
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.evaluation.conditioner import call_network
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.network_calls import call_network
 from tfflows.numerics.parameters import as_context
 from tfflows.numerics.shapes import with_shape
 

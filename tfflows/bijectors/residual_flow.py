@@ -5,9 +5,9 @@ import math
 import tensorflow as tf
 
 from tfflows import _tensorflow
-from tfflows.evaluation import estimation, network_calls
-from tfflows.evaluation.conditioner import call_network
+from tfflows.evaluation import network_calls, state
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.network_calls import call_network
 from tfflows.numerics import fixed_point
 from tfflows.numerics.parameters import as_data
 from tfflows.numerics.rows import with_rows
@@ -186,11 +186,12 @@ class ResidualFlow(FlowBijector):
 
     def _estimate(self, x, pull_back):
         """Returns the estimate for events `[N, D]`; `pull_back(v)` is `J^T v`."""
-        seed = estimation.noise_seed(self._seed)
+        now = state.now()
+        seed = now.noise_seed(self._seed)
         bits = tf.random.stateless_uniform(tf.shape(x), seed, 0, 2, tf.int32)
         v = tf.cast(2 * bits - 1, x.dtype)
         return estimate_log_det(
-            pull_back, v, estimation.terms(self._num_terms), self._go_on_probability, seed
+            pull_back, v, now.num_terms or self._num_terms, self._go_on_probability, seed
         )
 
     def _solve(self, y):
@@ -199,7 +200,7 @@ class ResidualFlow(FlowBijector):
             self._network
         )  # Capped kernels, say, are the same at each step.
         return fixed_point.solve(
-            network_calls.as_now(lambda u: self._contraction(u, network)),
+            state.bind(lambda u: self._contraction(u, network)),
             y,
             event_ndims=len(self._shape),
             tolerance=self._tolerance,

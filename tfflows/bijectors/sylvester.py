@@ -11,7 +11,7 @@ from tfflows.bijectors.triangular_tanh import (
     OrthonormalColumns,
     TriangularTanh,
 )
-from tfflows.evaluation import network_calls
+from tfflows.evaluation import state
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import apply, prepared
 from tfflows.numerics import fixed_point, linear_operators
@@ -230,7 +230,7 @@ class Sylvester(FlowBijector):
             v = tf.broadcast_to(v, tf.concat([shape, tf.shape(v)[-event_ndims:]], axis=0))
             v = with_shape(v, full + event)
         solution = fixed_point.solve(
-            network_calls.as_now(function),
+            state.bind(function),
             v,
             event_ndims=event_ndims,
             tolerance=self._tolerance,
@@ -251,7 +251,7 @@ class Sylvester(FlowBijector):
         from_basis, v, solution = self._solve(y, function)
         # v - u is f(u): without the log-det, f need not be evaluated once more.
         x = y - from_basis(v - solution.value)
-        if network_calls.current() is not None:  # To hear what is said at the solution.
+        if state.now().calls is not None:  # To hear what is said at the solution.
             function = functools.partial(apply, self._autoregressive)
         _, diagonal = function(solution.value)
         return x, -self._log_det(diagonal)

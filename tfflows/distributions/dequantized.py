@@ -5,12 +5,12 @@ import math
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows._keras import NetworkVariables
+from tfflows._keras import track
 from tfflows._tensorflow import is_compiled_by_xla
 from tfflows.conditioning import condition
 from tfflows.distributions import integer_images
-from tfflows.evaluation.estimation import estimating
 from tfflows.evaluation.network_calls import apply
+from tfflows.evaluation.state import estimating
 from tfflows.numerics.parameters import stateless_seed
 
 tfd = tfp.distributions
@@ -250,8 +250,7 @@ class FlowDequantizer(tf.Module):
     def __init__(self, distribution, context_network, num_levels=256, name="flow_dequantizer"):
         super().__init__(name=name)
         self._distribution = distribution
-        self._context_network = context_network
-        self._context_variables = NetworkVariables(context_network)
+        self._context_network = track(self, context_network)
         self._num_levels = num_levels
 
     def __call__(self, x):

@@ -7,89 +7,13 @@ Gomez, Ren, Urtasun, Grosse, *The Reversible Residual Network*, NeurIPS 2017, ar
 import contextlib
 import dataclasses
 import functools
-import threading
 from collections.abc import Callable
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import _tensorflow
-from tfflows.evaluation import estimation, network_calls
-
-MODES = ("store", "recompute", "invert")
-
-
-class _State(threading.local):  # The replicas of a strategy are threads.
-    mode = "store"
-    inside = False
-
-
-_state = _State()
-
-
-@contextlib.contextmanager
-def memory(mode):
-    """Saves memory: says what gradient tapes inside the `with` block keep of a flow.
-
-    - `"store"`: all that a gradient needs, as ever. Memory grows with every operation.
-    - `"recompute"`: the input of each `Block`, and outside of blocks of each coupling, spline,
-      exponential and residual layer. What is computed in it is done a second time when the
-      gradient gets there: gradient checkpointing. Values and gradients are the same to rounding.
-      Memory grows with every block.
-    - `"invert"`: of a whole series of layers, only the output. When the gradient gets there, the
-      input of each layer is found from its output by its inverse, and its gradient from that
-      input. What is kept of a batch does not grow with the number of layers. The inputs found are
-      the true ones up to the rounding errors of the inverses, which add up along a series: see
-      `analysis.round_trip_error`. A layer whose inverse iterates takes that time, and an inverse
-      that does not converge gives NaN. Series end where a level of `MultiScale` does.
-
-    It applies to the parts of a composed flow (`Sequential`, `MultiScale`, `tfb.Chain`,
-    `tfb.Invert`), in eager mode, in graphs and under XLA. What watches a flow, such as
-    `observe_layers` and the regularizers, sees blocks and couplings but not what is inside of them,
-    and keeps what it sees: under its eyes `"invert"` does what `"recompute"` does.
-
-    Args:
-      mode: `"store"`, `"recompute"` or `"invert"`.
-
-    Raises:
-      ValueError: if it is none of them.
-
-    #### Example
-
-    ```python
-    import tensorflow as tf
-    import zoo
-    from tfflows import bijectors, evaluation
-
-    density = zoo.create("balanced.digits")
-    with tf.GradientTape() as tape, evaluation.memory("invert"):
-        loss = -tf.reduce_mean(density.log_prob(tf.ones([4, 8, 8, 1])))
-    gradients = tape.gradient(loss, density.trainable_variables)
-    ```
-
-    #### References
-
-    Chen, Xu, Zhang, Guestrin, *Training Deep Nets with Sublinear Memory Cost*, 2016,
-    arXiv:1604.06174. Gomez, Ren, Urtasun, Grosse, *The Reversible Residual Network: Backpropagation
-    Without Storing Activations*, NeurIPS 2017, arXiv:1707.04585.
-    """
-    if mode not in MODES:
-        raise ValueError(f"`memory` must be one of {MODES}. Received: {mode!r}.")
-    before, _state.mode = _state.mode, mode
-    try:
-        yield
-    finally:
-        _state.mode = before
-
-
-def is_inside():
-    """Returns whether a layer is being evaluated whose values are not kept."""
-    return _state.inside
-
-
-def is_inverting():
-    """Returns whether a series of layers is to be evaluated by `through`."""
-    return _state.mode == "invert" and not _state.inside
+from tfflows.evaluation import network_calls, state
 
 
 def evaluate(bijector, function, x):
@@ -100,16 +24,12 @@ def evaluate(bijector, function, x):
       function: `_forward_and_log_det` or `_inverse_and_log_det`.
       x: a `Tensor`.
     """
-    if _state.mode == "store" or not bijector.recomputed or _state.inside:
+    now = state.now()
+    if now.memory == "store" or not bijector.recomputed or now.is_inside:
         return function(x)
     y, log_det, *losses = _recomputed(function, x, tensors_of(bijector))
     network_calls.add(losses)
     return y, log_det
-
-
-def as_now(function):
-    """Returns `function`, whose later calls are as one now: with the noise of the same seed."""
-    return network_calls.as_now(estimation.as_now(function))
 
 
 def _recomputed(function, x, constants):
@@ -121,12 +41,12 @@ def _recomputed(function, x, constants):
       constants: the tensors that `function` finds by itself, such as a context.
     """
     # The second time as the first: noise is drawn again from the same seed.
-    later = as_now(functools.partial(inside, function))
+    later = state.bind(functools.partial(inside, function))
 
     @tf.custom_gradient
     def run(x, *constants):
         with _unrecorded():
-            outputs = inside(function, x, network_calls.current())
+            outputs = inside(function, x, state.now().calls)
 
         def gradient(*upstream, variables=()):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -178,14 +98,14 @@ def through(layers, x):
       layers: a list of `Layer`.
       x: a `Tensor`.
     """
-    later = [as_now(functools.partial(inside, layer)) for layer in layers]
-    undo = [as_now(functools.partial(inside, layer.back)) for layer in layers]
+    later = [state.bind(functools.partial(inside, layer)) for layer in layers]
+    undo = [state.bind(functools.partial(inside, layer.back)) for layer in layers]
     own = [tensors_of(layer.bijector) for layer in layers]
     shared = tensors_of(*(layer.bijector for layer in layers))
 
     @tf.custom_gradient
     def run(x, *constants):
-        y, total, losses, calls = x, tf.zeros([], x.dtype), [], network_calls.current()
+        y, total, losses, calls = x, tf.zeros([], x.dtype), [], state.now().calls
         with _unrecorded():
             for layer in layers:
                 y, log_det, *more = inside(layer, y, calls)
@@ -244,12 +164,9 @@ def inside(function, x, calls=None):
     Returns:
       A tuple: the output, the log-det, and the sum of the losses of networks if there are any.
     """
-    before, _state.inside = _state.inside, True
-    try:
-        with network_calls.apart() as own:
-            y, log_det = function(x)
-    finally:
-        _state.inside = before
+    with state.evaluating(is_inside=True, **state.apart(state.now())):
+        own = state.now().calls
+        y, log_det = function(x)
     if calls is not None:
         calls.add([], own.updates)
     return y, tf.convert_to_tensor(log_det), *(own.total(x.dtype) if own else [])

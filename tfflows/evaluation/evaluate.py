@@ -1,40 +1,13 @@
 """How bijectors are evaluated: output and log-det together, one after the other, watched."""
 
-import contextlib
 import functools
 
 import tensorflow as tf
 
 from tfflows import _tensorflow
-from tfflows.evaluation import checkpointing, loops, repetitions
+from tfflows.evaluation import checkpointing, loops, repetitions, state
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics.parameters import as_data, check_finite
-
-_observers = []
-
-
-@contextlib.contextmanager
-def observe_layers(before=None, after=None):
-    """Watches the evaluation of each bijector of a composed flow, in the order of evaluation.
-
-    Args:
-      before: called as `before(bijector, input)`, the whole of a composed bijector first.
-      after: called as `after(bijector, input, output, log_det)`, the whole last.
-
-    Yields:
-      Nothing.
-    """
-    observer = (before or (lambda *_: None), after or (lambda *_: None))
-    _observers.append(observer)
-    try:
-        yield
-    finally:
-        _observers.remove(observer)
-
-
-def _watching():
-    """Returns the observers; none inside a layer whose values are not kept, see `memory`."""
-    return [] if checkpointing.is_inside() else _observers
 
 
 def initialize(bijector, x):
@@ -58,7 +31,7 @@ def initialize(bijector, x):
         if hasattr(part, "initialize"):
             part.initialize(value)
 
-    with observe_layers(before=initialize_part):
+    with state.observe_layers(before=initialize_part):
         forward_and_log_det(bijector, x)
 
 
@@ -76,7 +49,7 @@ def forward_and_log_det(bijector, x, event_ndims=None):
     x = _as_input(x, bijector, bijector.forward_min_event_ndims)
     if event_ndims is None:
         event_ndims = bijector.forward_min_event_ndims
-    for before, _ in _watching():
+    for before, _ in state.now().watching:
         before(bijector, x)
     if isinstance(bijector, FlowBijector):
         bijector._check(x, bijector._event_shape, "x")
@@ -95,7 +68,7 @@ def forward_and_log_det(bijector, x, event_ndims=None):
         with _tensorflow.recording():  # It may differentiate something itself.
             x = tf.nest.map_structure(tf.identity, x)  # New tensors, which TFP's cache can't know.
             y, log_det = bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
-    for _, after in _watching():
+    for _, after in state.now().watching:
         after(bijector, x, y, log_det)
     return y, log_det
 
@@ -114,7 +87,7 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
     y = _as_input(y, bijector, bijector.inverse_min_event_ndims)
     if event_ndims is None:
         event_ndims = bijector.inverse_min_event_ndims
-    for before, _ in _watching():
+    for before, _ in state.now().watching:
         before(bijector, y)
     if isinstance(bijector, FlowBijector):
         bijector._check(y, bijector._inverse_event_shape_expected, "y")
@@ -133,7 +106,7 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
         with _tensorflow.recording():
             y = tf.nest.map_structure(tf.identity, y)
             x, log_det = bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims)
-    for _, after in _watching():
+    for _, after in state.now().watching:
         after(bijector, y, x, log_det)
     return x, log_det
 
@@ -167,8 +140,7 @@ def inverse_through(bijectors, y, event_ndims):
 def _through(bijectors, x, event_ndims, backwards):
     """Evaluates bijectors in turn; a series of them as one, where `memory` or `looping` say so."""
     steps = [(bijector, backwards) for bijector in bijectors]
-    inverting = checkpointing.is_inverting() and not _watching()
-    looping = loops.is_looping() and not _watching()
+    inverting, looping = state.now().is_inverting, state.now().is_looping
     if inverting or looping:
         steps = [leaf for step in steps for leaf in _leaves(*step)]
     layers = []

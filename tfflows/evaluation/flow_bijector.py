@@ -2,11 +2,10 @@
 
 import copy
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows._keras import NetworkVariables
+from tfflows._keras import track
 from tfflows.evaluation.memo import EvaluationMemo
 from tfflows.numerics.shapes import with_known_shape
 
@@ -93,21 +92,8 @@ class FlowBijector(tfb.Bijector):
         raise NotImplementedError(f"{type(self).__name__} has no inverse.")
 
     def _track_network(self, network):
-        """Checks that `network` is built and makes its variables part of this bijector's.
-
-        One that is frozen, before or after, is not among `trainable_variables`, nor are the parts
-        of it that are.
-        """
-        if isinstance(network, keras.layers.Layer):
-            if not network.built:
-                raise ValueError(
-                    f"`{type(self).__name__}` needs a network that is built, so that its variables "
-                    "are known: call `network.build(input_shape)` or apply it once. "
-                    f"Received: network={network!r}, network.built=False."
-                )
-            known = getattr(self, "_network_variables", NetworkVariables()).networks
-            self._network_variables = NetworkVariables(*known, network)
-        return network
+        """Checks that `network` is built and makes its variables part of this bijector's."""
+        return track(self, network)
 
     def __deepcopy__(self, memo):
         # From the parameters: a copy of the attributes would have two copies of each network's

@@ -1,72 +1,13 @@
 """Layers that are alike but for their weights, as one loop over the weights, stacked."""
 
-import contextlib
 import dataclasses
 import functools
-import threading
 
 import keras
 import tensorflow as tf
 
-from tfflows.evaluation import checkpointing, network_calls
+from tfflows.evaluation import checkpointing, network_calls, state
 from tfflows.evaluation.parts import rebuilt
-
-
-class _State(threading.local):  # The replicas of a strategy are threads.
-    on = False
-
-
-_state = _State()
-
-
-@contextlib.contextmanager
-def looping(on=True):
-    """Lets graphs have one copy of layers that repeat, instead of one for each.
-
-    Where a flow has the same layers several times in a row, with other weights (32 blocks; or 32
-    times `ActNorm`, 1x1 convolution and coupling), a graph traced inside the `with` block has one
-    `tf.while_loop` over the weights, stacked, in place of all the copies. Values and gradients are
-    the same to rounding; the variables stay what and where they are, so weights saved one way load
-    in the other. With the number of repetitions grows only what reads and stacks the variables.
-
-    Layers repeat if they are of the same classes and have equal parameters, but for the values of
-    variables, all trainable, for names, and for the seeds of the initial values of
-    `tfflows.networks`. At least three repetitions make a loop. In eager mode, and under the eyes of
-    `observe_layers` and of regularizers, which want to see each layer, nothing loops.
-
-    What a gradient needs is kept as `memory` says, but that `"store"` keeps the input of each
-    repetition: what happens inside of one is computed a second time.
-
-    Args:
-      on: `False` for no loops inside of a block that has them.
-
-    #### Example
-
-    ```python
-    import tensorflow as tf
-    from tfflows import bijectors, evaluation
-
-    flow = bijectors.Sequential(
-        [bijectors.ConvExponential.trainable([8, 8, 4], seed=seed) for seed in range(32)])
-
-    @tf.function(jit_compile=True)
-    def forward(x):
-      with evaluation.looping():
-        return flow.forward(x)
-
-    y = forward(tf.ones([2, 8, 8, 4]))
-    ```
-    """
-    before, _state.on = _state.on, on
-    try:
-        yield
-    finally:
-        _state.on = before
-
-
-def is_looping():
-    """Returns whether layers that repeat are to be evaluated by a `Loop`."""
-    return _state.on and not tf.executing_eagerly() and not checkpointing.is_inside()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +37,9 @@ def evaluate(loop, x):
       x: a `Tensor`.
     """
     x, batch = _broadcast(loop.layers, x)
-    inverting = checkpointing.is_inverting()
+    inverting = state.now().is_inverting
     constants = checkpointing.tensors_of(*(layer.bijector for layer in loop.layers))
-    step, undo = (checkpointing.as_now(_Pass(loop, undoing).__call__) for undoing in (False, True))
+    step, undo = (state.bind(_Pass(loop, undoing).__call__) for undoing in (False, True))
 
     @tf.custom_gradient
     def run(x, stacks, constants):
@@ -139,7 +80,7 @@ def _forward(step, x, batch, stacks, keep_inputs):
         sums = [a + term for a, term in zip(sums, terms, strict=True)]
         return i + 1, tf.ensure_shape(y, x.shape), sums, inputs
 
-    shapes = [batch] if network_calls.current() is None else [batch, []]
+    shapes = [batch] if state.now().calls is None else [batch, []]
     sums = [tf.zeros(shape, x.dtype) for shape in shapes]
     start = [tf.constant(0), x, sums, _array(x, count if keep_inputs else 0)]
     _, y, sums, inputs = _while(count, body, start)
@@ -247,5 +188,5 @@ class _Pass:
                 x, log_det, *more = checkpointing.inside(functools.partial(function, bijector), x)
             total += log_det
             losses += more
-        losses = [] if network_calls.current() is None else [tf.add_n(losses)]
+        losses = [] if state.now().calls is None else [tf.add_n(losses)]
         return x, tf.broadcast_to(total, batch), *losses

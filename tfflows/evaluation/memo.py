@@ -7,7 +7,7 @@ identity alone, which returns old values after `variable.assign`. This memo forg
 - in eager mode, when the value of any variable of the bijector has changed;
 - in a graph, when an operation that may write a variable has been added since;
 - in both, when another gradient tape records than did then, or more than one, and where networks
-  are called otherwise than then.
+  are called, or log-dets estimated, otherwise than then.
 """
 
 import weakref
@@ -15,7 +15,7 @@ import weakref
 import tensorflow as tf
 
 from tfflows import _tensorflow
-from tfflows.evaluation import network_calls
+from tfflows.evaluation import state
 
 
 class EvaluationMemo:
@@ -71,7 +71,7 @@ class _EagerStore:
         self._entries = {}
 
     def get(self, bijector, value, inverse):
-        key = (id(value), inverse, network_calls.number())
+        key = (id(value), inverse, state.now().number)
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -100,7 +100,7 @@ class _EagerStore:
         self._remember(result, lambda: value, -log_det, recordings[1], not inverse, snapshot)
 
     def _remember(self, value, get_result, log_det, recording, inverse, snapshot):
-        entries, key = self._entries, (id(value), inverse, network_calls.number())
+        entries, key = self._entries, (id(value), inverse, state.now().number)
         get_value = weakref.ref(value, lambda _: entries.pop(key, None))
         entries[key] = (get_value, get_result, log_det, recording, snapshot)
 
@@ -134,7 +134,7 @@ class _GraphStore:
 
     def get(self, bijector, value, inverse):
         self._forget_after_writes()
-        entry = self._entries.get((id(bijector), id(value), inverse, network_calls.number()))
+        entry = self._entries.get((id(bijector), id(value), inverse, state.now().number))
         if entry is None:
             return None
         now = _tensorflow.Recording(value, None, bijector.variables)
@@ -150,7 +150,7 @@ class _GraphStore:
         self._remember(bijector, result, value, -log_det, recordings[1], not inverse)
 
     def _remember(self, bijector, value, result, log_det, recording, inverse):
-        self._entries[id(bijector), id(value), inverse, network_calls.number()] = {
+        self._entries[id(bijector), id(value), inverse, state.now().number] = {
             "recording": recording,
             "result": result,
             "log_det": log_det,

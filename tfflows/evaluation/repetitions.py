@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tfflows._keras import read_variables
 from tfflows.evaluation import loops
-from tfflows.evaluation.conditioner import NetworkModule
+from tfflows.evaluation.network_calls import NetworkModule
 
 LEAST = 3  # Repetitions that are worth a loop.
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.evaluation.conditioner import NetworkModule
+from tfflows.evaluation.network_calls import NetworkModule
 from tfflows.numerics.parameters import as_data
 from tfflows.numerics.rows import with_rows
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.evaluation.conditioner import call_network
+from tfflows.evaluation.network_calls import call_network
 from tfflows.networks.building import Conditioner, Dense, join_context
 
 
