@@ -5,7 +5,7 @@ import functools
 import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.parts import rebuilt
+from tfflows.evaluation.parts import rebuild
 from tfflows.numerics.parameters import as_context
 
 tfb = tfp.bijectors
@@ -52,7 +52,7 @@ def condition(model, context):
         conditional = isinstance(part, FlowBijector) and part.parameters.get("conditional")
         return {"context": converted(part.dtype)} if conditional else {}
 
-    bound = rebuilt(model, changes=changes)
+    bound = rebuild(model, changes=changes)
     if bound is model:
         raise ValueError(
             "`model` must have a conditional part, a bijector with a parameter `context`. "

@@ -7,7 +7,7 @@ are the `analysis.LayerRecord`s of the evaluation of `log p(x)`, so that nothing
 import tensorflow as tf
 
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
-from tfflows.bijectors.sequential import Block
+from tfflows.evaluation.parts import is_step
 from tfflows.numerics.norms import conv_norm_bound
 
 
@@ -34,7 +34,7 @@ def transport_cost(weight):
                 tf.reduce_sum((r.output - r.input) ** 2, list(range(1, r.input.shape.rank)))
             )
             for r in records
-            if isinstance(r.bijector, Block) and r.input.shape == r.output.shape
+            if is_step(r.bijector) and r.input.shape == r.output.shape
         ]
         return weight * tf.add_n(costs) if costs else tf.zeros([])
 

@@ -19,7 +19,7 @@ from absl import flags
 import zoo
 from tfflows import bijectors
 from tfflows.analysis import record_layers
-from tfflows.analysis.volume import COMPOSED
+from tfflows.evaluation import parts
 from trainers import program
 from trainers.data import planar
 from trainers.runs import settings
@@ -84,15 +84,15 @@ def _check_model(model):
 
 def _steps(records):
     """Returns what kind of step the flow has, and the output of each."""
-    parts = [
+    steps = [
         record
         for record in records
-        if isinstance(record.bijector, bijectors.Block) or not isinstance(record.bijector, COMPOSED)
+        if parts.is_step(record.bijector) or not parts.parts(record.bijector)
     ]
     for what, kind in _STEPS.items():
         outputs = [
             part.output
-            for part in parts
+            for part in steps
             if isinstance(part.bijector, kind) and part.output.shape[1:].num_elements() == 2
         ]
         if outputs:

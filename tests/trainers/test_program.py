@@ -1,6 +1,7 @@
 """What all programs have in common: flags, messages, Ctrl-C, and a quiet standard error."""
 
 import ast
+import functools
 import json
 import os
 import pathlib
@@ -48,12 +49,17 @@ def start(*arguments, **environment):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def finish(process):
     """Returns exit status and standard error of a process."""
-    _, err = process.communicate(timeout=300)
+    try:
+        _, err = process.communicate(timeout=200)
+    finally:
+        process.kill()
     return process.returncode, err
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.analysis.layers import record_layers
-from tfflows.evaluation.evaluate import dtype_of
+from tfflows.evaluation.parts import dtype_of
 from tfflows.numerics.parameters import as_data
 
 

@@ -5,16 +5,13 @@ import dataclasses
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows._tensorflow import ChainBase, InvertBase
 from tfflows.analysis.layers import record_layers
 from tfflows.analysis.round_trip import round_trip_error
-from tfflows.bijectors.multi_scale import MultiScale
-from tfflows.bijectors.sequential import Sequential
-from tfflows.evaluation.evaluate import dtype_of, forward_and_log_det
+from tfflows.evaluation.evaluate import forward_and_log_det
+from tfflows.evaluation.parts import dtype_of, parts
 from tfflows.numerics.parameters import as_data
 
 tfb = tfp.bijectors
-COMPOSED = (Sequential, MultiScale, ChainBase, InvertBase)  # `Block` is a `Sequential`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +66,7 @@ def volume_report(flow, x, *, num_iterations=0, gradients=None, drift=False):
     """
     x = as_data(x, dtype_of(flow))
     records = record_layers(flow, x, event_ndims=x.shape.rank - 1)
-    layers = [r for r in records if not isinstance(r.bijector, COMPOSED)]
+    layers = [r for r in records if not parts(r.bijector)]
     return [_volume(record, num_iterations, gradients, drift) for record in layers]
 
 

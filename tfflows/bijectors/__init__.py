@@ -20,7 +20,7 @@ from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.bijectors.rational_quadratic_coupling import RationalQuadraticCoupling
 from tfflows.bijectors.residual_flow import ResidualFlow
-from tfflows.bijectors.sequential import Block, Sequential
+from tfflows.bijectors.sequential import Block, Repeat, Sequential
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.bijectors.strided_conv import StridedConv
 from tfflows.bijectors.sylvester import Sylvester
@@ -52,6 +52,7 @@ __all__ = [
     "PeriodicConv",
     "RationalQuadraticActivation",
     "RationalQuadraticCoupling",
+    "Repeat",
     "ResidualFlow",
     "Sequential",
     "Squeeze",

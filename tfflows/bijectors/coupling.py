@@ -47,7 +47,7 @@ class Coupling(FlowBijector):
     arXiv:1410.8516.
     """
 
-    recomputed = True
+    is_unit = True
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class DualAffineCoupling(FlowBijector):
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
     """
 
-    recomputed = True
+    is_unit = True
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ class GraphConvExponential(FlowBijector):
     Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
     """
 
-    recomputed = True
+    is_unit = True
 
     def __init__(
         self,

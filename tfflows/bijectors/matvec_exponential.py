@@ -51,7 +51,7 @@ class MatvecExponential(FlowBijector):
     Sylvester Flows*, NeurIPS 2020, arXiv:2006.01910.
     """
 
-    recomputed = True
+    is_unit = True
 
     # `tf.Module` takes an operator for a composite tensor, which one's own need not be. Its
     # variables are listed instead.

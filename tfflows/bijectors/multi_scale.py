@@ -37,8 +37,6 @@ class MultiScale(FlowBijector):
     Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017, arXiv:1605.08803.
     """
 
-    has_levels = True
-
     def __init__(
         self, levels, event_shape, split_fraction=0.5, validate_args=False, name="multi_scale"
     ):
@@ -70,9 +68,11 @@ class MultiScale(FlowBijector):
         )
 
     @property
-    def levels(self):
+    def parts(self):
         """The bijectors, one a level."""
         return list(self._levels)
+
+    levels = parts
 
     @property
     def latent_shapes(self):

@@ -98,7 +98,7 @@ class RationalQuadraticActivation(FlowBijector):
     Murray, Papamakarios, *Neural Spline Flows*, NeurIPS 2019, arXiv:1906.04032.
     """
 
-    recomputed = True
+    is_unit = True
 
     def __init__(
         self,

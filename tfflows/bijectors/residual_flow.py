@@ -96,7 +96,7 @@ class ResidualFlow(FlowBijector):
     Networks*, ICML 2019, arXiv:1811.00995.
     """
 
-    recomputed = True
+    is_unit = True
 
     def __init__(
         self,

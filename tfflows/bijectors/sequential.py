@@ -1,9 +1,12 @@
 """`Sequential`: bijectors one after the other, in the order in which data passes them."""
 
+import itertools
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.evaluation.evaluate import forward_through, inverse_through
+from tfflows.evaluation import parts
+from tfflows.evaluation.evaluate import through
 from tfflows.evaluation.flow_bijector import FlowBijector
 
 tfb = tfp.bijectors
@@ -16,8 +19,10 @@ class Sequential(FlowBijector):
     and log-det together, in graphs and in eager mode, and never from a stale cache.
 
     Args:
-      bijectors: a non-empty list of `tfb.Bijector`s, of tfflows or not. Between them there may be
-        several tensors (`tfb.Split`, `tfb.JointMap`), at the ends one.
+      bijectors: a non-empty list of `tfb.Bijector`s, of tfflows or not, and of `Repeat`s of them.
+        Between them there may be several tensors (`tfb.Split`, `tfb.JointMap`), at the ends one.
+      repeats: which of the bijectors repeat, as copies are told: tuples of the number of the first,
+        how many there are in a turn, and the number of turns.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
 
@@ -36,9 +41,9 @@ class Sequential(FlowBijector):
 
     is_series = True
 
-    def __init__(self, bijectors, validate_args=False, name="sequential"):
+    def __init__(self, bijectors, repeats=(), validate_args=False, name="sequential"):
+        bijectors, repeats = _flatten(bijectors, repeats)
         parameters = dict(locals())
-        bijectors = list(bijectors)
         if not bijectors or not all(isinstance(b, tfb.Bijector) for b in bijectors):
             raise ValueError(
                 "`bijectors` must be a non-empty list of `tfb.Bijector`s. "
@@ -52,6 +57,7 @@ class Sequential(FlowBijector):
                 f"an end around it, in a `tfb.Chain`. Received: bijectors={bijectors}."
             )
         self._bijectors = bijectors
+        self.repeats = repeats
         super().__init__(
             forward_min_event_ndims=shape_rules.forward_min_event_ndims,
             inverse_min_event_ndims=shape_rules.inverse_min_event_ndims,
@@ -67,11 +73,13 @@ class Sequential(FlowBijector):
         """The parts, in the order in which `forward` applies them."""
         return list(self._bijectors)
 
+    parts = bijectors
+
     def _forward_and_log_det(self, x):
-        return forward_through(self._bijectors, x, self.forward_min_event_ndims)
+        return through(parts.sequence(self), x, self.forward_min_event_ndims)
 
     def _inverse_and_log_det(self, y):
-        return inverse_through(self._bijectors[::-1], y, self.inverse_min_event_ndims)
+        return through(parts.invert(parts.sequence(self)), y, self.inverse_min_event_ndims)
 
     def _forward_event_shape(self, shape):
         for bijector in self._bijectors:
@@ -116,8 +124,62 @@ class Block(Sequential):
       name: name of the bijector.
     """
 
-    recomputed = True
+    is_unit = True
     is_series = False
 
-    def __init__(self, bijectors, validate_args=False, name="block"):
-        super().__init__(bijectors, validate_args=validate_args, name=name)
+    def __init__(self, bijectors, repeats=(), validate_args=False, name="block"):
+        super().__init__(bijectors, repeats, validate_args=validate_args, name=name)
+
+
+class Repeat(list):
+    """Layers of a `Sequential` that repeat: alike, but for the values of their variables.
+
+    It is no bijector, but a word about some: a `Sequential` that is given one has its layers, one
+    after the other, and `evaluation.looping` takes them as the body of one loop.
+
+    Args:
+      turns: a list of repetitions, each a bijector or a list of them.
+
+    Raises:
+      ValueError: if the repetitions are not of the same classes, with variables of the same shapes
+        and dtypes, and with the same constants.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    flow = bijectors.Sequential([
+        bijectors.Squeeze(),
+        bijectors.Repeat([
+            [bijectors.ActNorm.trainable(4), bijectors.InvertibleConv1x1.trainable(4, seed=seed)]
+            for seed in range(8)
+        ]),
+    ])
+    len(flow.bijectors)  # 17
+    ```
+    """
+
+    def __init__(self, turns):
+        super().__init__([turn] if isinstance(turn, tfb.Bijector) else list(turn) for turn in turns)
+        contents = [parts.Contents(turn) for turn in self]
+        for number, content in enumerate(contents):
+            if not content.is_like(contents[0]):
+                raise ValueError(
+                    "The turns of a `Repeat` must be alike: of the same classes, with variables of "
+                    "the same shapes and dtypes and the same constants. "
+                    f"Received: turns[0]={self[0]}, turns[{number}]={self[number]}."
+                )
+
+
+def _flatten(bijectors, repeats):
+    """Returns a list without `Repeat`s, and where these were in addition to the others."""
+    flat, repeats = [], list(repeats)
+    for item in bijectors:
+        if isinstance(item, Repeat):
+            repeats += [(len(flat), len(item[0]), len(item))] if item else []
+            flat += itertools.chain(*item)
+        else:
+            flat.append(item)
+    return flat, tuple(repeats)

@@ -25,7 +25,7 @@ def evaluate(bijector, function, x):
       x: a `Tensor`.
     """
     now = state.now()
-    if now.memory == "store" or not bijector.recomputed or now.is_inside:
+    if now.memory == "store" or not bijector.is_unit or now.is_inside:
         return function(x)
     y, log_det, *losses = _recomputed(function, x, tensors_of(bijector))
     network_calls.add(losses)
@@ -66,40 +66,50 @@ def _recomputed(function, x, constants):
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One layer of a series.
+    """A bijector or its inverse, as a function of a `Tensor` to an output and the log-det.
 
     Attributes:
-      bijector: what its variables and tensors belong to.
-      inverse: whether the layer is the inverse of the bijector.
-      event_ndims: rank of the events of its input.
-      function: maps the bijector and an input to an output and the log-det.
-      undo: maps the bijector and an output to the input and a log-det.
+      bijector: a `tfb.Bijector`.
+      inverse: whether the layer is its inverse.
+      event_ndims: rank of the events of the input.
+      output_ndims: rank of the events of the output.
+      evaluate: maps the bijector, whether it is inverted, an input and the rank of its events to
+        an output and the log-det.
     """
 
     bijector: tfp.bijectors.Bijector
     inverse: bool
     event_ndims: int
-    function: Callable
-    undo: Callable
+    output_ndims: int
+    evaluate: Callable
 
     def __call__(self, x):
         """Returns the output and the log-det."""
-        return self.function(self.bijector, x)
+        return self.evaluate(self.bijector, self.inverse, x, self.event_ndims)
 
-    def back(self, y):
+    def undo(self, y):
         """Returns the input and a log-det."""
-        return self.undo(self.bijector, y)
+        return self.evaluate(self.bijector, not self.inverse, y, self.output_ndims)
 
 
-def through(layers, x):
-    """Returns the output of a series of layers and its log-det, of which only the output is kept.
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Layers in a row, of which only the output is kept.
 
-    Args:
-      layers: a list of `Layer`.
-      x: a `Tensor`.
+    Attributes:
+      layers: a tuple of `Layer`s.
     """
+
+    layers: tuple[Layer, ...]
+
+    def __call__(self, x):
+        """Returns the output and the log-det."""
+        return _keep_output(self.layers, x)
+
+
+def _keep_output(layers, x):
     later = [state.bind(functools.partial(inside, layer)) for layer in layers]
-    undo = [state.bind(functools.partial(inside, layer.back)) for layer in layers]
+    undo = [state.bind(functools.partial(inside, layer.undo)) for layer in layers]
     own = [tensors_of(layer.bijector) for layer in layers]
     shared = tensors_of(*(layer.bijector for layer in layers))
 

@@ -51,9 +51,9 @@ class FlowBijector(tfb.Bijector):
     """
 
     _cache = EvaluationMemo()
-    recomputed = False  # Whether `memory` takes it as a whole.
-    is_series = False  # Whether it is no more than its `bijectors`, one after the other.
-    has_levels = False  # Whether `memory` looks at its parts one by one.
+    parts = ()  # What it is composed of, in the order of `forward`.
+    is_series = False  # Whether it is no more than its parts, one after the other.
+    is_unit = False  # Whether `memory` takes it as a whole.
 
     def __init__(
         self,

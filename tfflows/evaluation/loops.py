@@ -1,13 +1,13 @@
 """Layers that are alike but for their weights, as one loop over the weights, stacked."""
 
 import dataclasses
-import functools
+import itertools
 
 import keras
 import tensorflow as tf
 
 from tfflows.evaluation import checkpointing, network_calls, state
-from tfflows.evaluation.parts import rebuilt
+from tfflows.evaluation.parts import Contents, rebuild
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,30 +15,57 @@ class Loop:
     """Layers that repeat.
 
     Attributes:
-      layers: the first repetition, a list of `checkpointing.Layer`.
+      turns: the repetitions, lists of `checkpointing.Layer`s that are alike.
       stacks: for each variable of the layers, those of all repetitions.
       networks: the Keras layers of the first repetition.
     """
 
-    layers: list[checkpointing.Layer]
+    turns: list[list[checkpointing.Layer]]
     stacks: list[list[tf.Variable]]
     networks: list[keras.layers.Layer]
 
+    @classmethod
+    def of(cls, turns):
+        """Returns a loop, or `None` if there is nothing to loop over, or part of it is frozen."""
+        contents = [Contents([layer.bijector for layer in turn]) for turn in turns]
+        alike = len({content.sharing for content in contents}) == 1
+        if not alike or not all(content.can_loop for content in contents):
+            return None
+        columns = zip(*(content.variables for content in contents), strict=True)
+        return cls(turns, list(map(list, columns)), contents[0].networks)
+
     def __call__(self, x):
         """Returns the output and the log-det."""
-        return evaluate(self, x)
+        if self._keeps_shape(x):
+            return _evaluate(self, x)
+        total = tf.zeros([], x.dtype)
+        for layer in itertools.chain(*self.turns):
+            x, log_det = layer(x)
+            total += log_det
+        return x, total
+
+    def _keeps_shape(self, x):
+        layers = self.turns[0]
+        if x.shape.rank is None:
+            return False
+        shape = before = x.shape[x.shape.rank - layers[0].event_ndims :]
+        for layer in layers:
+            bijector = layer.bijector
+            after = bijector.inverse_event_shape if layer.inverse else bijector.forward_event_shape
+            shape = after(shape)
+        return shape.as_list() == before.as_list()
 
 
-def evaluate(loop, x):
+def _evaluate(loop, x):
     """Returns the output of all repetitions and the log-det; what is kept is as `memory` says.
 
     Args:
       loop: a `Loop`.
       x: a `Tensor`.
     """
-    x, batch = _broadcast(loop.layers, x)
+    x, batch = _broadcast(loop.turns[0], x)
     inverting = state.now().is_inverting
-    constants = checkpointing.tensors_of(*(layer.bijector for layer in loop.layers))
+    constants = checkpointing.tensors_of(*(layer.bijector for layer in loop.turns[0]))
     step, undo = (state.bind(_Pass(loop, undoing).__call__) for undoing in (False, True))
 
     @tf.custom_gradient
@@ -175,17 +202,18 @@ class _Pass:
           x: a `Tensor`.
           values: one for each variable of the layers.
         """
-        layers, total, losses = self.loop.layers, 0.0, [tf.zeros([], x.dtype)]
+        layers, total, losses = self.loop.turns[0], 0.0, [tf.zeros([], x.dtype)]
         by_id = {
             id(column[0]): value for column, value in zip(self.loop.stacks, values, strict=True)
         }
         mapping = [(v, by_id[id(v.value)]) for n in self.loop.networks for v in n.variables]
         batch = tf.shape(x)[: x.shape.rank - layers[0].event_ndims]
         for layer in layers[:: -1 if self.undoing else 1]:
-            bijector = rebuilt(layer.bijector, lambda leaf: by_id.get(id(leaf), leaf))
-            function = layer.undo if self.undoing else layer.function
+            bijector = rebuild(layer.bijector, lambda leaf: by_id.get(id(leaf), leaf))
+            layer = dataclasses.replace(layer, bijector=bijector)
+            function = layer.undo if self.undoing else layer
             with keras.StatelessScope(mapping):
-                x, log_det, *more = checkpointing.inside(functools.partial(function, bijector), x)
+                x, log_det, *more = checkpointing.inside(function, x)
             total += log_det
             losses += more
         losses = [] if state.now().calls is None else [tf.add_n(losses)]

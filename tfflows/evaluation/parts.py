@@ -1,9 +1,104 @@
-"""Copies of composed bijectors and distributions with other parameters somewhere inside."""
+"""What is composed of what: the parts of bijectors, copies of them, layers that are alike."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows import _tensorflow
+from tfflows._keras import read_variables
+from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.network_calls import NetworkModule
 
-def rebuilt(part, leaf=lambda value: value, changes=lambda part: {}):
+tfb = tfp.bijectors
+
+
+class Part(NamedTuple):
+    """A part of a bijector.
+
+    Attributes:
+      bijector: a `tfb.Bijector`.
+      inverse: whether the whole applies its inverse where it goes forward.
+    """
+
+    bijector: tfb.Bijector
+    inverse: bool = False
+
+
+class Turns(NamedTuple):
+    """Parts that repeat: what a `Repeat` declares.
+
+    Attributes:
+      turns: for each repetition a tuple of `Part`s, in order.
+    """
+
+    turns: tuple[tuple[Part, ...], ...]
+
+
+def parts(bijector: tfb.Bijector) -> tuple[Part, ...]:
+    """Returns the parts of a composed bijector in the order of `forward`; of any other, none."""
+    if isinstance(bijector, _tensorflow.InvertBase):
+        return (Part(bijector.bijector, inverse=True),)
+    if isinstance(bijector, _tensorflow.ChainBase):
+        return tuple(map(Part, reversed(bijector.bijectors)))
+    return tuple(map(Part, getattr(bijector, "parts", ())))
+
+
+def is_series(bijector: tfb.Bijector) -> bool:
+    """Returns whether a bijector is no more than its parts, one after the other."""
+    of_tfp = isinstance(bijector, _tensorflow.InvertBase | _tensorflow.ChainBase)
+    return of_tfp or (isinstance(bijector, FlowBijector) and bijector.is_series)
+
+
+def is_step(bijector: tfb.Bijector) -> bool:
+    """Returns whether a composed bijector is one step of a flow: a `Block`."""
+    return bool(parts(bijector)) and getattr(bijector, "is_unit", False)
+
+
+def flatten(items: list[Part | Turns]) -> Iterator[Part | Turns]:
+    """Yields parts in order, with the parts of series in place of these."""
+    for part in items:
+        if isinstance(part, Turns):
+            yield Turns(tuple(tuple(flatten(turn)) for turn in part.turns))
+        elif not is_series(part.bijector):
+            yield part
+        else:
+            inner = sequence(part.bijector)
+            yield from flatten(invert(inner) if part.inverse else inner)
+
+
+def invert(items: list[Part | Turns]) -> list[Part | Turns]:
+    """Returns the parts of the inverse, in order."""
+    return [
+        Turns(tuple(tuple(invert(turn)) for turn in reversed(part.turns)))
+        if isinstance(part, Turns)
+        else Part(part.bijector, not part.inverse)
+        for part in reversed(items)
+    ]
+
+
+def sequence(bijector: tfb.Bijector) -> list[Part | Turns]:
+    """Returns the parts of a series in the order of `forward`, those that repeat as `Turns`."""
+    found, flat = [], list(parts(bijector))
+    position = 0
+    for start, period, count in getattr(bijector, "repeats", ()):
+        found += flat[position:start]
+        position = start + period * count
+        turns = range(start, position, period)
+        found.append(Turns(tuple(tuple(flat[turn : turn + period]) for turn in turns)))
+    return found + flat[position:]
+
+
+def dtype_of(bijector: tfb.Bijector) -> tf.DType | None:
+    """Returns the dtype of a bijector or of its first part that has one, or `None`."""
+    inner = parts(bijector) if not isinstance(bijector, FlowBijector) else ()
+    return next(filter(None, (dtype_of(part.bijector) for part in inner)), bijector.dtype)
+
+
+def rebuild(part, leaf=lambda value: value, changes=lambda part: {}):
     """Returns a copy of `part` with changes in it, or `part` itself where there is none.
 
     Args:
@@ -11,7 +106,7 @@ def rebuilt(part, leaf=lambda value: value, changes=lambda part: {}):
       leaf: returns what takes the place of a parameter that is none of these.
       changes: returns further parameters of a bijector or distribution that are to change.
     """
-    if isinstance(part, (tfp.bijectors.Bijector, tfp.distributions.Distribution)):
+    if isinstance(part, (tfb.Bijector, tfp.distributions.Distribution)):
         found = _changed(part.parameters, leaf, changes) | changes(part)
         return part.copy(**found) if found else part
     if isinstance(part, dict):
@@ -24,5 +119,74 @@ def rebuilt(part, leaf=lambda value: value, changes=lambda part: {}):
 
 
 def _changed(parameters, leaf, changes):
-    new = {name: rebuilt(value, leaf, changes) for name, value in parameters.items()}
+    new = {name: rebuild(value, leaf, changes) for name, value in parameters.items()}
     return {name: value for name, value in new.items() if value is not parameters[name]}
+
+
+class Contents:
+    """What a list of bijectors is made of.
+
+    Attributes:
+      variables: the `tf.Variable`s among its parameters and in its networks, in a fixed order.
+      networks: its Keras layers.
+    """
+
+    def __init__(self, bijectors: list[tfb.Bijector]):
+        self.variables, self.networks, self._constants = [], [], []
+        self._described = [self._describe(bijector) for bijector in bijectors]
+        known = set(map(id, self.variables))
+        self._is_complete = all(
+            id(v) in known and v.trainable for b in bijectors for v in b.variables
+        )
+
+    @property
+    def can_loop(self) -> bool:
+        """Whether there are variables to loop over, and all that there are can be given values."""
+        return self._is_complete and bool(self.variables)
+
+    @property
+    def sharing(self) -> tuple[int, ...]:
+        """Which of the variables are the same."""
+        ids = list(map(id, self.variables))
+        return tuple(map(ids.index, ids))
+
+    def is_like(self, other: "Contents") -> bool:
+        """Returns whether classes, shapes, dtypes and all that is no variable are the same."""
+        return self._described == other._described and all(
+            _is_same(one, two) for one, two in zip(self._constants, other._constants, strict=True)
+        )
+
+    def _describe(self, value):
+        """Returns something to compare, and collects variables, networks and constants."""
+        if isinstance(value, (tfb.Bijector, tfp.distributions.Distribution)):
+            parameters = {k: v for k, v in value.parameters.items() if k != "name"}
+            return type(value), self._describe(parameters)
+        if isinstance(value, dict):
+            return tuple((key, self._describe(item)) for key, item in sorted(value.items()))
+        if isinstance(value, (list, tuple)):
+            return type(value), *map(self._describe, value)
+        if isinstance(value, tf.Variable):
+            self.variables.append(value)
+            return tuple(value.shape), value.dtype
+        if isinstance(value, NetworkModule):
+            return type(value), self._describe(value.network)
+        if isinstance(value, keras.layers.Layer):
+            self.networks.append(value)
+            return type(value), *map(self._describe, read_variables(value))
+        if isinstance(value, tf.Module):
+            return (type(value),)
+        self._constants.append(value)
+        return ()
+
+
+def _is_same(one, two):
+    if one is two:
+        return True
+    if type(one) is not type(two):
+        return False
+    if isinstance(one, tf.SparseTensor):
+        return all(map(_is_same, tf.nest.flatten(one, True), tf.nest.flatten(two, True)))
+    if isinstance(one, np.ndarray) or tf.is_tensor(one):
+        is_known = not any(map(tf.is_symbolic_tensor, (one, two)))
+        return is_known and np.array_equal(one, two)
+    return bool(one == two)

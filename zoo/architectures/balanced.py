@@ -192,6 +192,7 @@ def balanced(
         if level == 0:
             parts.append(bijectors.NormalizeImage(num_levels))
             parts.append(bijectors.ActNorm.trainable(shape[-1], name="data_act_norm"))
+        blocks = []
         for step in range(count):
             stride = 2 if step == 0 else 1
             block = balanced_block(
@@ -207,8 +208,9 @@ def balanced(
                 constrained=constrained,
                 name=f"level{level}_block{step}",
             )
-            parts.append(block)
+            blocks.append(block)
             shape = [shape[0] // stride, shape[1] // stride, shape[2] * stride**2]
+        parts += [*blocks[:1], bijectors.Repeat(blocks[1:])]
         levels.append(bijectors.Sequential(parts, name=f"level{level}"))
         if level < len(steps) - 1:
             shape = [*shape[:2], shape[2] - round(split_fraction * shape[2])]

@@ -60,6 +60,12 @@ def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=N
     return affine_or_spline(network, shape, num_bins, **options)
 
 
+def pairs(blocks):
+    """Returns blocks that take turns as a `Repeat` of pairs, and a last one without a partner."""
+    pairs = zip(blocks[::2], blocks[1::2], strict=False)
+    return [bijectors.Repeat(pairs), *blocks[len(blocks) // 2 * 2 :]]
+
+
 def check_image_shape(image_shape, num_squeezes):
     """Refuses images whose sides can't be halved so many times, once for each level."""
     factor, shape = 2**num_squeezes, image_shape
@@ -88,7 +94,8 @@ def squeezed_levels(image_shape, num_levels, count, order, steps, prior):
       num_levels: number of values of a pixel.
       count: number of levels.
       order: of `Squeeze`.
-      steps: returns the layers of a level, given its number and event shape.
+      steps: returns the layers of a level, a list for `Sequential`, given its number and event
+        shape.
       prior: returns the coupling of a split prior, given the number and event shape of its level,
         and a name.
     """

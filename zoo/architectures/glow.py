@@ -1,5 +1,7 @@
 """Glow with a choice of mixing layers and couplings: `glow.*`, `convexp_glow.*`, `rq_nsf.*`, ..."""
 
+import itertools
+
 from tfflows import bijectors, distributions
 from zoo.architectures.building import (
     NETWORKS,
@@ -73,14 +75,19 @@ def glow(
 
     def layers(level, shape):
         chosen = _spread(steps[level] if everywhere else exponentials, steps[level])
-        parts = []
-        for step in range(steps[level]):
-            name, kind = f"level{level}_step{step}", mixing if step in chosen else "conv1x1"
-            parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm"))
-            parts += mixing_layers(kind, shape, seeds, name, conv1x1)
+        kinds = [mixing if step in chosen else "conv1x1" for step in range(steps[level])]
+        turns = []
+        for step, kind in enumerate(kinds):
+            name = f"level{level}_step{step}"
+            norm = bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm")
+            mixed = mixing_layers(kind, shape, seeds, name, conv1x1)
             name = f"{name}_coupling"
-            parts.append(coupling(shape, network, seeds, arguments[level], name, num_bins=num_bins))
-        return parts
+            moved = coupling(shape, network, seeds, arguments[level], name, num_bins=num_bins)
+            turns.append([norm, *mixed, moved])
+        if mixing == "permutation":  # Which differs from step to step.
+            return list(itertools.chain(*turns))
+        runs = itertools.groupby(range(len(kinds)), key=kinds.__getitem__)
+        return [bijectors.Repeat(turns[step] for step in run) for _, run in runs]
 
     def prior(level, shape, name):
         return coupling(shape, network, seeds, arguments[level], name)

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks, numerics
-from zoo.architectures.building import Seeds, affine_or_spline, num_parameters
+from zoo.architectures.building import Seeds, affine_or_spline, num_parameters, pairs
 from zoo.catalogue.papers import CONVEXP
 from zoo.registry import Recipe, register
 
@@ -130,7 +130,7 @@ def graph_flow(
         layers.append(affine_or_spline(conditioner(), shape, num_bins, bound, **options))
         return bijectors.Block(layers, name=name)
 
-    flow = bijectors.Sequential([block(index) for index in range(num_blocks)])
+    flow = bijectors.Sequential(pairs([block(index) for index in range(num_blocks)]))
     return tfd.TransformedDistribution(distributions.standard_normal(shape), tfb.Invert(flow))
 
 

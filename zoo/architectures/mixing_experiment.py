@@ -43,12 +43,12 @@ def mixing_experiment(
         return _between_biases(mixing_layers(mixing, shape, seeds, name), shape)
 
     def layers(level, shape):
-        parts = [] if level else mix(shape, "first")
+        parts, turns = [] if level else mix(shape, "first"), []
         for step in range(steps[level]):
             name = f"level{level}_step{step}"
-            parts.append(coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling"))
-            parts += mix(shape, name)
-        return parts
+            moved = coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling")
+            turns.append([moved, *mix(shape, name)])
+        return [*parts, bijectors.Repeat(turns)]
 
     def prior(level, shape, name):
         del level
@@ -76,13 +76,12 @@ def _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds, steps=4
     context_network = build_conditioner("dense_net", image_shape, channels, seeds, arguments)
     squeeze = bijectors.Squeeze(order="glow", name="noise_squeeze")
     parts = [squeeze, *mixing_layers(mixing, shape, seeds, "noise_first")]
+    turns = []
     for step in range(steps):
         name = f"noise_step{step}"
-        parts.append(
-            coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling", context_shape)
-        )
-        parts += mixing_layers(mixing, shape, seeds, name)
-    parts += [tfb.Invert(squeeze), tfb.Sigmoid()]
+        moved = coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling", context_shape)
+        turns.append([moved, *mixing_layers(mixing, shape, seeds, name)])
+    parts += [bijectors.Repeat(turns), tfb.Invert(squeeze), tfb.Sigmoid()]
     base = distributions.standard_normal(image_shape)
     noise = tfd.TransformedDistribution(base, bijectors.Sequential(parts, name="noise_flow"))
     return distributions.FlowDequantizer(noise, context_network, num_levels)

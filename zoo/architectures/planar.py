@@ -4,7 +4,13 @@ import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
 from zoo.architectures import balanced, realnvp
-from zoo.architectures.building import Seeds, affine_or_spline, build_conditioner, num_parameters
+from zoo.architectures.building import (
+    Seeds,
+    affine_or_spline,
+    build_conditioner,
+    num_parameters,
+    pairs,
+)
 from zoo.catalogue.papers import GLOW, RQ_NSF
 from zoo.registry import Recipe, register
 
@@ -83,7 +89,7 @@ def planar_balanced(num_blocks=16, width=64, slope=0.75, num_hats=2, num_bins=16
         for index in range(num_blocks)
     ]
     reshape = tfb.Reshape(event_shape_out=[1, 1, 2], event_shape_in=[2])
-    return _model([reshape, *blocks, tfb.Invert(reshape)])
+    return _model([reshape, bijectors.Repeat(blocks), tfb.Invert(reshape)])
 
 
 @register_planar("realnvp", _RECIPE, "RealNVP", realnvp.PAPER, num_bins=None, linear=False)
@@ -119,7 +125,7 @@ def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0
         options = {"reverse": not linear and index % 2 == 1, "name": f"{name}_coupling"}
         layers.append(affine_or_spline(network, [2], num_bins, bound, **options))
         blocks.append(bijectors.Block(layers, name=name))
-    return _model(blocks)
+    return _model([bijectors.Repeat(blocks)] if linear else pairs(blocks))
 
 
 @register_planar("maf", _RECIPE, "Masked autoregressive flow of TFP", MAF)
@@ -139,4 +145,4 @@ def planar_maf(num_blocks=8, width=64, seed=0):
         maf = tfb.Invert(tfb.MaskedAutoregressiveFlow(networks.as_module(network)))
         flip = bijectors.Flip(event_ndims=1)
         blocks.append(bijectors.Block([maf, flip], name=f"block{index}"))
-    return _model(blocks)
+    return _model([bijectors.Repeat(blocks)])

@@ -1,6 +1,7 @@
 """Paper A's experiment with residual layers: `sylvester.*`, `residual.*`, `coupling.*`."""
 
 import dataclasses
+import itertools
 
 import tensorflow as tf
 
@@ -127,13 +128,15 @@ def residual_type(
     seeds, sizes = Seeds(seed), list(zip(steps, widths, strict=True))
 
     def layers(level, shape):
-        (count, width), parts = sizes[level], []
+        (count, width), turns = sizes[level], []
         for step in range(count):
             name = f"level{level}_step{step}"
-            parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm"))
-            parts += LAYERS[layer](shape, width, seeds, f"{name}_{layer}", **options)
-            parts.append(bijectors.Flip((-3, -2), name=f"{name}_flip"))
-        return parts
+            norm = bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm")
+            moved = LAYERS[layer](shape, width, seeds, f"{name}_{layer}", **options)
+            turns.append([norm, *moved, bijectors.Flip((-3, -2), name=f"{name}_flip")])
+        if layer == "residual":  # Each has noise of its own.
+            return list(itertools.chain(*turns))
+        return [bijectors.Repeat(turns)]
 
     def prior(level, shape, name):
         del level

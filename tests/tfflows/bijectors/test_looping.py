@@ -62,7 +62,9 @@ def block(seed, context_shape=None, dtype=tf.float32):
 def deep():
     """A layer, four blocks that are alike, and another layer."""
     first, last = bijectors.ActNorm.trainable(4), bijectors.ConvExponential.trainable(SHAPE, seed=9)
-    return noisy(bijectors.Sequential([first, *(block(seed) for seed in range(4)), last]))
+    return noisy(
+        bijectors.Sequential([first, bijectors.Repeat(block(seed) for seed in range(4)), last])
+    )
 
 
 def events(count=3, dtype=tf.float32):
@@ -132,7 +134,12 @@ def test_graphs_do_not_grow_with_the_repetitions():
     sizes = []
     for count in (4, 12):
         part = bijectors.Sequential(
-            [bijectors.RationalQuadraticActivation.trainable(2, num_bins=4) for _ in range(count)]
+            [
+                bijectors.Repeat(
+                    bijectors.RationalQuadraticActivation.trainable(2, num_bins=4)
+                    for _ in range(count)
+                )
+            ]
         )
         _, nodes = run(part, tf.ones([2, 3, 3, 2]), True)
         variables = sum(node.op in ("ReadVariableOp", "Placeholder", "Unpack") for node in nodes)
@@ -150,101 +157,82 @@ def test_layers_that_take_turns_repeat_together():
             bijectors.Flip([-1]),
         ]
 
-    pairs = [*(pair(seed, 3) for seed in range(3)), pair(7, 5)]
-    pairs += [pair(seed, 3) for seed in range(10, 14)]
-    part = bijectors.Sequential(itertools.chain(*pairs))
+    first, last = ([pair(seed, 3) for seed in seeds] for seeds in (range(3), range(10, 14)))
+    part = bijectors.Sequential([bijectors.Repeat(first), *pair(7, 5), bijectors.Repeat(last)])
     expected, _ = run(part, events(), False)
     actual, nodes = run(part, events(), True)
     assert_same(actual, expected, 1e-5)
     assert loops_of(nodes) == 4
 
 
-class Masked(keras.layers.Layer):
-    """Has a constant that its configuration says nothing of."""
-
-    def __init__(self, mask):
-        super().__init__()
-        self._parts = [{"mask": np.array(mask, np.float32)}]
-
-    def build(self, shape):
-        self._weight = self.add_weight(shape=[shape[-1]], initializer="ones")
-
-    def get_config(self):
-        return {}
-
-    def call(self, x):
-        return keras.ops.tile(self._weight * self._parts[0]["mask"] * x, [1, 1, 1, 2])
+def lipschitz_layer(seed):
+    network = networks.LipschitzNet(4, width=4, kernel_sizes=(1,), seed=1)
+    network = networks.build_network(network, SHAPE)
+    return bijectors.ResidualFlow(network, SHAPE, log_det="unbiased", seed=seed)
 
 
-class Undescribed(Masked):
-    """Can't be saved by Keras."""
-
-    def get_config(self):
-        raise NotImplementedError
+def hat_coupling(log_scale):
+    hat = bijectors.MexicanHatScale(2, log_scale)
+    return bijectors.AffineCoupling(conv_net(6, 1), SHAPE, scale=hat)
 
 
-def unlike():
-    """Flows of three layers that are not alike, or have more to them than their parameters."""
+def function_coupling(factor):
+    return bijectors.AffineCoupling(lambda a: factor * tf.concat([a, a], -1), SHAPE, split_size=2)
+
+
+def conv(size, seed=1, **options):
+    return bijectors.ConvExponential.trainable(SHAPE, kernel_size=size, seed=seed, **options)
+
+
+def network_coupling(network):
+    return bijectors.AffineCoupling(networks.build_network(network, [4, 4, 2]), SHAPE)
+
+
+UNLIKE = {
+    "classes": lambda: [conv(3), bijectors.ActNorm.trainable(4)],
+    "sizes": lambda: [conv(size) for size in (1, 3, 5)],
+    "networks": lambda: [network_coupling(networks.MLP(4, width)) for width in (8, 4)],
+    "dtypes": lambda: [conv(3), conv(3, dtype=tf.float64)],
+    "constants": lambda: [hat_coupling(value) for value in (0.1, 0.2, 0.3)],
+    "arrays": lambda: [
+        bijectors.InvertibleConv1x1.trainable(4, parameterization="plu", seed=s) for s in range(3)
+    ],
+    "functions": lambda: [function_coupling(factor) for factor in (0.1, 0.2, 0.1)],
+    "tensors": lambda: [tfb.Shift(value * tf.ones([4])) for value in (1.0, 2.0, 3.0)],
+    "directions": lambda: [tfb.Shift(tf.Variable(1.0)), tfb.Invert(tfb.Shift(tf.Variable(1.0)))],
+    "noise": lambda: [lipschitz_layer(seed) for seed in range(3)],
+    "numbers": lambda: [[conv(3)], [conv(3), conv(3)]],
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_turns_that_are_not_alike_are_refused(name):
+    turns = UNLIKE[name]()
+    with pytest.raises(ValueError, match="The turns of a `Repeat` must be alike"):
+        bijectors.Repeat(turns)
+
+
+def sharing():
+    """The first turn has one variable where the others have two."""
     shift = tf.Variable(tf.ones([4]))
     variables = [tf.Variable(value * tf.ones([4])) for value in (2.0, 3.0)]
-    scale = [bijectors.MexicanHatScale(2, value) for value in (0.1, 0.2, 0.3)]
-    power = [
-        bijectors.ConvExponential.trainable(SHAPE, seed=i, norm="power_iteration") for i in range(3)
+    return [
+        [tfb.Shift(one), tfb.Invert(tfb.Shift(two))]
+        for one, two in ((shift, shift), *2 * [variables])
     ]
-    lipschitz = [
-        networks.build_network(networks.LipschitzNet(4, width=4, kernel_sizes=(1,), seed=1), SHAPE)
-        for _ in range(3)
-    ]
-    functions = [lambda a: 0.1 * tf.concat([a, a], -1), lambda a: 0.2 * tf.concat([a, a], -1)]
-    return {
-        "other sizes": [
-            bijectors.ConvExponential.trainable(SHAPE, kernel_size=k, seed=1) for k in (1, 3, 5)
-        ],
-        "other constants": [
-            bijectors.AffineCoupling(conv_net(6, 1), SHAPE, scale=hat) for hat in scale
-        ],
-        "other arrays": [
-            bijectors.InvertibleConv1x1.trainable(4, parameterization="plu", seed=s)
-            for s in range(3)
-        ],
-        "other activations": [
-            bijectors.AffineCoupling(
-                networks.build_network(networks.MLP(4, 8, activation=name), [4, 4, 2]), SHAPE
-            )
-            for name in ("silu", "relu", "tanh")
-        ],
-        "other constants of a layer": [
-            bijectors.AffineCoupling(networks.build_network(Masked(mask), [4, 4, 2]), SHAPE)
-            for mask in ([1, 0], [0, 1], [1, 1])
-        ],
-        "layers without a configuration": [
-            bijectors.AffineCoupling(networks.build_network(Undescribed([1, 1]), [4, 4, 2]), SHAPE)
-            for _ in range(3)
-        ],
-        "other functions": [
-            bijectors.AffineCoupling(functions[i % 2], SHAPE, split_size=2) for i in range(3)
-        ],
-        "tensors": [tfb.Shift(value * tf.ones([4])) for value in (1.0, 2.0, 3.0)],
-        "sharing between layers": [
-            layer
-            for one, two in ((shift, shift), *2 * [variables])
-            for layer in (tfb.Shift(one), tfb.Invert(tfb.Shift(two)))
-        ],
-        "directions": [tfb.Shift(shift), tfb.Invert(tfb.Shift(shift)), tfb.Shift(shift)],
-        "not trainable": power,
-        "noise": [
-            bijectors.ResidualFlow(network, SHAPE, log_det="unbiased", seed=seed)
-            for seed, network in enumerate(lipschitz)
-        ],
-        "no variables": [bijectors.Flip([-1])] * 4,
-        "shapes": [bijectors.Squeeze(), bijectors.Squeeze()],
-        "two": [bijectors.ConvExponential.trainable(SHAPE, seed=seed) for seed in range(2)],
-    }
 
 
-@pytest.mark.parametrize("name", unlike())
-def test_what_is_not_alike_does_not_loop(name):
-    part = bijectors.Sequential(unlike()[name])
+LOOPLESS = {
+    "sharing between layers": sharing,
+    "not trainable": lambda: [conv(3, seed, norm="power_iteration") for seed in range(3)],
+    "no variables": lambda: [bijectors.Flip([-1])] * 4,
+    "two": lambda: [conv(3, seed) for seed in range(2)],
+}
+
+
+@pytest.mark.parametrize("name", LOOPLESS)
+def test_what_loops_could_not_express_does_not_loop(name):
+    part = bijectors.Sequential([bijectors.Repeat(LOOPLESS[name]())])
     before, nodes = run(part, events(), False)
     own = loops_of(nodes)  # Some layers have loops of their own.
     expected, actual = before, run(part, events(), True)
@@ -253,7 +241,7 @@ def test_what_is_not_alike_does_not_loop(name):
 
 
 def test_squeezes_in_a_row_are_alike_and_see_other_shapes():
-    part = bijectors.Sequential([bijectors.Squeeze()] * 3)
+    part = bijectors.Sequential([bijectors.Repeat([bijectors.Squeeze()] * 3)])
     y, nodes = run(part, tf.random.stateless_normal([2, 8, 8, 1], [1, 2]), True)
     assert y[0].shape == [2, 1, 1, 64]
     assert loops_of(nodes) == 0
@@ -262,7 +250,7 @@ def test_squeezes_in_a_row_are_alike_and_see_other_shapes():
 def test_weights_that_are_shared():
     """One layer three times: its gradient is the sum over all."""
     layer = noisy(block(1))
-    part = bijectors.Sequential([layer, layer, layer])
+    part = bijectors.Sequential([bijectors.Repeat([layer] * 3)])
     expected, _ = run(part, events(), False)
     actual, nodes = run(part, events(), True)
     assert_same(actual, expected, 1e-4)
@@ -275,7 +263,7 @@ def test_networks_wrapped_for_bijectors_of_tfp():
         network = networks.build_network(network, [3])
         return tfb.MaskedAutoregressiveFlow(networks.as_module(network))
 
-    part = noisy(bijectors.Sequential([layer(seed) for seed in range(3)]))
+    part = noisy(bijectors.Sequential([bijectors.Repeat(layer(seed) for seed in range(3))]))
     x = tf.random.stateless_normal([5, 3], [1, 2])
     expected, without = run(part, x, False, inverse=True, event_ndims=1)
     actual, nodes = run(part, x, True, inverse=True, event_ndims=1)
@@ -285,7 +273,9 @@ def test_networks_wrapped_for_bijectors_of_tfp():
 
 @pytest.mark.parametrize("memory", [pytest.param("store", marks=pytest.mark.slow), "invert"])
 def test_gradients_reach_what_a_context_comes_from(memory):
-    part = noisy(bijectors.Sequential([block(seed, [4, 4, 3]) for seed in range(3)]))
+    part = noisy(
+        bijectors.Sequential([bijectors.Repeat(block(seed, [4, 4, 3]) for seed in range(3))])
+    )
     weight = tf.Variable(0.7)
     features = tf.random.stateless_normal([3, 4, 4, 3], [5, 6])
 
@@ -309,7 +299,9 @@ def test_gradients_reach_what_a_context_comes_from(memory):
 
 
 def test_batches_of_unknown_size_and_double_precision():
-    part = noisy(bijectors.Sequential([block(seed, dtype=tf.float64) for seed in range(3)]))
+    part = noisy(
+        bijectors.Sequential([bijectors.Repeat(block(seed, dtype=tf.float64) for seed in range(3))])
+    )
     expected, _ = run(part, events(dtype=tf.float64), False)
 
     @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.float64)], autograph=False)
@@ -408,7 +400,7 @@ def test_every_bijector_loops_or_stays_what_it_is(row):
     if first.forward_event_shape(x.shape[-len(row.event_shape) :]) != row.event_shape:
         pytest.skip("Can't follow itself.")
     parts = [noisy(copy.deepcopy(first), 0.02 * number) for number in range(1, 4)]
-    part = bijectors.Sequential(parts)
+    part = bijectors.Sequential([bijectors.Repeat(parts)])
     expected, without = run(part, x, False, event_ndims=len(row.event_shape))
     actual, nodes = run(part, x, True, event_ndims=len(row.event_shape))
     assert_same(actual, expected, 1e-3)

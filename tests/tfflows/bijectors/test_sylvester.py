@@ -279,7 +279,7 @@ def test_basis_is_a_bijector_or_an_operator():
         ),
         (
             lambda: bijectors.ConvSylvester.trainable([4, 4, 2], networks.MaskedConvNet(2, 8)),
-            "`network` must be built",
+            "`BoundedTanh` needs a network that is built",
         ),
     ],
 )
