@@ -250,6 +250,7 @@ def test_steps_that_are_one_call_are_the_same_steps(finished, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_run_may_loop_over_layers_that_repeat(tmp_path):
     path, model = tmp_path / "run", ["steps=[3,3]"]
     run(model="tiny.digits", set=model, workdir=str(tmp_path / "plain"), report_every=2)

@@ -3,6 +3,7 @@
 With `"invert"`, to the rounding errors of the inverses.
 """
 
+import itertools
 import re
 import weakref
 
@@ -377,8 +378,17 @@ def fit(memory, strategy=None, regularized=True, **kwargs):
     return [history["bits_per_dim"], *(tf.convert_to_tensor(v).numpy() for v in model.weights)]
 
 
-@pytest.mark.parametrize("where", ["one", "shards", "replicas"])
-@pytest.mark.parametrize("memory, regularized", [("recompute", True), ("invert", False)])
+QUICK = [("recompute", True, "replicas"), ("invert", False, "shards")]
+TRAINED = itertools.product((("recompute", True), ("invert", False)), ("one", "shards", "replicas"))
+
+
+@pytest.mark.parametrize(
+    "memory, regularized, where",
+    [
+        pytest.param(*mode, where, marks=[] if (*mode, where) in QUICK else pytest.mark.slow)
+        for mode, where in TRAINED
+    ],
+)
 def test_training_takes_the_same_steps(memory, regularized, where, two_replicas):
     strategy = two_replicas if where == "replicas" else None
     shards = 2 if where == "shards" else 1
