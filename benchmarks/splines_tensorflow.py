@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 from benchmarks import measuring
 from benchmarks.splines_serving import BOUND, LAYERS, OPERATIONS
 from tfflows import bijectors
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -35,22 +36,23 @@ def make_network(inputs, width, outputs):
     return network
 
 
+def couplings(networks, dimension, transform):
+    """Returns couplings by tfflows whose halves take turns."""
+    return [
+        bijectors.Coupling(network, [dimension], transform, reverse=bool(i % 2))
+        for i, network in enumerate(networks)
+    ]
+
+
 def tfflows_layers(kind, networks, dimension, bins):
     """Returns the layers by tfflows, and their variables."""
     if kind == "spline activations":
         make = bijectors.RationalQuadraticActivation.trainable
         layers = [make(dimension, num_bins=bins, slope=0.75, event_ndims=1) for _ in networks]
     elif kind == "spline couplings":
-        make = bijectors.RationalQuadraticCoupling
-        layers = [
-            make(network, [dimension], num_bins=bins, bound=BOUND, reverse=bool(i % 2))
-            for i, network in enumerate(networks)
-        ]
+        layers = couplings(networks, dimension, transforms.RationalQuadratic(bins, BOUND))
     else:
-        layers = [
-            bijectors.AffineCoupling(network, [dimension], reverse=bool(i % 2))
-            for i, network in enumerate(networks)
-        ]
+        layers = couplings(networks, dimension, transforms.Affine())
     return bijectors.Sequential(layers), [v for b in layers for v in b.trainable_variables]
 
 

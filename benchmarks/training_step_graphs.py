@@ -107,7 +107,7 @@ def find_parts(distribution, images) -> tuple[list[Part], list[Part]]:
     def record(bijector, x):
         if isinstance(bijector, MIXING):
             mixing.append(_layer_part(bijector, x))
-        elif isinstance(bijector, bijectors.AffineCoupling):
+        elif isinstance(bijector, bijectors.Coupling):
             networks.append(_network_part(bijector, x))
 
     values, _ = distribution.dequantize(images, seed=[0, 0])
@@ -189,6 +189,6 @@ def without_networks_and_mixing(distribution):
 
 
 def _without_network(part):
-    if isinstance(part, bijectors.AffineCoupling):
+    if isinstance(part, bijectors.Coupling):
         return part.copy(network=NetworkStandIn(part.network))
     return part

@@ -39,8 +39,9 @@ def condition(model, context):
     import tensorflow_probability as tfp
     import tfflows
 
-    flow = tfflows.bijectors.AffineCoupling(
-        lambda x, context: tf.concat([context, context], -1), event_shape=[2], conditional=True)
+    affine = tfflows.bijectors.transforms.Affine()
+    flow = tfflows.bijectors.Coupling(
+        lambda x, context: tf.concat([context, context], -1), [2], affine, conditional=True)
     base = tfp.distributions.MultivariateNormalDiag(tf.zeros([2]))
     model = tfp.distributions.TransformedDistribution(base, tfp.bijectors.Invert(flow))
     tfflows.condition(model, tf.ones([5, 1])).sample().shape  # [5, 2]

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, condition, networks
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 
@@ -52,12 +53,18 @@ def conv_net(dtype, inputs, outputs, context=None):
 
 def coupling(dtype, shape, outputs, *, inputs=None, **kwargs):
     inputs = inputs or [*shape[:2], shape[2] // 2]
-    return bijectors.AffineCoupling(conv_net(dtype, inputs, outputs), shape, dtype=dtype, **kwargs)
+    return bijectors.Coupling(
+        conv_net(dtype, inputs, outputs),
+        shape,
+        transforms.Affine(),
+        dtype=dtype,
+        **kwargs,
+    )
 
 
 def rational_quadratic_coupling(dtype):
     network = Dense(dtype, 1, 2 * (3 * 4 - 1))
-    return bijectors.RationalQuadraticCoupling(network, [3, 2, 3], num_bins=4, dtype=dtype)
+    return bijectors.Coupling(network, [3, 2, 3], transforms.RationalQuadratic(4), dtype=dtype)
 
 
 def residual_flow(dtype, shape, **kwargs):
@@ -92,12 +99,14 @@ class Dense(tf.Module):
 
 
 def vector_coupling(dtype):
-    return bijectors.AffineCoupling(Dense(dtype), [4], dtype=dtype)
+    return bijectors.Coupling(Dense(dtype), [4], transforms.Affine(), dtype=dtype)
 
 
 def conditional_coupling(dtype):
     network = conv_net(dtype, [2, 2, 1], 4, context=[4, 4, 2])
-    flow = bijectors.AffineCoupling(network, [2, 2, 3], conditional=True, dtype=dtype)
+    flow = bijectors.Coupling(
+        network, [2, 2, 3], transforms.Affine(), conditional=True, dtype=dtype
+    )
     context = tf.cast(np.linspace(-1, 1, 3 * 4 * 4 * 2).reshape(3, 4, 4, 2), dtype)
     return condition(flow, context)
 
@@ -380,7 +389,7 @@ ROWS = [
     Row("coupling_conditional", conditional_coupling, (2, 2, 3), 6, batch_shape=(3,)),
     Row(
         "coupling_mexican_hat",
-        lambda d: coupling(d, [3, 2, 3], 6, scale=bijectors.MexicanHatScale(2, 0.3)),
+        lambda d: coupling(d, [3, 2, 3], 6, scale=transforms.MexicanHatScale(2, 0.3)),
         (3, 2, 3),
         6,
     ),

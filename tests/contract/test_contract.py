@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.contract.table import ROWS, inputs, perturbed
 from tfflows import bijectors, evaluation
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -277,7 +278,7 @@ def test_data_of_unknown_shape_are_evaluated_once():
         calls.append(a)
         return tf.concat([a, a], axis=-1)
 
-    flow = bijectors.AffineCoupling(network, [2])
+    flow = bijectors.Coupling(network, [2], transforms.Affine())
     model = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), [2]), tfb.Invert(flow))
     log_prob = tf.function(model.log_prob, input_signature=[tf.TensorSpec(None)])
     x = tf.ones([5, 4, 2])

@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 import tfflows
 from tests.contract import table
 from tfflows import analysis, bijectors, distributions, evaluation, numerics
+from tfflows.bijectors import transforms
 from tfflows.numerics import fixed_point, series
 
 tfb = tfp.bijectors
@@ -33,7 +34,9 @@ def coupling(dtype, **kwargs):
     def network(a, context):
         return tf.concat([a, tf.cast(context, a.dtype)], axis=-1)
 
-    return bijectors.AffineCoupling(network, [2], conditional=True, dtype=dtype, **kwargs)
+    return bijectors.Coupling(
+        network, [2], transforms.Affine(), conditional=True, dtype=dtype, **kwargs
+    )
 
 
 def after_initialize(part, initialize):

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, condition, distributions, evaluation, networks
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -27,7 +28,7 @@ def perturb(model):
 
 
 def coupling(seed, **kwargs):
-    return bijectors.AffineCoupling(mlp([1], 2, seed), [2], **kwargs)
+    return bijectors.Coupling(mlp([1], 2, seed), [2], transforms.Affine(), **kwargs)
 
 
 def conditional(kind="sequential"):
@@ -39,8 +40,11 @@ def conditional(kind="sequential"):
                 bijectors.Sequential(
                     [
                         bijectors.Squeeze(),
-                        bijectors.AffineCoupling(
-                            mlp([*shape[:2], shape[2] // 2], shape[2], 1, [2]), shape, **options
+                        bijectors.Coupling(
+                            mlp([*shape[:2], shape[2] // 2], shape[2], 1, [2]),
+                            shape,
+                            transforms.Affine(),
+                            **options,
                         ),
                     ]
                 )
@@ -53,9 +57,11 @@ def conditional(kind="sequential"):
             [mlp([2], 2 * 5, seed, [2]) for seed in (1, 2)], [4], **options
         )
     couplings = {
-        "sequential": lambda: bijectors.AffineCoupling(mlp([2], 4, 1, [2]), [4], **options),
-        "spline": lambda: bijectors.RationalQuadraticCoupling(
-            mlp([2], 2 * 11, 1, [2]), [4], num_bins=4, **options
+        "sequential": lambda: bijectors.Coupling(
+            mlp([2], 4, 1, [2]), [4], transforms.Affine(), **options
+        ),
+        "spline": lambda: bijectors.Coupling(
+            mlp([2], 2 * 11, 1, [2]), [4], transforms.RationalQuadratic(4), **options
         ),
     }
     return bijectors.Sequential(

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 from scipy import stats
 
 from tfflows import analysis, bijectors, distributions, networks
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -214,7 +215,9 @@ class Coupled(tf.Module):
 
 def flow_dequantizer():
     """Noise whose second row is moved by the first and by features of the image."""
-    coupling = bijectors.AffineCoupling(Coupled(1), [2, 2, 2], conditional=True, context_ndims=3)
+    coupling = bijectors.Coupling(
+        Coupled(1), [2, 2, 2], transforms.Affine(), conditional=True, context_ndims=3
+    )
     flow = bijectors.Sequential(
         [
             tfb.Reshape([2, 2, 2], [2, 4, 1]),

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 import tfflows
 from tests.contract.table import ROWS
 from tfflows import FlowModel, bijectors, condition, distributions, networks
+from tfflows.bijectors import transforms
 from tfflows.variables import named_variables
 
 tfb = tfp.bijectors
@@ -25,7 +26,7 @@ def dense_network(seed=1, inputs=2):
 
 
 def coupling(network, **kwargs):
-    return bijectors.AffineCoupling(network, [2], **kwargs)
+    return bijectors.Coupling(network, [2], transforms.Affine(), **kwargs)
 
 
 def density(flow, size=2):
@@ -53,7 +54,7 @@ def dequantized():
     """A variational dequantiser, of whose two networks one makes the context."""
     noise = networks.build_network(networks.ConvNet(4, width=2), [2, 2, 1], [2, 2, 2])
     context = networks.build_network(networks.ConvNet(2, width=2), [2, 2, 3])
-    flow = bijectors.AffineCoupling(noise, [2, 2, 3], conditional=True)
+    flow = bijectors.Coupling(noise, [2, 2, 3], transforms.Affine(), conditional=True)
     base = distributions.standard_normal([2, 2, 3])
     noise_of = tfd.TransformedDistribution(base, tfb.Chain([tfb.Sigmoid(), flow]))
     image = distributions.standard_normal([2, 2, 3])

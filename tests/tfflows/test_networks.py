@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, evaluation, networks
+from tfflows.bijectors import transforms
 
 SMALL = {
     networks.AttentionNet: {"width": 8, "reduction": 2},
@@ -110,7 +111,7 @@ def test_config_makes_the_same_network_again(cls):
 
 def coupling(cls, policy, dtype):
     network = wake(make(cls, num_outputs=4, dtype=policy))
-    return bijectors.AffineCoupling(network, [4, 4, 4], dtype=dtype)
+    return bijectors.Coupling(network, [4, 4, 4], transforms.Affine(), dtype=dtype)
 
 
 @classes

@@ -10,6 +10,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from tfflows import bijectors, distributions
+from tfflows.bijectors import transforms
 from trainers import deform
 from trainers.data import planar
 
@@ -31,7 +32,7 @@ def scales(*factors):
 
 def coupling(shape):
     """Moves the second coordinate by the first."""
-    return bijectors.AffineCoupling(lambda a: tf.concat([a, a], -1), shape)
+    return bijectors.Coupling(lambda a: tf.concat([a, a], -1), shape, transforms.Affine())
 
 
 def opened(path):

@@ -104,7 +104,7 @@ def test_a_coupling_layer_by_hand():
     network = tfflows.networks.MLP(4, width=16, depth=1, activation="tanh", seed=1)
     tfflows.networks.build_network(network, [2])
     weights = sum(int(np.prod(v.shape)) for v in network.variables if len(v.shape) == 2)
-    flow = tfflows.bijectors.AffineCoupling(network, [4], scale="exp")
+    flow = tfflows.bijectors.Coupling(network, [4], tfflows.bijectors.transforms.Affine("exp"))
     found = operations.count(flow.forward, tf.ones([8, 4])).operations
     products = 2 * 8 * weights
     # Beside the products: biases, tanh, and the affine map, a few operations an element.

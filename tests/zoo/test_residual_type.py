@@ -42,7 +42,7 @@ def test_steps_are_those_of_the_paper():
     first = model.bijector.bijector.levels[0].bijectors
     kinds = [type(part).__name__ for part in first]
     step = ["ActNorm", "ResidualFlow", "Flip"]
-    assert kinds == ["NormalizeImage", "Squeeze", *step * 4, "AffineCoupling"]
+    assert kinds == ["NormalizeImage", "Squeeze", *step * 4, "Coupling"]
     seeds = [
         m.parameters["seed"] for m in model.submodules if isinstance(m, bijectors.ResidualFlow)
     ]

@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 import zoo
 from tests.small_presets import architectures, small_arguments
 from tfflows import bijectors, distributions, networks
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -63,7 +64,7 @@ def test_coupling_of_any_keras_network_and_an_empty_batch():
             keras.layers.Conv2D(2, 1),
         ]
     )
-    flow = bijectors.AffineCoupling(network, [4, 4, 2])
+    flow = bijectors.Coupling(network, [4, 4, 2], transforms.Affine())
     model = tfd.TransformedDistribution(distributions.standard_normal([4, 4, 2]), tfb.Invert(flow))
     assert model.sample(0).shape == (0, 4, 4, 2)
     with tf.GradientTape() as tape:

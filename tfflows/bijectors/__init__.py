@@ -1,11 +1,11 @@
 """Normalizing flows as `tfp.bijectors.Bijector`s; `forward` maps data to latents."""
 
+from tfflows.bijectors import transforms, triangular
 from tfflows.bijectors.act_norm import ActNorm
-from tfflows.bijectors.affine_coupling import AffineCoupling
+from tfflows.bijectors.autoregressive import Autoregressive
 from tfflows.bijectors.contractions import NormalCDFContraction, TanhContraction
 from tfflows.bijectors.conv_exponential import ConvExponential
-from tfflows.bijectors.conv_sylvester import BoundedTanh, ConvSylvester
-from tfflows.bijectors.conv_triangular_tanh import ConvTriangularTanh
+from tfflows.bijectors.conv_sylvester import ConvSylvester
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.dual_affine_coupling import DualAffineCoupling
 from tfflows.bijectors.emerging_conv import EmergingConv
@@ -13,12 +13,10 @@ from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.graph_conv_exponential import GraphConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.matvec_exponential import MatvecExponential
-from tfflows.bijectors.mexican_hat import MexicanHatScale
 from tfflows.bijectors.multi_scale import MultiScale
 from tfflows.bijectors.periodic_conv import PeriodicConv
 from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
-from tfflows.bijectors.rational_quadratic_coupling import RationalQuadraticCoupling
 from tfflows.bijectors.residual_flow import ResidualFlow
 from tfflows.bijectors.sequential import Block, Repeat, Sequential
 from tfflows.bijectors.squeeze import Squeeze
@@ -30,12 +28,10 @@ from tfflows.evaluation.flow_bijector import FlowBijector
 
 __all__ = [
     "ActNorm",
-    "AffineCoupling",
+    "Autoregressive",
     "Block",
-    "BoundedTanh",
     "ConvExponential",
     "ConvSylvester",
-    "ConvTriangularTanh",
     "Coupling",
     "DualAffineCoupling",
     "EmergingConv",
@@ -45,13 +41,11 @@ __all__ = [
     "InvertibleConv1x1",
     "LogitImage",
     "MatvecExponential",
-    "MexicanHatScale",
     "MultiScale",
     "NormalCDFContraction",
     "NormalizeImage",
     "PeriodicConv",
     "RationalQuadraticActivation",
-    "RationalQuadraticCoupling",
     "Repeat",
     "ResidualFlow",
     "Sequential",
@@ -61,4 +55,6 @@ __all__ = [
     "TanhContraction",
     "Whitening",
     "WoodburyConv",
+    "transforms",
+    "triangular",
 ]

@@ -7,8 +7,8 @@ from tfflows.bijectors.conv_exponential import ConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.sequential import Sequential
 from tfflows.bijectors.sylvester import Sylvester
-from tfflows.evaluation.network_calls import NetworkModule, call_network, prepared
-from tfflows.numerics.parameters import as_data, normal_variable, stateless_seed
+from tfflows.bijectors.triangular import BoundedTanh
+from tfflows.numerics.parameters import normal_variable, stateless_seed
 
 
 class ConvSylvester(Sylvester):
@@ -69,36 +69,3 @@ class ConvSylvester(Sylvester):
         )
         basis = Sequential([rotation, ConvExponential(kernel)])
         return cls(basis, BoundedTanh(network), event_shape=tuple(event_shape), name=name, **kwargs)
-
-
-class BoundedTanh(NetworkModule):
-    """The autoregressive function of `ConvSylvester`, of a slope `d` in (-1/2, 1/2).
-
-        f(u) = s2 tanh(s1 u + t1) + t2,   s1 = tanh(h_s1),  s2 = tanh(h_s2) / 2
-        d(u) = s1 s2 (1 - tanh(s1 u + t1)^2)
-
-    Args:
-      network: a callable that maps `[N, H, W, C]` to the four heads `t1`, `h_s1`, `t2`, `h_s2`, one
-        after the other in `[N, H, W, 4 C]`. They must not depend on the entry itself, nor on those
-        after it in some order, which is not checked. It may have a method `prepared`, see
-        `Sylvester`.
-    """
-
-    def prepared(self):
-        """Returns the function `u -> (f(u), d(u))`."""
-        return self._with(prepared(self._network))
-
-    def _with(self, network):
-        def function(u):
-            u = as_data(u)
-            heads = tf.cast(call_network(network, u, 3), u.dtype)
-            t1, s1, t2, s2 = tf.split(heads, 4, axis=-1)
-            s1, s2 = tf.tanh(s1), tf.tanh(s2) / 2
-            h = tf.tanh(s1 * u + t1)
-            return s2 * h + t2, s1 * s2 * (1 - h**2)
-
-        return function
-
-    def __call__(self, u):
-        """Returns `f(u)` and `d(u)`."""
-        return self._with(self._network)(u)

@@ -1,31 +1,30 @@
-"""`Coupling`: what all coupling layers share, the split, the conditioner and its context."""
+"""`Coupling`: one part of an event moves the other."""
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.network_calls import call_network
-from tfflows.numerics.parameters import as_context
-from tfflows.numerics.shapes import with_shape
+from tfflows.bijectors.predicted import Predicted
 
 
-class Coupling(FlowBijector):
-    """Base of the layers in which one part of an event moves the other, Dinh et al. (2015).
+class Coupling(Predicted):
+    """Coupling layer, Dinh et al. (2015).
 
     The event is split into `a` and `b`; with `h = network(a)`,
 
         forward:  (a, b) -> (a, g(b; h)),   g monotonic in every entry of b
-        log-det:  sum log g'(b; h)
+        log-det:  sum log |g'(b; h)|
 
-    A subclass writes `_move(b, h, inverse)`, which returns `g(b; h)`, or its inverse, and
-    `log g'(b; h)`, or its negative, for every entry, and says how many parameters `h` an entry has.
+    where `g` is what `transform` makes of the parameters `h`: `transforms.Affine()` is that of NICE
+    (`scale=None`), RealNVP and Glow, `transforms.RationalQuadratic()` that of neural spline flows
+    (RQ-NSF); any function from parameters to a scalar bijector will do.
 
     Args:
       network: a callable, for instance a Keras layer that is built: `network(a)`, or
-        `network(a, context)` if `conditional`. It sees one batch dimension.
+        `network(a, context)` if `conditional`. It sees one batch dimension and returns the
+        parameters as channels, `transform.num_parameters` for each channel of `b`.
       event_shape: shape of an event, fully known.
-      num_parameters: channels of `h` for each channel of `b`.
+      transform: a `transforms.Transform`, or a function from parameters `[..., C, P]` to a scalar
+        `tfb.Bijector` with batch shape `[..., C]`, see `transforms.Scalar`.
       split: `"channel"`: `a` is the first part of the last axis; `"checkerboard"`: `a` is every
         other pixel, the network sees the image with the pixels of `b` set to zero and returns
         parameters for all.
@@ -35,25 +34,41 @@ class Coupling(FlowBijector):
       context: the context itself, `[..., *context_event]`; its batch dimensions are those of the
         bijector.
       context_ndims: rank of the context's events; by default that of `event_shape`.
-      **kwargs: other arguments of `FlowBijector`.
+      dtype: dtype of the events.
+      validate_args: see `tfb.Bijector`.
+      name: name of the bijector.
 
     Raises:
       ValueError: if the network is not built, its output has the wrong shape, or the context is
         missing.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors, networks
+    from tfflows.bijectors import transforms
+
+    spline = transforms.RationalQuadratic(num_bins=8)
+    network = networks.MLP(2 * spline.num_parameters, seed=1)
+    networks.build_network(network, [2])
+    flow = bijectors.Coupling(network, event_shape=[4], transform=spline)
+    flow.forward(tf.zeros([5, 4])).shape  # [5, 4]
+    ```
+
     #### References
 
     Dinh, Krueger, Bengio, *NICE: Non-linear Independent Components Estimation*, ICLR 2015 workshop,
-    arXiv:1410.8516.
+    arXiv:1410.8516. Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017,
+    arXiv:1605.08803. Durkan, Bekasov, Murray, Papamakarios, *Neural Spline Flows*, NeurIPS 2019,
+    arXiv:1906.04032.
     """
-
-    is_unit = True
 
     def __init__(
         self,
         network,
         event_shape,
-        num_parameters,
+        transform,
         *,
         split="channel",
         split_size=None,
@@ -61,70 +76,40 @@ class Coupling(FlowBijector):
         conditional=False,
         context=None,
         context_ndims=None,
-        **kwargs,
+        dtype=tf.float32,
+        validate_args=False,
+        name="coupling",
     ):
-        self._shape = tf.TensorShape(event_shape).as_list()
-        self._num_parameters = num_parameters
-        self._split_size = self._shape[-1] // 2 if split_size is None else split_size
-        self._validate_split(split)
-        self._mask = _checkerboard(self._shape, reverse) if split == "checkerboard" else None
+        parameters = dict(locals())
+        shape = tf.TensorShape(event_shape).as_list()
+        self._split_size = shape[-1] // 2 if split_size is None else split_size
+        _check_split(split, self._split_size, shape)
+        self._mask = _checkerboard(shape, reverse) if split == "checkerboard" else None
         self._reverse = reverse
-        self._conditional = conditional
-        self._context = as_context(context, kwargs.get("dtype"))
-        if context is not None:  # For TFP, whose batch shapes follow from the parameters.
-            kwargs["parameters"] = {**kwargs["parameters"], "context": self._context}
-        self._context_ndims = len(self._shape) if context_ndims is None else context_ndims
-        self._network = self._track_network(network)
         super().__init__(
-            forward_min_event_ndims=len(self._shape),
-            event_shape=tuple(self._shape),
-            **kwargs,
+            network,
+            shape,
+            transform,
+            conditional=conditional,
+            context=context,
+            context_ndims=context_ndims,
+            dtype=dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
         )
-
-    def _validate_split(self, split):
-        if split not in ("channel", "checkerboard"):
-            raise ValueError(
-                f'`split` must be "channel" or "checkerboard". Received: split={split!r}.'
-            )
-        if split == "channel" and not 0 < self._split_size < self._shape[-1]:
-            raise ValueError(
-                "`split_size` must leave a channel on both sides. "
-                f"Received: split_size={self._split_size}, event_shape={self._shape}."
-            )
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        def event_ndims(self, x_event_ndims):
-            return self._context_ndims + x_event_ndims - self.forward_min_event_ndims
-
-        return {"context": tfp.util.ParameterProperties(event_ndims=event_ndims)}
-
-    @property
-    def network(self):
-        """The conditioner."""
-        return self._network
-
-    def _move(self, b, h, inverse):
-        """Moves `b` by the parameters `h`; returns the result and the log-det of every entry."""
-        raise NotImplementedError(f"{type(self).__name__} moves nothing.")
 
     def _parameters_of(self, a, num_moved):
         """Evaluates the network for `num_moved` channels."""
-        if self._conditional and self._context is None:
+        output = self._predict(a)
+        count, channels = self._transform.num_parameters, output.shape[-1]
+        if channels % num_moved or channels // num_moved != (count or channels // num_moved):
+            wanted = f"a multiple of {num_moved}" if count is None else num_moved * count
             raise ValueError(
-                f"`{type(self).__name__}` named {self.name!r} is conditional and has no context: "
-                "bind one with `tfflows.condition(model, context)`."
-            )
-        output = call_network(
-            self._network, a, len(self._shape), self._context, self._context_ndims
-        )
-        expected = num_moved * self._num_parameters
-        if output.shape[-1] != expected:
-            raise ValueError(
-                f"`network` of `{type(self).__name__}` must return {expected} channels to move "
+                f"`network` of `{type(self).__name__}` must return {wanted} channels to move "
                 f"{num_moved}. Received: output.shape={tuple(output.shape)}."
             )
-        return tf.cast(output, a.dtype)  # A network may compute in lower precision.
+        return output
 
     def _apply(self, x, inverse):
         """Moves `b`; returns the event and the log-det."""
@@ -133,7 +118,7 @@ class Coupling(FlowBijector):
         if self._mask is not None:
             mask = tf.constant(self._mask, x.dtype)
             h = self._parameters_of(x * mask, self._shape[-1])
-            moved, log_det = self._move(x, h, inverse)
+            moved, log_det = self._transform.move_channels(x, h, inverse)
             y = mask * x + (1 - mask) * moved
             return y, tf.reduce_sum((1 - mask) * log_det, event_axes)
         size = self._split_size
@@ -141,7 +126,8 @@ class Coupling(FlowBijector):
             b, a = tf.split(x, [self._shape[-1] - size, size], axis=-1)
         else:
             a, b = tf.split(x, [size, self._shape[-1] - size], axis=-1)
-        b, log_det = self._move(b, self._parameters_of(a, b.shape[-1]), inverse)
+        h = self._parameters_of(a, b.shape[-1])
+        b, log_det = self._transform.move_channels(b, h, inverse)
         parts = [b, a] if self._reverse else [a, b]
         return tf.concat(parts, axis=-1), tf.reduce_sum(log_det, event_axes)
 
@@ -151,21 +137,15 @@ class Coupling(FlowBijector):
     def _inverse_and_log_det(self, y):
         return self._apply(y, inverse=True)
 
-    def _broadcast_over_context(self, x):
-        """Gives `x` the batch dimensions of the context, where it has fewer."""
-        if self._context is None:
-            return x
-        have, given = x.shape[: -len(self._shape)], self._context.shape[: -self._context_ndims]
-        batch = tf.broadcast_static_shape(have, given)
-        if batch == have and given.is_fully_defined():
-            return x
-        if batch.is_fully_defined():
-            return tf.broadcast_to(x, batch + self._shape)
-        dynamic = tf.broadcast_dynamic_shape(
-            tf.shape(x)[: -len(self._shape)], tf.shape(self._context)[: -self._context_ndims]
+
+def _check_split(split, size, shape):
+    if split not in ("channel", "checkerboard"):
+        raise ValueError(f'`split` must be "channel" or "checkerboard". Received: split={split!r}.')
+    if split == "channel" and not 0 < size < shape[-1]:
+        raise ValueError(
+            "`split_size` must leave a channel on both sides. "
+            f"Received: split_size={size}, event_shape={shape}."
         )
-        x = tf.broadcast_to(x, tf.concat([dynamic, self._shape], axis=0))
-        return with_shape(x, batch + self._shape)
 
 
 def _checkerboard(shape, reverse):

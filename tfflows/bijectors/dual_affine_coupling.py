@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tfflows.bijectors.affine_coupling import AffineCoupling
-from tfflows.bijectors.mexican_hat import MexicanHatScale
+from tfflows.bijectors.coupling import Coupling
+from tfflows.bijectors.transforms import Affine, MexicanHatScale
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics.parameters import as_context
 
@@ -23,7 +23,7 @@ class DualAffineCoupling(FlowBijector):
         moves the first ones, the second the other way round.
       event_shape: shape of an event, fully known.
       split_size: number of channels of `x_1`; by default half, rounded down.
-      scale: see `AffineCoupling`; by default `MexicanHatScale()`.
+      scale: see `transforms.Affine`; by default `MexicanHatScale()`.
       conditional: whether the networks take a context, which `tfflows.condition` binds.
       context: the context itself, see `Coupling`.
       context_ndims: rank of the context's events; by default that of `event_shape`.
@@ -42,6 +42,7 @@ class DualAffineCoupling(FlowBijector):
         self,
         networks,
         event_shape,
+        *,
         split_size=None,
         scale=None,
         conditional=False,
@@ -59,12 +60,12 @@ class DualAffineCoupling(FlowBijector):
         channels = tf.TensorShape(event_shape).as_list()[-1]
         first = channels // 2 if split_size is None else split_size
         self._couplings = [
-            AffineCoupling(
+            Coupling(
                 network,
                 event_shape,
+                Affine(MexicanHatScale() if scale is None else scale),
                 split_size=kept,
                 reverse=reverse,
-                scale=MexicanHatScale() if scale is None else scale,
                 conditional=conditional,
                 context=context,
                 context_ndims=context_ndims,
@@ -87,11 +88,11 @@ class DualAffineCoupling(FlowBijector):
 
     @classmethod
     def _parameter_properties(cls, dtype):
-        return AffineCoupling.parameter_properties(dtype)
+        return Coupling.parameter_properties(dtype)
 
     @property
     def couplings(self):
-        """The two `AffineCoupling`s, in the order in which `forward` applies them."""
+        """The two `Coupling`s, in the order in which `forward` applies them."""
         return list(self._couplings)
 
     # The couplings are called past `observe_layers`: what watches a flow sees one layer, not three.

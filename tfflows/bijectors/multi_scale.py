@@ -21,7 +21,7 @@ class MultiScale(FlowBijector):
 
     A split prior, `p(z_l | h_l)` a Gaussian whose mean and scale a network computes, is the same as
     a standard normal after one more coupling: end the level with
-    `AffineCoupling(network, split_size=channels that stay, scale="exp")`.
+    `Coupling(network, shape, transforms.Affine("exp"), split_size=channels that stay)`.
 
     Args:
       levels: list of bijectors of events `[H, W, C]`, each usually a `Sequential` that begins with

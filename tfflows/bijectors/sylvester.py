@@ -5,12 +5,9 @@ import functools
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.bijectors.columns import HouseholderColumns, OrthonormalColumns
 from tfflows.bijectors.flip import Flip
-from tfflows.bijectors.triangular_tanh import (
-    HouseholderColumns,
-    OrthonormalColumns,
-    TriangularTanh,
-)
+from tfflows.bijectors.triangular import TriangularTanh
 from tfflows.evaluation import state
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import apply, prepared

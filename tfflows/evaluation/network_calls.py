@@ -91,7 +91,7 @@ def calling_networks(training=True):
     from tfflows import bijectors, evaluation
 
     network = keras.Sequential([keras.Input([1]), keras.layers.Dense(2, activity_regularizer="l2")])
-    flow = bijectors.AffineCoupling(network, [2])
+    flow = bijectors.Coupling(network, [2], bijectors.transforms.Affine())
     with tf.GradientTape() as tape, evaluation.calling_networks() as calls:
         y, log_det = evaluation.forward_and_log_det(flow, tf.ones([8, 2]))
         loss = tf.reduce_mean(tf.reduce_sum(y**2, -1) / 2 - log_det) + tf.add_n(calls.losses)

@@ -25,7 +25,7 @@ class Deterministic(keras.layers.Layer):
     network = keras.Sequential([
         keras.Input([1]), keras.layers.Dense(8, "silu"), keras.layers.Dropout(0.1),
         keras.layers.Dense(2)])
-    flow = bijectors.AffineCoupling(networks.Deterministic(network), [2])
+    flow = bijectors.Coupling(networks.Deterministic(network), [2], bijectors.transforms.Affine())
     ```
     """
 

@@ -69,7 +69,7 @@ class MaskedMLP(Conditioner):
     """Masked autoregressive network (MADE), Germain et al. (2015), section 4.
 
     Maps `[..., D]` to `[..., D, num_params]`; the parameters of entry `i` depend on the entries
-    before it alone.
+    before it alone, and on all of a context `[..., K]` if there is one.
 
     Args:
       num_dims: `D`.
@@ -82,18 +82,16 @@ class MaskedMLP(Conditioner):
 
     #### Example
 
-    As TFP's masked autoregressive flow takes it:
-
     ```python
     import tensorflow as tf
-    import tensorflow_probability as tfp
-    from tfflows import networks
+    from tfflows import bijectors, networks
 
     network = networks.build_network(networks.MaskedMLP(num_dims=2, num_params=2), [2])
-    maf = tfp.bijectors.MaskedAutoregressiveFlow(networks.as_module(network))
-    maf.forward(tf.zeros([5, 2])).shape  # [5, 2]
-    len(maf.trainable_variables)  # 6
+    flow = bijectors.Autoregressive(network, [2], bijectors.transforms.Affine())
+    flow.forward(tf.zeros([5, 2])).shape  # [5, 2]
     ```
+
+    TFP's own masked autoregressive flow takes it as `networks.as_module(network)`.
 
     #### References
 
@@ -118,13 +116,21 @@ class MaskedMLP(Conditioner):
             return MaskedDense(mask, dtype=self.dtype_policy, **options)
 
         self.layers = _layers(dense, [len(d) for d in degrees[1:]], activation, seed)
+        # Built if there is a context. It adds to what the first activation sees.
+        first = self.layers[0]
+        self.context_layer = Dense(first.units, use_bias=False, dtype=self.dtype_policy)
+        self._activation, first.activation = first.activation, keras.activations.linear
 
-    def call(self, x):
-        """Maps `[..., D]` to `[..., D, num_params]`, as bijectors of TFP call it."""
-        return call_network(self._evaluate, x, event_ndims=1)
+    def call(self, x, context=None):
+        """Maps `[..., D]` to `[..., D, num_params]`; a context is `[..., K]`."""
+        return call_network(self._evaluate, x, 1, context, context_ndims=1)
 
-    def _evaluate(self, x):
-        h = x
-        for layer in self.layers:
+    def _evaluate(self, x, context=None):
+        first, *others = self.layers
+        h = first(x)
+        if context is not None:
+            h += self.context_layer(keras.ops.cast(context, h.dtype))
+        h = self._activation(h)
+        for layer in others:
             h = layer(h)
         return tf.reshape(h, [-1, self._arguments["num_dims"], self._arguments["num_params"]])

@@ -2,7 +2,7 @@
 
 A spline is evaluated in two steps: find the bin of each `x`, then evaluate the bin. `evaluate` and
 its gradient `pull_back_bin` are shared; `transform` and `pull_back` are for splines that many
-entries share. `RationalQuadraticCoupling`, with a spline for each entry, finds bins itself.
+entries share. `entry_splines`, with a spline for each entry, finds bins itself.
 """
 
 from typing import NamedTuple

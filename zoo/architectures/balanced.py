@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from tfflows import bijectors, distributions
+from tfflows.bijectors import transforms
 from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
 from zoo.catalogue.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import Recipe, register
@@ -53,7 +54,7 @@ def balanced_block(
     height, width, channels = shape[0] // stride, shape[1] // stride, shape[2] * stride**2
     first = channels // 2
     scale = slope**-0.5 if constrained else 1.0
-    hats = bijectors.MexicanHatScale(num_hats, math.log(scale)) if constrained else "exp"
+    hats = transforms.MexicanHatScale(num_hats, math.log(scale)) if constrained else "exp"
     inputs = (num_hats if constrained else 1) + 1
     networks = [
         build_conditioner(network, [height, width, seen], inputs * moved, seeds, arguments)

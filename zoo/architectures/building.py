@@ -3,6 +3,7 @@
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -36,28 +37,23 @@ def build_conditioner(kind, input_shape, num_outputs, seeds, arguments, context_
     return networks.build_network(network, input_shape, context_shape)
 
 
-def num_parameters(num_bins):
-    """Returns how many outputs a network has for each entry that `affine_or_spline` moves."""
-    return 2 if num_bins is None else 3 * num_bins - 1
-
-
-def affine_or_spline(network, shape, num_bins, bound=3.0, **options):
-    """Returns an affine coupling if `num_bins` is `None`, else one of splines."""
+def affine_or_spline(num_bins, bound=3.0):
+    """Returns an affine transform if `num_bins` is `None`, else splines."""
     if num_bins is None:
-        return bijectors.AffineCoupling(network, shape, **options)
-    return bijectors.RationalQuadraticCoupling(network, shape, num_bins, bound, **options)
+        return transforms.Affine()
+    return transforms.RationalQuadratic(num_bins, bound)
 
 
 def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=None):
     """Returns a coupling of channel halves with a network of its own: affine, or a spline."""
     height, width, channels = shape
-    kept = channels // 2
-    outputs = num_parameters(num_bins) * (channels - kept)
+    kept, transform = channels // 2, affine_or_spline(num_bins)
+    outputs = transform.num_parameters * (channels - kept)
     network = build_conditioner(
         kind, [height, width, kept], outputs, seeds, arguments, context_shape
     )
     options = {"conditional": context_shape is not None, "context_ndims": 3, "name": name}
-    return affine_or_spline(network, shape, num_bins, **options)
+    return bijectors.Coupling(network, shape, transform, **options)
 
 
 def pairs(blocks):

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks, numerics
-from zoo.architectures.building import Seeds, affine_or_spline, num_parameters, pairs
+from zoo.architectures.building import Seeds, affine_or_spline, pairs
 from zoo.catalogue.papers import CONVEXP
 from zoo.registry import Recipe, register
 
@@ -98,7 +98,8 @@ def graph_flow(
     seeds, kept = Seeds(seed), num_features // 2
     shape, is_complete = [num_nodes, num_features], not conditional and adjacency is None
     edges = None if conditional else _normalized(num_nodes, adjacency)
-    outputs = num_parameters(num_bins) * (num_features - kept)
+    transform = affine_or_spline(num_bins, bound)
+    outputs = transform.num_parameters * (num_features - kept)
     sees_graph = conditional and network == "graph_net"
 
     def conditioner():
@@ -127,7 +128,7 @@ def graph_flow(
             layers.append(exponential_layer(f"{name}_exponential"))
         options = {"split_size": kept, "reverse": index % 2 == 1, "conditional": sees_graph}
         options["name"] = f"{name}_coupling"
-        layers.append(affine_or_spline(conditioner(), shape, num_bins, bound, **options))
+        layers.append(bijectors.Coupling(conditioner(), shape, transform, **options))
         return bijectors.Block(layers, name=name)
 
     flow = bijectors.Sequential(pairs([block(index) for index in range(num_blocks)]))

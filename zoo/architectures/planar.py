@@ -3,12 +3,12 @@
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
+from tfflows.bijectors import transforms
 from zoo.architectures import balanced, realnvp
 from zoo.architectures.building import (
     Seeds,
     affine_or_spline,
     build_conditioner,
-    num_parameters,
     pairs,
 )
 from zoo.catalogue.papers import GLOW, RQ_NSF
@@ -109,7 +109,7 @@ def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0
       bound: half the side of the box of the splines.
       seed: seed of the initial weights.
     """
-    seeds, blocks = Seeds(seed), []
+    seeds, blocks, transform = Seeds(seed), [], affine_or_spline(num_bins, bound)
     for index in range(num_blocks):
         name, layers = f"block{index}", []
         if linear:
@@ -121,16 +121,17 @@ def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0
                     2, event_ndims=1, seed=seeds(), name=f"{name}_conv1x1"
                 )
             )
-        network = build_conditioner("mlp", [1], num_parameters(num_bins), seeds, {"width": width})
+        outputs = transform.num_parameters
+        network = build_conditioner("mlp", [1], outputs, seeds, {"width": width})
         options = {"reverse": not linear and index % 2 == 1, "name": f"{name}_coupling"}
-        layers.append(affine_or_spline(network, [2], num_bins, bound, **options))
+        layers.append(bijectors.Coupling(network, [2], transform, **options))
         blocks.append(bijectors.Block(layers, name=name))
     return _model([bijectors.Repeat(blocks)] if linear else pairs(blocks))
 
 
-@register_planar("maf", _RECIPE, "Masked autoregressive flow of TFP", MAF)
+@register_planar("maf", _RECIPE, "Masked autoregressive flow", MAF)
 def planar_maf(num_blocks=8, width=64, seed=0):
-    """Builds `tfb.MaskedAutoregressiveFlow`s, the coordinates reversed between them.
+    """Builds the masked autoregressive flow, the coordinates reversed between the blocks.
 
     Args:
       num_blocks: number of blocks.
@@ -141,8 +142,9 @@ def planar_maf(num_blocks=8, width=64, seed=0):
     for index in range(num_blocks):
         network = networks.MaskedMLP(2, 2, width, seed=seeds())
         networks.build_network(network, [2])
-        # TFP's forward draws samples.
-        maf = tfb.Invert(tfb.MaskedAutoregressiveFlow(networks.as_module(network)))
-        flip = bijectors.Flip(event_ndims=1)
-        blocks.append(bijectors.Block([maf, flip], name=f"block{index}"))
+        layers = [
+            bijectors.Autoregressive(network, [2], transforms.Affine("exp")),
+            bijectors.Flip(event_ndims=1),
+        ]
+        blocks.append(bijectors.Block(layers, name=f"block{index}"))
     return _model([bijectors.Repeat(blocks)])

@@ -1,6 +1,7 @@
 """RealNVP for images: `realnvp.*`."""
 
 from tfflows import bijectors, distributions
+from tfflows.bijectors import transforms
 from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
 from zoo.catalogue.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
 from zoo.registry import register
@@ -56,8 +57,13 @@ def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.D
             )
             parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{label}_act_norm"))
             parts.append(
-                bijectors.AffineCoupling(
-                    conditioner, shape, split=split, reverse=step % 2 == 1, name=label
+                bijectors.Coupling(
+                    conditioner,
+                    shape,
+                    transforms.Affine(),
+                    split=split,
+                    reverse=step % 2 == 1,
+                    name=label,
                 )
             )
         return parts

@@ -6,6 +6,7 @@ import itertools
 import tensorflow as tf
 
 from tfflows import bijectors, distributions, networks
+from tfflows.bijectors import transforms, triangular
 from zoo.architectures.building import (
     Seeds,
     build_conditioner,
@@ -39,7 +40,7 @@ def coupling_layers(shape, width, seeds, name):
     )
     return [
         bijectors.InvertibleConv1x1.trainable(channels, seed=seeds(), name=f"{name}_conv1x1"),
-        bijectors.AffineCoupling(network, shape, scale=half_tanh, name=name),
+        bijectors.Coupling(network, shape, transforms.Affine(half_tanh), name=name),
     ]
 
 
@@ -65,9 +66,9 @@ def sylvester_layers(shape, width, seeds, name, basis=True, generalized=True):
         networks.build_network(network, shape)
         if basis:
             return [bijectors.ConvSylvester.trainable(shape, network, seed=seeds(), name=name)]
-        function = bijectors.BoundedTanh(network)
+        function = triangular.BoundedTanh(network)
     else:
-        function = bijectors.ConvTriangularTanh.trainable(channels, seed=seeds(), name=name)
+        function = triangular.ConvTriangularTanh.trainable(channels, seed=seeds(), name=name)
     to_basis = bijectors.Flip(axis=())  # The identity.
     if basis:
         rotation = bijectors.InvertibleConv1x1.trainable(

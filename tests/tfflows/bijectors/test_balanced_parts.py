@@ -8,23 +8,23 @@ import tensorflow as tf
 from scipy import special
 
 from tfflows import bijectors, evaluation
-from tfflows.bijectors import mexican_hat
+from tfflows.bijectors import transforms
 
 
 def test_range_of_the_hat_is_not_what_the_paper_prints():
-    hat = bijectors.MexicanHatScale(1, 0.0)
+    hat = transforms.MexicanHatScale(1, 0.0)
     h = tf.constant(np.linspace(-10, 10, 100_001)[:, None])
     log_scale = hat(h)
-    assert np.max(log_scale) == pytest.approx(mexican_hat.HIGHEST, abs=1e-6)
-    assert np.min(log_scale) == pytest.approx(mexican_hat.LOWEST, abs=1e-6)
-    assert math.exp(mexican_hat.LOWEST) == pytest.approx(0.640, abs=1e-3)
-    assert math.exp(mexican_hat.HIGHEST) == pytest.approx(2.718, abs=1e-3)
+    assert np.max(log_scale) == pytest.approx(transforms.MexicanHatScale.highest, abs=1e-6)
+    assert np.min(log_scale) == pytest.approx(transforms.MexicanHatScale.lowest, abs=1e-6)
+    assert math.exp(transforms.MexicanHatScale.lowest) == pytest.approx(0.640, abs=1e-3)
+    assert math.exp(transforms.MexicanHatScale.highest) == pytest.approx(2.718, abs=1e-3)
 
 
 @pytest.mark.parametrize("num_inputs", [1, 2, 4, 7])
 @pytest.mark.parametrize("log_scale", [-0.3, 0.0, 0.35, 0.69])
 def test_the_hat_starts_where_it_is_told_to_on_usable_slopes(num_inputs, log_scale):
-    hat = bijectors.MexicanHatScale(num_inputs, log_scale)
+    hat = transforms.MexicanHatScale(num_inputs, log_scale)
     h = tf.zeros([1, num_inputs], tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(h)
@@ -40,9 +40,9 @@ def test_the_hat_starts_where_it_is_told_to_on_usable_slopes(num_inputs, log_sca
 
 def test_a_hat_that_could_not_be_trained_is_refused():
     with pytest.raises(ValueError, match="`log_scale` must be between"):
-        bijectors.MexicanHatScale(2, 0.999)
+        transforms.MexicanHatScale(2, 0.999)
     with pytest.raises(ValueError, match="`log_scale` must be between"):
-        bijectors.MexicanHatScale(2, -0.446)
+        transforms.MexicanHatScale(2, -0.446)
 
 
 def test_strided_conv_is_the_convolution_of_the_paper():
@@ -132,13 +132,13 @@ def test_whitening_refuses_shapes_that_do_not_fit():
         bijectors.Whitening(tf.zeros([3]), tf.eye(4), tf.ones([3]))
 
 
-@pytest.mark.parametrize("scale", ["sigmoid", bijectors.MexicanHatScale(1, 0.0), "tanh"])
+@pytest.mark.parametrize("scale", ["sigmoid", transforms.MexicanHatScale(1, 0.0), "tanh"])
 @pytest.mark.parametrize("output", [-60.0, -88.0, -200.0, -1e30, 1e30])
 def test_no_output_of_a_network_leaves_a_coupling_without_inverse(scale, output):
     def network(a):
         return tf.stack([tf.zeros_like(a[:, 0]), tf.fill(tf.shape(a)[:1], output)], axis=-1)
 
-    flow = bijectors.AffineCoupling(network, [2], scale=scale)
+    flow = bijectors.Coupling(network, [2], transforms.Affine(scale))
     x = tf.constant([[0.3, -1.5], [2.0, 4.0]])
     y, log_det = evaluation.forward_and_log_det(flow, x)
     back, back_log_det = evaluation.inverse_and_log_det(flow, tf.identity(y))

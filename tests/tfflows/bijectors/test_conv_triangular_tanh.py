@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfflows import bijectors
-from tfflows.bijectors.conv_triangular_tanh import ConvTriangularTanh
+from tfflows.bijectors.triangular import ConvTriangularTanh
 
 SHAPE = (3, 4, 2)
 

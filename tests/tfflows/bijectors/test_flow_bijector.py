@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 import tfflows
 from tfflows import analysis, bijectors, condition, distributions, evaluation, networks
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -26,7 +27,7 @@ def coupling(seed=1, shape=SHAPE, **kwargs):
     network.layers[-1].kernel.assign(
         np.random.default_rng(seed).normal(0, 0.2, network.layers[-1].kernel.shape)
     )
-    return bijectors.AffineCoupling(network, shape, **kwargs)
+    return bijectors.Coupling(network, shape, transforms.Affine(), **kwargs)
 
 
 def parts():
@@ -127,14 +128,14 @@ class CountingNetwork(tf.Module):
 
 def test_eager_log_prob_evaluates_the_network_once():
     network = CountingNetwork()
-    model = model_of(tfb.Invert(bijectors.AffineCoupling(network, [4])), [4])
+    model = model_of(tfb.Invert(bijectors.Coupling(network, [4], transforms.Affine())), [4])
     model.log_prob(images(shape=[4]))
     assert network.calls == 1
 
 
 def test_forward_and_log_det_evaluates_each_part_once_in_eager_mode():
     networks_ = [CountingNetwork() for _ in range(3)]
-    flow = tfb.Chain([bijectors.AffineCoupling(n, [4]) for n in networks_])
+    flow = tfb.Chain([bijectors.Coupling(n, [4], transforms.Affine()) for n in networks_])
     evaluation.forward_and_log_det(flow, images(shape=[4]))
     assert [n.calls for n in networks_] == [1, 1, 1]
 
@@ -437,7 +438,9 @@ class ContextNetwork(tf.Module):
 
 
 def conditional(**kwargs):
-    return bijectors.AffineCoupling(ContextNetwork(), [4], conditional=True, **kwargs)
+    return bijectors.Coupling(
+        ContextNetwork(), [4], transforms.Affine(), conditional=True, **kwargs
+    )
 
 
 CONTEXT = tf.constant([[-1.0], [0.5], [2.0]])
@@ -484,7 +487,7 @@ def conditional_image_coupling(shape, context_shape):
     network = networks.ConvNet(shape[-1], width=4, seed=1)
     networks.build_network(network, [*shape[:2], shape[2] // 2], context_shape)
     network.layers[-1].kernel.assign(np.full(network.layers[-1].kernel.shape, 0.1))
-    return bijectors.AffineCoupling(network, shape, conditional=True)
+    return bijectors.Coupling(network, shape, transforms.Affine(), conditional=True)
 
 
 def test_condition_reaches_the_levels_of_a_multi_scale_flow():
@@ -527,7 +530,7 @@ def test_conditioned_distribution_samples_for_every_context():
 
 def test_conditional_flow_without_context_names_the_layer():
     flow = bijectors.Sequential([conditional(name="second_coupling")])
-    with pytest.raises(ValueError, match="`AffineCoupling` named 'second_coupling' is conditional"):
+    with pytest.raises(ValueError, match="`Coupling` named 'second_coupling' is conditional"):
         flow.forward(tf.zeros([3, 4]))
 
 
@@ -699,8 +702,8 @@ def test_joint_and_independent_distributions():
 
 
 def test_unbuilt_network_is_refused():
-    with pytest.raises(ValueError, match=r"`AffineCoupling` needs a network that is built.*False"):
-        bijectors.AffineCoupling(networks.ConvNet(4), SHAPE)
+    with pytest.raises(ValueError, match=r"`Coupling` needs a network that is built.*False"):
+        bijectors.Coupling(networks.ConvNet(4), SHAPE, transforms.Affine())
 
 
 def test_wrong_shapes_of_the_inverse_name_argument_and_shape():

@@ -13,6 +13,7 @@ import tfflows
 import zoo
 from tests.contract.table import ROWS, inputs
 from tfflows import FlowModel, bijectors, evaluation, networks
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -38,9 +39,10 @@ def block(seed, context_shape=None, dtype=tf.float32):
     """A block of couplings, of convolutions, of splines, and of what TFP has."""
     hats = [conv_net(2 * 5, 10 * seed + i, dtype=dtype) for i in (1, 2)]
     conditional = context_shape is not None
-    coupling = bijectors.AffineCoupling(
+    coupling = bijectors.Coupling(
         conv_net(4, 10 * seed + 3, context_shape, dtype=dtype),
         SHAPE,
+        transforms.Affine(),
         conditional=conditional,
         dtype=dtype,
     )
@@ -172,12 +174,14 @@ def lipschitz_layer(seed):
 
 
 def hat_coupling(log_scale):
-    hat = bijectors.MexicanHatScale(2, log_scale)
-    return bijectors.AffineCoupling(conv_net(6, 1), SHAPE, scale=hat)
+    hat = transforms.MexicanHatScale(2, log_scale)
+    return bijectors.Coupling(conv_net(6, 1), SHAPE, transforms.Affine(hat))
 
 
 def function_coupling(factor):
-    return bijectors.AffineCoupling(lambda a: factor * tf.concat([a, a], -1), SHAPE, split_size=2)
+    return bijectors.Coupling(
+        lambda a: factor * tf.concat([a, a], -1), SHAPE, transforms.Affine(), split_size=2
+    )
 
 
 def conv(size, seed=1, **options):
@@ -185,7 +189,9 @@ def conv(size, seed=1, **options):
 
 
 def network_coupling(network):
-    return bijectors.AffineCoupling(networks.build_network(network, [4, 4, 2]), SHAPE)
+    return bijectors.Coupling(
+        networks.build_network(network, [4, 4, 2]), SHAPE, transforms.Affine()
+    )
 
 
 UNLIKE = {

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from tensorflow.python.ops import gen_math_ops
 
 from tfflows import bijectors, condition, networks
+from tfflows.bijectors import transforms
 from tfflows.numerics import linalg
 
 tfd, tfb = tfp.distributions, tfp.bijectors
@@ -104,12 +105,12 @@ def graph():
 def graph_net():
     network = networks.GraphNet(4, width=8, num_heads=1, seed=1)
     networks.build_network(network, [4, 1])
-    return bijectors.AffineCoupling(network, [4, 3]), [4, 3]
+    return bijectors.Coupling(network, [4, 3], transforms.Affine()), [4, 3]
 
 
 def low_images():
     network = networks.build_network(networks.MLP(4, width=8, seed=1), [1, 5, 1])
-    return bijectors.AffineCoupling(network, [1, 5, 3]), [1, 5, 3]
+    return bijectors.Coupling(network, [1, 5, 3], transforms.Affine()), [1, 5, 3]
 
 
 def woodbury():

@@ -17,6 +17,7 @@ from tensorflow.python.eager import context  # What Grappler made of a graph is 
 import tfflows
 from tfflows import FlowModel, bijectors, distributions, evaluation, networks, regularizers
 from tfflows.analysis.layers import recording
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -34,8 +35,11 @@ def flow(conditional=False):
     context_shape = [4, 4, 3] if conditional else None
 
     def coupling(seed):
-        return bijectors.AffineCoupling(
-            conv_net(4, seed, context_shape=context_shape), SHAPE, conditional=conditional
+        return bijectors.Coupling(
+            conv_net(4, seed, context_shape=context_shape),
+            SHAPE,
+            transforms.Affine(),
+            conditional=conditional,
         )
 
     hats = [conv_net(2 * 5, seed) for seed in (4, 5)]
@@ -337,7 +341,8 @@ def count_convolutions(step, x, mode):
 @pytest.mark.parametrize("memory", ["recompute", "invert"])
 def test_compilers_do_not_merge_the_second_evaluation_with_the_first(memory, mode):
     layers = [
-        bijectors.AffineCoupling(conv_net(4, seed), SHAPE, reverse=seed % 2) for seed in range(3)
+        bijectors.Coupling(conv_net(4, seed), SHAPE, transforms.Affine(), reverse=seed % 2)
+        for seed in range(3)
     ]
     part = bijectors.Sequential([bijectors.Block([layer]) for layer in layers])
 
@@ -352,7 +357,9 @@ def test_compilers_do_not_merge_the_second_evaluation_with_the_first(memory, mod
 
 def discrete():
     """A small flow of a coupling, and of a block of a coupling and a spline."""
-    couplings = [bijectors.AffineCoupling(conv_net(4, seed), SHAPE) for seed in (1, 2)]
+    couplings = [
+        bijectors.Coupling(conv_net(4, seed), SHAPE, transforms.Affine()) for seed in (1, 2)
+    ]
     spline = bijectors.RationalQuadraticActivation.trainable(4, num_bins=4)
     parts = [bijectors.NormalizeImage(16), couplings[0], bijectors.Block([couplings[1], spline])]
     base = distributions.trainable_normal(SHAPE)

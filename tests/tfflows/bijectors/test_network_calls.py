@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, condition, distributions, evaluation, networks
+from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -44,7 +45,7 @@ def built(layer, *shapes):
 
 
 def coupling(network, **kwargs):
-    return bijectors.AffineCoupling(network, [2], scale="exp", **kwargs)
+    return bijectors.Coupling(network, [2], transforms.Affine("exp"), **kwargs)
 
 
 def density(flow, shape=(2,)):

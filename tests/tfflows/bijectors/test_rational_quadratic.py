@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors
+from tfflows.bijectors import transforms
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.numerics import rational_quadratic
 
@@ -208,8 +209,10 @@ def test_inverse_of_extreme_couplings_in_float32(spread):
     h = np.float32(spread * rng.normal(size=[1000, 2 * (3 * bins - 1)]))
 
     def inverse(y):
-        flow = bijectors.RationalQuadraticCoupling(lambda a: h, [4], num_bins=bins, dtype=y.dtype)
-        x, log_slope = flow._move(y, tf.constant(h, y.dtype), inverse=True)
+        flow = bijectors.Coupling(
+            lambda a: h, [4], transforms.RationalQuadratic(bins), dtype=y.dtype
+        )
+        x, log_slope = flow.transform.move_channels(y, tf.constant(h, y.dtype), inverse=True)
         return x, log_slope
 
     y = np.float32(rng.uniform(-3, 3, [1000, 2]))
@@ -221,12 +224,12 @@ def test_coupling_is_exactly_the_identity_outside_of_the_box():
     h = tf.constant(3 * rng.normal(size=[200, 2 * 23]), tf.float32)
     x = np.float32(rng.uniform(3, 9, [200, 2]) * rng.choice([-1, 1], [200, 2]))
     x[:4] = [[3, -3], [1e38, -1e38], [np.inf, -np.inf], [3 + 1e-6, -3 - 1e-6]]
-    flow = bijectors.RationalQuadraticCoupling(lambda a: h, [4])
+    flow = bijectors.Coupling(lambda a: h, [4], transforms.RationalQuadratic())
 
     def run(x, h, inverse):
         with tf.GradientTape() as tape:
             tape.watch([x, h])
-            y, log_slope = flow._move(x, h, inverse)
+            y, log_slope = flow.transform.move_channels(x, h, inverse)
             loss = 2 * tf.reduce_sum(y) + tf.reduce_sum(log_slope)
         return y, log_slope, *tape.gradient(loss, [x, h])
 
@@ -263,8 +266,11 @@ def test_no_sigmoid_or_softmax_underflows_to_a_slope_of_0(parameterization):
 def test_coupling_agrees_with_tfp():
     bins, rng = 6, np.random.default_rng(3)
     h = rng.normal(size=[5, 2 * (3 * bins - 1)])
-    flow = bijectors.RationalQuadraticCoupling(
-        lambda a: tf.constant(h), [3], num_bins=bins, bound=2.0, dtype=tf.float64
+    flow = bijectors.Coupling(
+        lambda a: tf.constant(h),
+        [3],
+        transforms.RationalQuadratic(bins, 2.0),
+        dtype=tf.float64,
     )
     x = tf.constant(rng.uniform(-3, 3, [5, 3]))
     widths, heights, slopes = np.split(h.reshape([5, 2, -1]), [bins, 2 * bins], axis=-1)
@@ -298,8 +304,8 @@ def two_derivatives(layer, inverse, values):
 
 
 def coupling_layer(values, inverse):
-    flow = bijectors.RationalQuadraticCoupling(lambda a: a, [2], num_bins=5, dtype=tf.float64)
-    return flow._move(*values, inverse)
+    flow = bijectors.Coupling(lambda a: a, [2], transforms.RationalQuadratic(5), dtype=tf.float64)
+    return flow.transform.move_channels(*values, inverse)
 
 
 def activation_layer(values, inverse):
@@ -327,7 +333,7 @@ def test_closed_form_gradients_are_those_of_automatic_differentiation(layer, sha
 
 
 def test_kernel_in_graphs_of_all_kinds():
-    flow = bijectors.RationalQuadraticCoupling(lambda a: tf.tile(a, [1, 14]), [2], num_bins=5)
+    flow = bijectors.Coupling(lambda a: tf.tile(a, [1, 14]), [2], transforms.RationalQuadratic(5))
     x = tf.random.stateless_normal([6, 2], [1, 1])
     expected = flow.forward(x)
 
@@ -356,7 +362,7 @@ def test_kernel_in_graphs_of_all_kinds():
 
 
 def test_coupling_is_the_identity_for_a_network_of_zeros():
-    flow = bijectors.RationalQuadraticCoupling(lambda a: tf.zeros([4, 2 * 23]), [4])
+    flow = bijectors.Coupling(lambda a: tf.zeros([4, 2 * 23]), [4], transforms.RationalQuadratic())
     x = tf.random.stateless_normal([4, 4], [1, 1]) * 3
     np.testing.assert_allclose(flow.forward(x), x, atol=1e-6)
     np.testing.assert_allclose(flow.forward_log_det_jacobian(x, 1), np.zeros(4), atol=1e-5)
@@ -387,6 +393,6 @@ def test_wrong_slope_bins_and_bound():
     with pytest.raises(ValueError, match="`slope` must be in"):
         RationalQuadraticActivation.trainable(2, slope=1.5)
     with pytest.raises(ValueError, match="`num_bins` must be"):
-        bijectors.RationalQuadraticCoupling(lambda a: a, [4], num_bins=1)
+        bijectors.Coupling(lambda a: a, [4], transforms.RationalQuadratic(1))
     with pytest.raises(ValueError, match="`bound` must be positive"):
-        bijectors.RationalQuadraticCoupling(lambda a: a, [4], bound=0.0)
+        bijectors.Coupling(lambda a: a, [4], transforms.RationalQuadratic(bound=0.0))

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, evaluation, networks
+from tfflows.bijectors import triangular
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -17,7 +18,7 @@ def parameters(batch=(), num_dims=5, num_columns=3, seed=0):
     return [rng.normal(size=[*batch, *shape]) for shape in shapes]
 
 
-def triangular(r):
+def upper_triangular(r):
     return np.triu(r, 1) + 0.999 * np.diag(np.tanh(np.diag(r)))
 
 
@@ -33,7 +34,7 @@ def test_dense_is_the_formula_of_the_paper():
     columns, r1, r2, bias = parameters()
     x = np.random.default_rng(1).normal(size=[4, 5])
     q = gram_schmidt(columns)
-    expected = x + np.tanh(x @ q @ triangular(r2).T + bias) @ triangular(r1).T @ q.T
+    expected = x + np.tanh(x @ q @ upper_triangular(r2).T + bias) @ upper_triangular(r1).T @ q.T
     for given in (columns, q):  # Orthonormal columns are used as they are.
         flow = bijectors.Sylvester.dense(*map(tf.constant, (given, r1, r2, bias)))
         np.testing.assert_allclose(flow.forward(tf.constant(x)), expected, rtol=1e-12)
@@ -194,7 +195,7 @@ def test_slope_of_bounded_tanh_is_below_one_half():
     u = tf.constant(np.random.default_rng(7).normal(size=[3, 2, 2, 2]))
     with tf.GradientTape() as tape:
         tape.watch(u)
-        value, diagonal = bijectors.BoundedTanh(lambda u: tf.constant(heads))(u)
+        value, diagonal = triangular.BoundedTanh(lambda u: tf.constant(heads))(u)
     assert np.max(np.abs(diagonal)) <= 0.5
     np.testing.assert_allclose(tape.gradient(value, u), diagonal, rtol=1e-12)
 

@@ -1,0 +1,214 @@
+"""Autoregressive functions for `Sylvester`, with the diagonals of their Jacobians."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tfflows.evaluation.network_calls import NetworkModule, call_network, prepared
+from tfflows.numerics import linalg
+from tfflows.numerics.parameters import as_data, as_parameter, normal_variable, stateless_seed
+from tfflows.numerics.rows import with_rows
+
+_LARGEST = 0.999  # Of an entry on a diagonal: 1 + d stays above 0.001 when tanh is rounded to 1.
+
+
+class TriangularTanh(tf.Module):
+    """The autoregressive function of `Sylvester.dense`.
+
+        f(u) = R_1 tanh(R_2 u + b),   d_i(u) = (R_1)_ii (R_2)_ii tanh'((R_2 u + b)_i)
+
+    with `R = triu(r, 1) + 0.999 diag(tanh(diag r))`, van den Berg et al. (2018).
+
+    Args:
+      r1: `[..., M, M]`.
+      r2: `[..., M, M]`.
+      bias: `[..., M]`.
+      num_columns: `M`.
+
+    Raises:
+      ValueError: if a shape is not the above.
+    """
+
+    def __init__(self, r1, r2, bias, num_columns):
+        super().__init__()
+        self._r1, self._r2, self._bias = (as_parameter(p) for p in (r1, r2, bias))
+        expected = {"r1": (num_columns,) * 2, "r2": (num_columns,) * 2, "bias": (num_columns,)}
+        for name, tail in expected.items():
+            shape = getattr(self, f"_{name}").shape
+            if tuple(shape[-len(tail) :]) != tail:
+                wanted = ", ".join(["...", *map(str, tail)])
+                raise ValueError(
+                    f"`{name}` must have shape [{wanted}]. Received: {name}.shape={tuple(shape)}."
+                )
+        self.dtype = self._r1.dtype
+        self.batch_shape = tf.broadcast_static_shape(
+            tf.broadcast_static_shape(self._r1.shape[:-2], self._r2.shape[:-2]),
+            self._bias.shape[:-1],
+        )
+
+    def batch_shape_tensor(self):
+        """Returns the batch shape of the parameters."""
+        ranks = ((self._r1, 2), (self._r2, 2), (self._bias, 1))
+        shapes = [tf.shape(parameter)[:-rank] for parameter, rank in ranks]
+        return functools.reduce(tf.broadcast_dynamic_shape, shapes)
+
+    def prepared(self):
+        """Returns the function `u -> (f(u), d(u))`."""
+        r1, r2 = _triangular_matrix(self._r1), _triangular_matrix(self._r2)
+        bias = tf.convert_to_tensor(self._bias)
+        slopes = tf.linalg.diag_part(r1) * tf.linalg.diag_part(r2)
+
+        def function(u):
+            h = tf.tanh(linalg.matvec(r2, u) + bias)
+            return linalg.matvec(r1, h), slopes * (1 - h**2)
+
+        return function
+
+    def __call__(self, u):
+        """Returns `f(u)` and `d(u)`."""
+        return self.prepared()(u)
+
+
+class ConvTriangularTanh(tf.Module):
+    """The classic Sylvester form on images, what is left without the generalisation of paper A.
+
+        f(u) = R_1 tanh(R_2 u + b),   d(u) = diag(R_1) diag(R_2) tanh'(R_2 u + b)
+
+    Van den Berg et al. (2018) have triangular matrices `R`. Here they are 3x3 convolutions with
+    zero padding that are triangular in the order of pixels row by row, and of the channels in a
+    pixel: entries see those before them, and themselves by `0.999 tanh` of the kernel's diagonal.
+    In contrast to `ConvSylvester`, nothing of the tanh's scales and shifts depends on `u`.
+
+    For `Sylvester(basis, ConvTriangularTanh(...))`, as an ablation.
+
+    Args:
+      r1: `[3, 3, C, C]`; what a triangular map does not have is not used.
+      r2: the same.
+      bias: `[C]`.
+
+    Raises:
+      ValueError: if a shape is not the above.
+
+    #### References
+
+    Van den Berg, Hasenclever, Tomczak, Welling, *Sylvester Normalizing Flows for Variational
+    Inference*, UAI 2018, arXiv:1803.05649.
+    """
+
+    def __init__(self, r1, r2, bias):
+        super().__init__()
+        self._r1, self._r2, self._bias = (as_parameter(p) for p in (r1, r2, bias))
+        channels = self._bias.shape[-1]
+        for name in ("r1", "r2"):
+            shape = tuple(getattr(self, f"_{name}").shape)
+            if shape != (3, 3, channels, channels):
+                raise ValueError(
+                    f"`{name}` must have shape [3, 3, C, C] for `bias` of shape [C]. "
+                    f"Received: {name}.shape={shape}, bias.shape={tuple(self._bias.shape)}."
+                )
+        self.dtype = self._bias.dtype
+
+    @classmethod
+    def trainable(cls, num_channels, seed=None, dtype=tf.float32, name="conv_triangular_tanh"):
+        """Returns the function with variables: `R_1 = 0`, `R_2` with `N(0, 1)` on its diagonal.
+
+        The rest of `R_2` is `N(0, 1) / (9 C)`.
+
+        Args:
+          num_channels: `C`.
+          seed: Python `int` or a stateless seed.
+          dtype: dtype of the variables.
+          name: prefix of their names.
+        """
+        shape = [3, 3, num_channels, num_channels]
+        spread = np.full(shape, 1 / (9 * num_channels))
+        spread[1, 1] += (1 - spread[1, 1]) * np.eye(num_channels)
+        r2 = normal_variable(
+            shape, tf.constant(spread, dtype), stateless_seed(seed), dtype, f"{name}_r2"
+        )
+        r1 = tf.Variable(tf.zeros(shape, dtype), name=f"{name}_r1")
+        return cls(r1, r2, tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_bias"))
+
+    def prepared(self):
+        """Returns the function `u -> (f(u), d(u))`."""
+        (r1, diagonal1), (r2, diagonal2) = (
+            _triangular_kernel(self._r1),
+            _triangular_kernel(self._r2),
+        )
+        bias = tf.convert_to_tensor(self._bias)
+
+        def function(u):
+            u = as_data(u, self.dtype)
+            flat = tf.reshape(u, [-1, *u.shape[-3:]])
+            value, diagonal = with_rows(evaluate, flat)
+            return tf.reshape(value, tf.shape(u)), tf.reshape(diagonal, tf.shape(u))
+
+        def evaluate(u):
+            h = tf.tanh(tf.nn.conv2d(u, r2, 1, "SAME") + bias)
+            return tf.nn.conv2d(h, r1, 1, "SAME"), diagonal1 * diagonal2 * (1 - h**2)
+
+        return function
+
+    def __call__(self, u):
+        """Returns `f(u)` and `d(u)`."""
+        return self.prepared()(u)
+
+
+class BoundedTanh(NetworkModule):
+    """The autoregressive function of `ConvSylvester`, of a slope `d` in (-1/2, 1/2).
+
+        f(u) = s2 tanh(s1 u + t1) + t2,   s1 = tanh(h_s1),  s2 = tanh(h_s2) / 2
+        d(u) = s1 s2 (1 - tanh(s1 u + t1)^2)
+
+    Args:
+      network: a callable that maps `[N, H, W, C]` to the four heads `t1`, `h_s1`, `t2`, `h_s2`, one
+        after the other in `[N, H, W, 4 C]`. They must not depend on the entry itself, nor on those
+        after it in some order, which is not checked. It may have a method `prepared`, see
+        `Sylvester`.
+    """
+
+    def prepared(self):
+        """Returns the function `u -> (f(u), d(u))`."""
+        return self._with(prepared(self._network))
+
+    def _with(self, network):
+        def function(u):
+            u = as_data(u)
+            heads = tf.cast(call_network(network, u, 3), u.dtype)
+            t1, s1, t2, s2 = tf.split(heads, 4, axis=-1)
+            s1, s2 = tf.tanh(s1), tf.tanh(s2) / 2
+            h = tf.tanh(s1 * u + t1)
+            return s2 * h + t2, s1 * s2 * (1 - h**2)
+
+        return function
+
+    def __call__(self, u):
+        """Returns `f(u)` and `d(u)`."""
+        return self._with(self._network)(u)
+
+
+def _diagonal(matrix):
+    """Returns the diagonal of a parameter, brought to (-1, 1)."""
+    return _LARGEST * tf.tanh(tf.linalg.diag_part(matrix))
+
+
+def _triangular_matrix(parameter):
+    """Returns `R`, upper triangular, its diagonal in (-1, 1)."""
+    r = tf.convert_to_tensor(parameter)
+    diagonal = _diagonal(r)
+    return tf.linalg.set_diag(tf.linalg.band_part(r, 0, -1), diagonal)
+
+
+def _triangular_kernel(parameter):
+    """Returns the kernel of `R`, masked, and its diagonal, in (-1, 1), one value a channel."""
+    kernel = tf.convert_to_tensor(parameter)
+    channels = kernel.shape[-1]
+    mask = np.zeros(kernel.shape)
+    mask[0], mask[1, 0] = 1, 1
+    mask[1, 1] = np.triu(np.ones([channels, channels]), 1)  # Rows are inputs.
+    diagonal = _diagonal(kernel[1, 1])
+    center = tf.pad(
+        tf.linalg.diag(diagonal)[tf.newaxis, tf.newaxis], [[1, 1], [1, 1], [0, 0], [0, 0]]
+    )
+    return kernel * tf.constant(mask, kernel.dtype) + center, diagonal
