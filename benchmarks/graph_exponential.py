@@ -40,7 +40,10 @@ def contestants(edges: np.ndarray, num_nodes: int, num_features: int) -> dict:
     found = {}
     for kind, adjacency in kinds.items():
         flow = bijectors.GraphConvExponential.trainable(
-            numerics.normalized_adjacency(adjacency), num_features, adjacency_norm=1.0, seed=1
+            [None, num_features],
+            numerics.normalized_adjacency(adjacency),
+            adjacency_norm=1.0,
+            seed=1,
         )
 
         def forward(flow=flow):

@@ -48,7 +48,7 @@ def tfflows_layers(kind, networks, dimension, bins):
     """Returns the layers by tfflows, and their variables."""
     if kind == "spline activations":
         make = bijectors.RationalQuadraticActivation.trainable
-        layers = [make(dimension, num_bins=bins, slope=0.75, event_ndims=1) for _ in networks]
+        layers = [make([dimension], num_bins=bins, slope=0.75) for _ in networks]
     elif kind == "spline couplings":
         layers = couplings(networks, dimension, transforms.RationalQuadratic(bins, BOUND))
     else:

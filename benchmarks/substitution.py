@@ -69,7 +69,7 @@ def contestants(shape, batch, mask, seconds):
     from tfflows.bijectors import EmergingConv
     from tfflows.numerics.causal_conv import substitute
 
-    flow = EmergingConv.trainable(shape[-1], mask=mask, seed=1)
+    flow = EmergingConv.trainable(shape, mask=mask, seed=1)
     kernel, column = flow._masked_kernels()[0], flow._column
     y = tf.random.stateless_normal([batch, *shape], [1, 2])
     functions = {

@@ -28,7 +28,7 @@ def make_flow(channels: int, size: int, width: int, at_cap: bool = False, dtype=
     from below and TensorFlow bounds them from above: only where neither scales a kernel are the
     two the same function.
     """
-    network = networks.MaskedConvNet(channels, width, zero_heads=(), seed=1, dtype=dtype)
+    network = networks.MaskedConvNet(channels, width=width, zero_heads=(), seed=1, dtype=dtype)
     shape = [size, size, channels]
     networks.build_network(network, shape)
     for variable, capped in zip(network.kernels, network.capped_kernels(), strict=True):

@@ -91,6 +91,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
     def __init__(
         self,
         distribution,
+        *,
         units="bits_per_dim",
         seed=0,
         shards=1,

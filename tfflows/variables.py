@@ -57,7 +57,8 @@ def set_trainable(module, trainable):
     import tfflows
     from tfflows import bijectors
 
-    norm, conv = bijectors.ActNorm.trainable(4), bijectors.InvertibleConv1x1.trainable(4, seed=1)
+    norm = bijectors.ActNorm.trainable([8, 8, 4])
+    conv = bijectors.InvertibleConv1x1.trainable([8, 8, 4], seed=1)
     flow = bijectors.Sequential([norm, conv])
     tfflows.set_trainable(norm, False)
     len(flow.trainable_variables), len(flow.variables)  # 1, 3

@@ -195,8 +195,8 @@ def graph(dtype, kind):
     if kind == "norm_above_1":
         options["max_norm"] = 2.5
     flow = bijectors.GraphConvExponential.trainable(
+        [None, 3],
         None if kind == "conditional" else matrix,
-        3,
         conditional=kind == "conditional",
         seed=1,
         dtype=dtype,
@@ -210,7 +210,7 @@ def multi_scale(dtype):
         return bijectors.Sequential(
             [
                 *first,
-                bijectors.ActNorm.trainable(shape[-1], dtype=dtype),
+                bijectors.ActNorm.trainable(shape, dtype=dtype),
                 bijectors.ConvExponential.trainable(shape, seed=1, dtype=dtype),
                 coupling(dtype, shape, shape[-1]),
             ]
@@ -223,10 +223,10 @@ def multi_scale(dtype):
 IMAGE = (5, 4, 2)
 
 ROWS = [
-    Row("act_norm", lambda d: bijectors.ActNorm.trainable(3, dtype=d), (4, 2, 3), 2),
+    Row("act_norm", lambda d: bijectors.ActNorm.trainable([None, None, 3], dtype=d), (4, 2, 3), 2),
     Row(
         "act_norm_vector",
-        lambda d: bijectors.ActNorm.trainable(3, event_ndims=1, dtype=d),
+        lambda d: bijectors.ActNorm.trainable([3], dtype=d),
         (3,),
         2,
     ),
@@ -241,7 +241,7 @@ ROWS = [
         Row(
             f"conv1x1_{kind}",
             lambda d, kind=kind: bijectors.InvertibleConv1x1.trainable(
-                4, parameterization=kind, seed=2, dtype=d
+                [None, None, 4], parameterization=kind, seed=2, dtype=d
             ),
             (3, 2, 4),
             2 if kind == "qr" else 1,
@@ -284,7 +284,7 @@ ROWS = [
         Row(
             f"emerging_conv_{mask}_{name}",
             lambda d, mask=mask, size=size: bijectors.EmergingConv.trainable(
-                2, kernel_size=size, mask=mask, seed=1, dtype=d
+                [None, None, 2], kernel_size=size, mask=mask, seed=1, dtype=d
             ),
             IMAGE,
             1,
@@ -296,7 +296,7 @@ ROWS = [
         Row(
             f"periodic_conv_{name}",
             lambda d, size=size: bijectors.PeriodicConv.trainable(
-                2, kernel_size=size, seed=1, dtype=d
+                [None, None, 2], kernel_size=size, seed=1, dtype=d
             ),
             shape,
             1,
@@ -399,7 +399,7 @@ ROWS = [
         Row(
             f"strided_conv_{kind}_{stride}",
             lambda d, kind=kind, stride=stride: bijectors.StridedConv.trainable(
-                2, stride, scale=1.5, parameterization=kind, dtype=d
+                [None, None, 2], stride=stride, scale=1.5, parameterization=kind, dtype=d
             ),
             (4, 2, 2),
             1,
@@ -410,7 +410,7 @@ ROWS = [
         Row(
             f"rational_quadratic_activation_{kind}",
             lambda d, kind=kind: bijectors.RationalQuadraticActivation.trainable(
-                2, slope=0.7, num_bins=5, parameterization=kind, dtype=d
+                [None, None, 2], slope=0.7, num_bins=5, parameterization=kind, dtype=d
             ),
             (3, 2, 2),
             4,
@@ -456,7 +456,7 @@ ROWS = [
         "sequential_with_tfp",
         lambda d: bijectors.Sequential(
             [
-                bijectors.ActNorm.trainable(2, dtype=d),
+                bijectors.ActNorm.trainable([None, None, 2], dtype=d),
                 tfb.Chain([tfb.Scale(tf.constant(2.0, d)), tfb.Softplus()]),
                 tfb.Invert(bijectors.Flip()),
             ]

@@ -264,7 +264,7 @@ def test_data_of_unknown_shape_in_a_graph(row, known):
 
 
 def test_data_of_unknown_shape_are_checked_when_they_come():
-    flow = bijectors.ActNorm.trainable(3)
+    flow = bijectors.ActNorm.trainable([None, None, 3])
     forward = tf.function(flow.forward, input_signature=[tf.TensorSpec(None)])
     assert forward(tf.ones([2, 4, 4, 3])).shape == (2, 4, 4, 3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):

@@ -17,7 +17,7 @@ tfd = tfp.distributions
 
 def flow(dtype):
     """Returns a flow of images `[4, 4, 1]`."""
-    norm = bijectors.ActNorm.trainable(4, dtype=dtype)
+    norm = bijectors.ActNorm.trainable([None, None, 4], dtype=dtype)
     exponential = bijectors.ConvExponential.trainable([2, 2, 4], seed=1, dtype=dtype)
     return bijectors.Sequential([bijectors.Squeeze(), norm, exponential])
 
@@ -74,7 +74,7 @@ FUNCTIONS = {
     ),
     "ActNorm.initialize": (
         lambda d, x: after_initialize(
-            bijectors.ActNorm.trainable(1, dtype=d), lambda part: part.initialize(x)
+            bijectors.ActNorm.trainable([None, None, 1], dtype=d), lambda part: part.initialize(x)
         ),
         IMAGES,
     ),

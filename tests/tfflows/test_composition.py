@@ -66,9 +66,9 @@ def conditional(kind="sequential"):
     }
     return bijectors.Sequential(
         [
-            bijectors.ActNorm.trainable(4, event_ndims=1),
+            bijectors.ActNorm.trainable([4]),
             couplings[kind](),
-            bijectors.InvertibleConv1x1.trainable(4, event_ndims=1, seed=1),
+            bijectors.InvertibleConv1x1.trainable([4], seed=1),
         ]
     )
 
@@ -327,7 +327,7 @@ def test_fit_surrogate_posterior_takes_an_optimizer_of_keras_3():
 
 
 def test_initialize_takes_an_array():
-    layer = bijectors.ActNorm.trainable(2, event_ndims=1)
+    layer = bijectors.ActNorm.trainable([2])
     evaluation.initialize(layer, np.array([[1.0, 2.0], [3.0, 6.0]]))  # float64
     np.testing.assert_allclose(
         layer.forward([[1.0, 2.0], [3.0, 6.0]]), [[-1, -1], [1, 1]], rtol=1e-5
@@ -363,7 +363,7 @@ def test_a_surrogate_posterior_with_a_simplex():
         }
     )
     pinned = prior.experimental_pin(counts=counts)
-    flow = bijectors.Sequential([bijectors.ActNorm.trainable(2, event_ndims=1), coupling(1)])
+    flow = bijectors.Sequential([bijectors.ActNorm.trainable([2]), coupling(1)])
     to_events = [
         pinned.experimental_default_event_space_bijector(),
         tfb.pack_sequence_as(pinned.event_shape),

@@ -250,7 +250,9 @@ def flow_dequantizer():
 
 @pytest.fixture(scope="module")
 def variational():
-    return distributions.Dequantized(normals([2, 4, 1]), flow_dequantizer(), num_levels=16)
+    return distributions.Dequantized(
+        normals([2, 4, 1]), dequantizer=flow_dequantizer(), num_levels=16
+    )
 
 
 def test_variational_noise_lies_in_the_cell_and_has_the_flow_s_density(variational):
@@ -362,7 +364,7 @@ def test_temperature_one_changes_nothing_and_any_other_gives_a_density():
 
 def test_temperature_shares_variables():
     base = distributions.trainable_normal([2])
-    flow = bijectors.ActNorm.trainable(2, event_ndims=1)
+    flow = bijectors.ActNorm.trainable([2])
     model = tfd.TransformedDistribution(base, tfb.Invert(flow))
     cold = distributions.with_temperature(model, 0.5)
     assert {v.ref() for v in cold.trainable_variables} == {

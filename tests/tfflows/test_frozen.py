@@ -59,7 +59,7 @@ def dequantized():
     noise_of = tfd.TransformedDistribution(base, tfb.Chain([tfb.Sigmoid(), flow]))
     image = distributions.standard_normal([2, 2, 3])
     dequantizer = distributions.FlowDequantizer(noise_of, context)
-    return context, distributions.Dequantized(image, dequantizer)
+    return context, distributions.Dequantized(image, dequantizer=dequantizer)
 
 
 def two_networks():
@@ -68,12 +68,12 @@ def two_networks():
 
 
 def residual():
-    network = networks.build_network(networks.LipschitzNet(2, 3, (1, 1)), [2])
+    network = networks.build_network(networks.LipschitzNet(2, width=3, kernel_sizes=(1, 1)), [2])
     return network, bijectors.ResidualFlow(network, [2])
 
 
 def sylvester():
-    network = networks.build_network(networks.MaskedConvNet(2, 4), [2, 2, 2])
+    network = networks.build_network(networks.MaskedConvNet(2, width=4), [2, 2, 2])
     return network, bijectors.ConvSylvester.trainable([2, 2, 2], network, seed=1)
 
 
@@ -178,7 +178,7 @@ def training_flow():
     """Two couplings and an ActNorm; returns the networks, and the flow."""
     nets = [dense_network(seed) for seed in (1, 2)]
     couplings = [coupling(net, reverse=i == 1) for i, net in enumerate(nets)]
-    norm = bijectors.ActNorm.trainable(2, event_ndims=1)
+    norm = bijectors.ActNorm.trainable([2])
     return nets, bijectors.Sequential([couplings[0], norm, couplings[1]])
 
 
@@ -262,7 +262,9 @@ def test_a_frozen_model_is_frozen_in_all_its_parts():
 
 def test_loops_leave_what_is_frozen_as_it_is():
     nets = [dense_network(seed) for seed in range(1, 5)]
-    model = FlowModel(density(bijectors.Sequential(list(map(coupling, nets)))), "nats", loop=True)
+    model = FlowModel(
+        density(bijectors.Sequential(list(map(coupling, nets)))), units="nats", loop=True
+    )
     nets[0].trainable = nets[3].layers[1].trainable = False
     model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1))
     everything = [v.value for net in nets for v in net.variables]

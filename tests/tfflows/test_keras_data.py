@@ -93,7 +93,7 @@ def test_lists_of_integers_are_floats_and_arrays_of_integers_are_refused(model):
 
 
 def test_a_flow_that_looks_at_its_rank_takes_data_of_unknown_rank():
-    norm = bijectors.ActNorm.trainable(2)
+    norm = bijectors.ActNorm.trainable([None, None, 2])
     base = distributions.standard_normal([2, 2, 2])
     model = FlowModel(tfd.TransformedDistribution(base, tfb.Invert(norm)))
     model.compile(keras.optimizers.SGD(0.0))

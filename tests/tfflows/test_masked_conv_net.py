@@ -11,7 +11,7 @@ from tfflows.numerics.norms import conv_norm_bound
 
 
 def make(channels=3, width=12, shape=(4, 5), scale=1.0, **kwargs):
-    network = networks.MaskedConvNet(channels, width, seed=1, dtype="float64", **kwargs)
+    network = networks.MaskedConvNet(channels, width=width, seed=1, dtype="float64", **kwargs)
     networks.build_network(network, [*shape, channels])
     rng = np.random.default_rng(2)
     for variable in network.variables:
@@ -69,7 +69,7 @@ def test_every_convolution_is_capped(scale):
 
 
 def test_starts_with_two_heads_at_zero():
-    network = networks.build_network(networks.MaskedConvNet(2, 8, seed=1), [4, 4, 2])
+    network = networks.build_network(networks.MaskedConvNet(2, width=8, seed=1), [4, 4, 2])
     t1, s1, t2, s2 = tf.split(network(tf.ones([1, 4, 4, 2])), 4, axis=-1)
     assert np.all(t1 == 0) and np.all(s1 == 0)
     assert np.any(t2 != 0) and np.any(s2 != 0)
@@ -94,7 +94,7 @@ def test_saves_and_loads(tmp_path):
 
 
 def test_mixed_precision_computes_norms_in_float32():
-    network = networks.MaskedConvNet(2, 8, seed=1, dtype="mixed_bfloat16")
+    network = networks.MaskedConvNet(2, width=8, seed=1, dtype="mixed_bfloat16")
     networks.build_network(network, [4, 4, 2])
     assert network(tf.ones([1, 4, 4, 2])).dtype == tf.bfloat16
     assert network.capped_kernels()[0].dtype == tf.float32
@@ -104,4 +104,4 @@ def test_errors():
     with pytest.raises(ValueError, match="`width` must be a multiple.*width=10, num_channels=4"):
         networks.MaskedConvNet(4, width=10)
     with pytest.raises(ValueError, match="expected 3 channels"):
-        networks.build_network(networks.MaskedConvNet(3, 6), [4, 4, 2])
+        networks.build_network(networks.MaskedConvNet(3, width=6), [4, 4, 2])

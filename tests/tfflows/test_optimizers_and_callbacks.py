@@ -17,7 +17,7 @@ RATE = 0.1
 
 @keras.saving.register_keras_serializable(package="tests")
 def mixed_normal():
-    mixing = bijectors.InvertibleConv1x1.trainable(2, seed=1)
+    mixing = bijectors.InvertibleConv1x1.trainable([None, None, 2], seed=1)
     base = distributions.trainable_normal([1, 1, 2])
     return tfd.TransformedDistribution(base, tfb.Invert(bijectors.Sequential([mixing])))
 

@@ -17,8 +17,10 @@ tfd = tfp.distributions
 def density():
     flow = bijectors.Sequential(
         [
-            bijectors.Block([bijectors.StridedConv.trainable(2, scale=1.5, name="conv")]),
-            bijectors.InvertibleConv1x1.trainable(2, seed=1),
+            bijectors.Block(
+                [bijectors.StridedConv.trainable([None, None, 2], scale=1.5, name="conv")]
+            ),
+            bijectors.InvertibleConv1x1.trainable([None, None, 2], seed=1),
             bijectors.Block([tfb.Shift(1.0)], name="shift"),
         ]
     )
@@ -51,7 +53,10 @@ def test_values(density):
 @pytest.mark.parametrize("jit", [False, True])
 def test_reported_apart_and_trained(density, jit):
     kinds = {"weight_l2": regularizers.linear_weights(0.1)}
-    plain, model = FlowModel(density, "nats"), FlowModel(density, "nats", regularizers=kinds)
+    plain, model = (
+        FlowModel(density, units="nats"),
+        FlowModel(density, units="nats", regularizers=kinds),
+    )
     for m in (plain, model):
         m.compile(keras.optimizers.SGD(0.0), jit_compile=jit)
     x = images(8)
@@ -71,7 +76,7 @@ def test_shards_give_the_penalty_of_the_whole(density):
     x, seed = images(8), tf.constant([0, 0])
     results = []
     for shards in (1, 2):
-        model = FlowModel(density, "nats", regularizers=kinds, shards=shards)
+        model = FlowModel(density, units="nats", regularizers=kinds, shards=shards)
         model.compile(keras.optimizers.SGD(0.0))
         results.append(model._make_loss_and_gradients()(x, seed)[1])
     np.testing.assert_allclose(*results, rtol=1e-5)

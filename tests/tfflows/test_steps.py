@@ -132,7 +132,7 @@ def test_penalties_are_those_of_the_rows_and_count_once(two_replicas, rows):
     x, w = data(rows), np.arange(1.0, rows + 1)
     for strategy, shards in ((None, 1), (None, 2), (two_replicas, 2)):
         with strategy.scope() if strategy else contextlib.nullcontext():
-            mixing = bijectors.InvertibleConv1x1.trainable(2, seed=1)
+            mixing = bijectors.InvertibleConv1x1.trainable([None, None, 2], seed=1)
             base = distributions.standard_normal(SHAPE)
             flow = tfd.TransformedDistribution(base, tfb.Invert(bijectors.Sequential([mixing])))
             model = FlowModel(flow, units="nats", shards=shards, regularizers=kinds)

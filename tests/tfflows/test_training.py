@@ -21,8 +21,8 @@ def flow(norm=None, seed=1):
     """ActNorm, a coupling and maybe a convolution exponential, for images of eight numbers."""
     network = networks.build_network(networks.ConvNet(2, width=4, seed=seed), [2, 2, 1])
     layers = [
-        bijectors.ActNorm.trainable(2, name="norm"),
-        bijectors.InvertibleConv1x1.trainable(2, seed=seed, name="mixing"),
+        bijectors.ActNorm.trainable([None, None, 2], name="norm"),
+        bijectors.InvertibleConv1x1.trainable([None, None, 2], seed=seed, name="mixing"),
         bijectors.Coupling(network, SHAPE, transforms.Affine(), name="coupling"),
     ]
     if norm:

@@ -13,7 +13,7 @@ tfb = tfp.bijectors
 
 def test_jacobian_norm_of_a_linear_map():
     matrix = np.random.default_rng(0).normal(size=[12, 12]).astype("float32")
-    flow = bijectors.StridedConv(tf.constant(matrix), 2, parameterization="dense")
+    flow = bijectors.StridedConv(tf.constant(matrix), stride=2, parameterization="dense")
     x = tf.random.stateless_normal([3, 4, 4, 3], [0, 1])
     norms = analysis.jacobian_norm(flow, x, num_iterations=100)
     np.testing.assert_allclose(norms, np.linalg.norm(matrix, 2), rtol=1e-4)
@@ -41,9 +41,11 @@ def test_jacobian_norm_through_a_custom_gradient():
 def test_report_of_a_flow():
     flow = bijectors.Sequential(
         [
-            bijectors.StridedConv.trainable(1, 2, scale=2.0, name="conv"),
-            tfb.Invert(bijectors.ActNorm.trainable(4, name="norm")),
-            bijectors.RationalQuadraticActivation.trainable(4, slope=0.5, name="activation"),
+            bijectors.StridedConv.trainable([None, None, 1], stride=2, scale=2.0, name="conv"),
+            tfb.Invert(bijectors.ActNorm.trainable([None, None, 4], name="norm")),
+            bijectors.RationalQuadraticActivation.trainable(
+                [None, None, 4], slope=0.5, name="activation"
+            ),
         ]
     )
     x = tf.random.stateless_normal([50, 4, 4, 1], [0, 1])

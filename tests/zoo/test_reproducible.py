@@ -22,7 +22,7 @@ def small_model(name, **options):
         variable.assign_add(rng.normal(0, 0.05, variable.shape).astype("float32"))
     shape = [16, *distribution.event_shape]
     x = rng.integers(0, 16, shape) if entry.num_levels else rng.normal(size=shape)
-    return FlowModel(distribution, entry.units, **options), tf.constant(x, distribution.dtype)
+    return FlowModel(distribution, units=entry.units, **options), tf.constant(x, distribution.dtype)
 
 
 def run_twice(model, x):

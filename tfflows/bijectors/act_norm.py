@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.numerics.parameters import as_data, as_parameter, check_finite
+from tfflows.numerics.parameters import as_data, as_event_shape, as_parameter, check_finite
 
 
 class ActNorm(FlowBijector):
@@ -30,7 +30,7 @@ class ActNorm(FlowBijector):
     import tfflows
 
     x = 3. + 2. * tf.random.normal([100, 8, 8, 3])
-    norm = tfflows.bijectors.ActNorm.trainable(3)
+    norm = tfflows.bijectors.ActNorm.trainable([None, None, 3])
     norm.initialize(x)
     y = norm.forward(x)  # mean 0 and variance 1 in every channel
     ```
@@ -41,7 +41,7 @@ class ActNorm(FlowBijector):
     arXiv:1807.03039.
     """
 
-    def __init__(self, shift, log_scale, event_ndims=3, validate_args=False, name="act_norm"):
+    def __init__(self, shift, log_scale, *, event_ndims=3, validate_args=False, name="act_norm"):
         parameters = dict(locals())
         self._shift = as_parameter(shift)
         self._log_scale = as_parameter(log_scale)
@@ -62,12 +62,20 @@ class ActNorm(FlowBijector):
         )
 
     @classmethod
-    def trainable(cls, num_channels, *, event_ndims=3, dtype=tf.float32, name="act_norm"):
-        """Returns an `ActNorm` with variables, the identity until `initialize`."""
+    def trainable(cls, event_shape, *, dtype=tf.float32, name="act_norm"):
+        """Returns an `ActNorm` with variables, the identity until `initialize`.
+
+        Args:
+          event_shape: `[..., C]`; sizes before the last may be `None`.
+          dtype: dtype of the variables.
+          name: name of the bijector.
+        """
+        event_shape = as_event_shape(event_shape)
+        channels = event_shape[-1:]
         return cls(
-            shift=tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_shift"),
-            log_scale=tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_log_scale"),
-            event_ndims=event_ndims,
+            shift=tf.Variable(tf.zeros(channels, dtype), name=f"{name}_shift"),
+            log_scale=tf.Variable(tf.zeros(channels, dtype), name=f"{name}_log_scale"),
+            event_ndims=len(event_shape),
             name=name,
         )
 

@@ -38,7 +38,7 @@ class TanhContraction(_Contraction):
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
     """
 
-    def __init__(self, event_ndims=3, validate_args=False, name="tanh_contraction"):
+    def __init__(self, *, event_ndims=3, validate_args=False, name="tanh_contraction"):
         super().__init__(event_ndims, dict(locals()), validate_args=validate_args, name=name)
 
     def _forward_and_log_det(self, x):
@@ -75,7 +75,7 @@ class NormalCDFContraction(_Contraction):
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
     """
 
-    def __init__(self, event_ndims=3, validate_args=False, name="normal_cdf_contraction"):
+    def __init__(self, *, event_ndims=3, validate_args=False, name="normal_cdf_contraction"):
         super().__init__(event_ndims, dict(locals()), validate_args=validate_args, name=name)
 
     def _log_det(self, x):

@@ -58,7 +58,7 @@ class ConvSylvester(Sylvester):
         channels = event_shape[-1]
         seeds = tfp.random.split_seed(stateless_seed(seed), 2)
         rotation = InvertibleConv1x1.trainable(
-            channels,
+            [None, None, channels],
             parameterization="householder",
             seed=seeds[0],
             dtype=dtype,

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import images
 from tfflows.numerics.causal_conv import causal_conv, solve_causal_conv
-from tfflows.numerics.parameters import as_parameter, normal_variable
+from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.rows import with_rows
 
 
@@ -62,7 +62,7 @@ class EmergingConv(FlowBijector):
     2019, arXiv:1901.11137.
     """
 
-    def __init__(self, kernels, mask="square", validate_args=False, name="emerging_conv"):
+    def __init__(self, kernels, *, mask="square", validate_args=False, name="emerging_conv"):
         parameters = dict(locals())
         self._kernels = as_parameter(kernels)
         shape = self._kernels.shape
@@ -92,7 +92,7 @@ class EmergingConv(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        num_channels,
+        event_shape,
         *,
         kernel_size=3,
         mask="square",
@@ -105,7 +105,7 @@ class EmergingConv(FlowBijector):
         At first the kernels are `N(0, 1) / (taps C)`, and `d = exp` of that.
 
         Args:
-          num_channels: `C`.
+          event_shape: `[H, W, C]`; height and width may be `None`.
           kernel_size: odd `int`, or a pair `(m, n)`.
           mask: see the class.
           seed: Python `int` or a stateless seed.
@@ -115,6 +115,7 @@ class EmergingConv(FlowBijector):
         Raises:
           ValueError: if `kernel_size` is even.
         """
+        num_channels = as_event_shape(event_shape)[-1]
         size = [kernel_size] * 2 if isinstance(kernel_size, int) else list(kernel_size)
         if any(length % 2 == 0 for length in size):
             raise ValueError(f"`kernel_size` must be odd. Received: kernel_size={kernel_size}.")
@@ -126,7 +127,7 @@ class EmergingConv(FlowBijector):
             dtype,
             f"{name}_kernels",
         )
-        return cls(kernels, mask, name=name)
+        return cls(kernels, mask=mask, name=name)
 
     def _masked_kernels(self):
         """Returns the two kernels, triangular, and `sum_c log d_1c + log d_2c`."""

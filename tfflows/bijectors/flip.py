@@ -18,7 +18,7 @@ class Flip(FlowBijector):
       name: name of the bijector.
     """
 
-    def __init__(self, axis=-1, event_ndims=3, validate_args=False, name="flip"):
+    def __init__(self, axis=-1, *, event_ndims=3, validate_args=False, name="flip"):
         parameters = dict(locals())
         self._axes = [axis] if isinstance(axis, int) else list(axis)
         if not all(-event_ndims <= a < 0 for a in self._axes):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import graphs, linalg, norms, series
-from tfflows.numerics.parameters import as_parameter, normal_variable
+from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.shapes import with_shape
 
 
@@ -63,7 +63,7 @@ class GraphConvExponential(FlowBijector):
     import tfflows
 
     triangle = tf.ones([3, 3]) - tf.eye(3)
-    flow = tfflows.bijectors.GraphConvExponential.trainable(triangle, num_features=5, seed=1)
+    flow = tfflows.bijectors.GraphConvExponential.trainable([3, 5], triangle, seed=1)
     x = tf.random.normal([8, 3, 5])
     y = flow.forward(x)
     flow.forward_log_det_jacobian(x).shape  # []: it is the same for all inputs
@@ -162,8 +162,8 @@ class GraphConvExponential(FlowBijector):
     @classmethod
     def trainable(
         cls,
+        event_shape,
         adjacency,
-        num_features,
         *,
         seed=None,
         dtype=tf.float32,
@@ -173,13 +173,14 @@ class GraphConvExponential(FlowBijector):
         """Returns a `GraphConvExponential` with trainable kernels, `N(0, 1) / (2 F)` at first.
 
         Args:
+          event_shape: `[N, F]`; the number of nodes may be `None`.
           adjacency: see the class.
-          num_features: `F`.
           seed: Python `int` or a stateless seed.
           dtype: dtype of the kernels.
           name: name of the bijector.
           **kwargs: other arguments of the class.
         """
+        num_features = as_event_shape(event_shape)[-1]
         shape = [2, num_features, num_features]
         start = normal_variable(shape, 0.5 / num_features, seed, dtype, "start")
         kernels = [

@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import linalg
-from tfflows.numerics.parameters import as_parameter, normal_variable
+from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.shapes import with_shape
 
 PARAMETERIZATIONS = ("dense", "plu", "qr", "householder")
@@ -51,6 +51,7 @@ class InvertibleConv1x1(FlowBijector):
     def __init__(
         self,
         weight=None,
+        *,
         parameterization="dense",
         permutation=None,
         sign=None,
@@ -99,11 +100,10 @@ class InvertibleConv1x1(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        num_channels,
+        event_shape,
         *,
         parameterization="dense",
         num_reflections=None,
-        event_ndims=3,
         seed=None,
         dtype=tf.float32,
         name="invertible_conv1x1",
@@ -111,14 +111,15 @@ class InvertibleConv1x1(FlowBijector):
         """Returns a random rotation with trainable variables.
 
         Args:
-          num_channels: `C`.
+          event_shape: `[..., C]`; sizes before the last may be `None`.
           parameterization: see the class.
           num_reflections: number of Householder reflections, by default `C`.
-          event_ndims: rank of an event.
           seed: Python `int` or a stateless seed.
           dtype: dtype of the variables.
           name: name of the bijector.
         """
+        event_shape = as_event_shape(event_shape)
+        num_channels = event_shape[-1]
         gaussian = normal_variable([num_channels] * 2, 1.0, seed, dtype, f"{name}_weight")
         rotation = np.linalg.qr(gaussian.numpy())[0]
         arguments = {}
@@ -144,7 +145,7 @@ class InvertibleConv1x1(FlowBijector):
             gaussian.assign(tf.zeros_like(gaussian))
             arguments["weight"] = gaussian
         return cls(
-            parameterization=parameterization, event_ndims=event_ndims, name=name, **arguments
+            parameterization=parameterization, event_ndims=len(event_shape), name=name, **arguments
         )
 
     @classmethod

@@ -62,6 +62,7 @@ class MatvecExponential(FlowBijector):
     def __init__(
         self,
         operator,
+        *,
         norm_bound=None,
         tolerance=None,
         validate_args=False,

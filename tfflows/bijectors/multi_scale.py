@@ -38,7 +38,7 @@ class MultiScale(FlowBijector):
     """
 
     def __init__(
-        self, levels, event_shape, split_fraction=0.5, validate_args=False, name="multi_scale"
+        self, levels, event_shape, *, split_fraction=0.5, validate_args=False, name="multi_scale"
     ):
         parameters = dict(locals())
         levels = list(levels)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import convolution, images, linalg
-from tfflows.numerics.parameters import as_parameter, check_kernel, normal_variable
+from tfflows.numerics.parameters import as_event_shape, as_parameter, check_kernel, normal_variable
 from tfflows.numerics.rows import with_rows
 from tfflows.numerics.shapes import with_shape
 
@@ -57,7 +57,7 @@ class PeriodicConv(FlowBijector):
     Sohl-Dickstein, Dinh, Duckworth, *Invertible Convolutional Flow*, NeurIPS 2019.
     """
 
-    def __init__(self, kernel, validate_args=False, name="periodic_conv"):
+    def __init__(self, kernel, *, validate_args=False, name="periodic_conv"):
         parameters = dict(locals())
         self._kernel = as_parameter(kernel)
         check_kernel(self._kernel)
@@ -73,17 +73,18 @@ class PeriodicConv(FlowBijector):
 
     @classmethod
     def trainable(
-        cls, num_channels, *, kernel_size=3, seed=None, dtype=tf.float32, name="periodic_conv"
+        cls, event_shape, *, kernel_size=3, seed=None, dtype=tf.float32, name="periodic_conv"
     ):
         """Returns a convolution with a trainable kernel, the identity + `N(0, 1) / (kh kw C)`.
 
         Args:
-          num_channels: `C`.
+          event_shape: `[H, W, C]`; height and width may be `None`.
           kernel_size: odd `int`, or a pair.
           seed: Python `int` or a stateless seed.
           dtype: dtype of the kernel.
           name: name of the bijector.
         """
+        num_channels = as_event_shape(event_shape)[-1]
         kh, kw = [kernel_size] * 2 if isinstance(kernel_size, int) else kernel_size
         kernel = normal_variable(
             [kh, kw, num_channels, num_channels],

@@ -19,7 +19,7 @@ class NormalizeImage(FlowBijector):
       name: name of the bijector.
     """
 
-    def __init__(self, num_levels=256, validate_args=False, name="normalize_image"):
+    def __init__(self, num_levels=256, *, validate_args=False, name="normalize_image"):
         parameters = dict(locals())
         self._num_levels = num_levels
         super().__init__(
@@ -60,7 +60,7 @@ class LogitImage(FlowBijector):
     Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017, arXiv:1605.08803.
     """
 
-    def __init__(self, num_levels=256, alpha=0.05, validate_args=False, name="logit_image"):
+    def __init__(self, num_levels=256, *, alpha=0.05, validate_args=False, name="logit_image"):
         parameters = dict(locals())
         if not 0 < alpha < 0.5:
             raise ValueError(f"`alpha` must lie in (0, 1/2). Received: alpha={alpha}.")

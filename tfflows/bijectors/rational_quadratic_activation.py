@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import rational_quadratic
 from tfflows.numerics.compiled import CompiledFunction
-from tfflows.numerics.parameters import as_parameter
+from tfflows.numerics.parameters import as_event_shape, as_parameter
 
 MIN_WIDTH = 1e-3  # Of a bin, relative to the box.
 SMALLEST = 1e-9  # Of a softmax or sigmoid: one that underflows to 0 would leave no bijection.
@@ -85,9 +85,9 @@ class RationalQuadraticActivation(FlowBijector):
 
     ```python
     import tensorflow as tf
-    import tfflows
+    from tfflows import bijectors
 
-    activation = tfflows.bijectors.RationalQuadraticActivation.trainable(12, slope=0.75)
+    activation = bijectors.RationalQuadraticActivation.trainable([16, 16, 12], slope=0.75)
     x = tf.random.normal([8, 16, 16, 12])
     y = activation.forward(x)  # 0.75 x, until it is trained
     ```
@@ -162,14 +162,13 @@ class RationalQuadraticActivation(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        num_channels,
+        event_shape,
         *,
         slope=1.0,
         num_bins=16,
         width=3.0,
         parameterization="contractive",
         tails="linear",
-        event_ndims=3,
         dtype=tf.float32,
         name="rational_quadratic_activation",
     ):
@@ -178,13 +177,12 @@ class RationalQuadraticActivation(FlowBijector):
         For `"paper"` with its shifted first knot, as `y = slope x` plus a constant.
 
         Args:
-          num_channels: `C`.
+          event_shape: `[..., C]`; sizes before the last may be `None`.
           slope: `beta`, in (0, 1]. At 1 the sigmoids are saturated: training moves it slowly.
           num_bins: `I`.
           width: half the width of the box at first.
           parameterization: see the class.
           tails: see the class.
-          event_ndims: rank of an event.
           dtype: dtype of the variables.
           name: name of the bijector.
 
@@ -193,6 +191,8 @@ class RationalQuadraticActivation(FlowBijector):
         """
         if not 0 < slope <= 1:
             raise ValueError(f"`slope` must be in (0, 1]. Received: slope={slope}.")
+        event_shape = as_event_shape(event_shape)
+        num_channels = event_shape[-1]
         beta = min(slope, MAX_SLOPE)
         logit = math.log(beta / (1 - beta))
         # For the slope at a knot to be `beta`, sigmoid = (beta - m) / (1 - m).
@@ -215,7 +215,7 @@ class RationalQuadraticActivation(FlowBijector):
             parameterization=parameterization,
             tails=tails,
             far_slope=slope,
-            event_ndims=event_ndims,
+            event_ndims=len(event_shape),
             name=name,
         )
 

@@ -41,7 +41,7 @@ class Sequential(FlowBijector):
 
     is_series = True
 
-    def __init__(self, bijectors, repeats=(), validate_args=False, name="sequential"):
+    def __init__(self, bijectors, *, repeats=(), validate_args=False, name="sequential"):
         bijectors, repeats = _flatten(bijectors, repeats)
         parameters = dict(locals())
         if not bijectors or not all(isinstance(b, tfb.Bijector) for b in bijectors):
@@ -127,8 +127,8 @@ class Block(Sequential):
     is_unit = True
     is_series = False
 
-    def __init__(self, bijectors, repeats=(), validate_args=False, name="block"):
-        super().__init__(bijectors, repeats, validate_args=validate_args, name=name)
+    def __init__(self, bijectors, *, repeats=(), validate_args=False, name="block"):
+        super().__init__(bijectors, repeats=repeats, validate_args=validate_args, name=name)
 
 
 class Repeat(list):
@@ -150,11 +150,12 @@ class Repeat(list):
     import tensorflow as tf
     from tfflows import bijectors
 
+    shape = [None, None, 4]
     flow = bijectors.Sequential([
         bijectors.Squeeze(),
         bijectors.Repeat([
-            [bijectors.ActNorm.trainable(4), bijectors.InvertibleConv1x1.trainable(4, seed=seed)]
-            for seed in range(8)
+            [bijectors.ActNorm.trainable(shape), bijectors.InvertibleConv1x1.trainable(shape)]
+            for _ in range(8)
         ]),
     ])
     len(flow.bijectors)  # 17

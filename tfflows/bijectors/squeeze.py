@@ -30,7 +30,7 @@ class Squeeze(FlowBijector):
     section 3.6.
     """
 
-    def __init__(self, factor=2, order="space_to_depth", validate_args=False, name="squeeze"):
+    def __init__(self, factor=2, *, order="space_to_depth", validate_args=False, name="squeeze"):
         parameters = dict(locals())
         if order not in ("space_to_depth", "glow"):
             raise ValueError(

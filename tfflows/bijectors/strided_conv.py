@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.numerics.parameters import as_parameter
+from tfflows.numerics.parameters import as_event_shape, as_parameter
 
 
 class StridedConv(FlowBijector):
@@ -44,7 +44,7 @@ class StridedConv(FlowBijector):
     """
 
     def __init__(
-        self, weight, stride=1, parameterization="plu", validate_args=False, name="strided_conv"
+        self, weight, *, stride=1, parameterization="plu", validate_args=False, name="strided_conv"
     ):
         parameters = dict(locals())
         self._weight = as_parameter(weight)
@@ -63,7 +63,7 @@ class StridedConv(FlowBijector):
         self._squeeze = Squeeze(stride)  # By 1 it is the identity.
         self._conv = InvertibleConv1x1(
             self._weight,
-            parameterization,
+            parameterization=parameterization,
             permutation=np.arange(size) if plu else None,
             sign=np.ones(size) if plu else None,
         )
@@ -81,9 +81,9 @@ class StridedConv(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        num_channels,
-        stride=1,
+        event_shape,
         *,
+        stride=1,
         scale=1.0,
         parameterization="plu",
         dtype=tf.float32,
@@ -92,7 +92,7 @@ class StridedConv(FlowBijector):
         """Returns a convolution with a trainable weight, `scale` times the identity at first.
 
         Args:
-          num_channels: `C`, channels of the input.
+          event_shape: `[H, W, C]` of the input; height and width may be `None`.
           stride: `k`.
           scale: `kappa`, positive.
           parameterization: see the class.
@@ -106,9 +106,10 @@ class StridedConv(FlowBijector):
             raise ValueError(f"`scale` must be positive. Received: scale={scale}.")
         value = math.log(scale) if parameterization == "plu" else scale
         weight = tf.Variable(
-            value * tf.eye(num_channels * stride**2, dtype=dtype), name=f"{name}_weight"
+            value * tf.eye(as_event_shape(event_shape)[-1] * stride**2, dtype=dtype),
+            name=f"{name}_weight",
         )
-        return cls(weight, stride, parameterization, name=name)
+        return cls(weight, stride=stride, parameterization=parameterization, name=name)
 
     def weight_log_det(self):
         """Returns `log|det W|`, the log-det of one position."""

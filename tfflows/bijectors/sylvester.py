@@ -87,6 +87,7 @@ class Sylvester(FlowBijector):
         self,
         basis,
         autoregressive,
+        *,
         tolerance=None,
         max_iterations=1000,
         event_shape=None,
@@ -122,7 +123,7 @@ class Sylvester(FlowBijector):
         )
 
     @classmethod
-    def dense(cls, columns, r1, r2, bias, name="sylvester", **kwargs):
+    def dense(cls, columns, r1, r2, bias, *, name="sylvester", **kwargs):
         """Returns the flow of van den Berg et al. (2018).
 
             y = x + Q R_1 tanh(R_2 Q^T x + b)
@@ -145,7 +146,7 @@ class Sylvester(FlowBijector):
         return cls(basis, TriangularTanh(r1, r2, bias, basis.num_columns), name=name, **kwargs)
 
     @classmethod
-    def householder(cls, reflections, r1, r2, bias, name="sylvester", **kwargs):
+    def householder(cls, reflections, r1, r2, bias, *, name="sylvester", **kwargs):
         """Returns `dense` with `Q` the first `M` columns of a product of reflections.
 
         Args:
@@ -161,7 +162,7 @@ class Sylvester(FlowBijector):
         return cls(basis, TriangularTanh(r1, r2, bias, basis.num_columns), name=name, **kwargs)
 
     @classmethod
-    def triangular(cls, r1, r2, bias, reverse=False, name="sylvester", **kwargs):
+    def triangular(cls, r1, r2, bias, *, reverse=False, name="sylvester", **kwargs):
         """Returns `dense` with `Q` the identity, or the reversal of the order of the entries.
 
         The paper alternates between both.

@@ -7,7 +7,13 @@ import tensorflow as tf
 
 from tfflows.evaluation.network_calls import NetworkModule, call_network, prepared
 from tfflows.numerics import linalg
-from tfflows.numerics.parameters import as_data, as_parameter, normal_variable, stateless_seed
+from tfflows.numerics.parameters import (
+    as_data,
+    as_event_shape,
+    as_parameter,
+    normal_variable,
+    stateless_seed,
+)
 from tfflows.numerics.rows import with_rows
 
 _LARGEST = 0.999  # Of an entry on a diagonal: 1 + d stays above 0.001 when tanh is rounded to 1.
@@ -110,17 +116,18 @@ class ConvTriangularTanh(tf.Module):
         self.dtype = self._bias.dtype
 
     @classmethod
-    def trainable(cls, num_channels, seed=None, dtype=tf.float32, name="conv_triangular_tanh"):
+    def trainable(cls, event_shape, *, seed=None, dtype=tf.float32, name="conv_triangular_tanh"):
         """Returns the function with variables: `R_1 = 0`, `R_2` with `N(0, 1)` on its diagonal.
 
         The rest of `R_2` is `N(0, 1) / (9 C)`.
 
         Args:
-          num_channels: `C`.
+          event_shape: `[H, W, C]`; height and width may be `None`.
           seed: Python `int` or a stateless seed.
           dtype: dtype of the variables.
           name: prefix of their names.
         """
+        num_channels = as_event_shape(event_shape)[-1]
         shape = [3, 3, num_channels, num_channels]
         spread = np.full(shape, 1 / (9 * num_channels))
         spread[1, 1] += (1 - spread[1, 1]) * np.eye(num_channels)

@@ -30,7 +30,7 @@ class Whitening(FlowBijector):
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
     """
 
-    def __init__(self, mean, eigenvectors, eigenvalues, validate_args=False, name="whitening"):
+    def __init__(self, mean, eigenvectors, eigenvalues, *, validate_args=False, name="whitening"):
         parameters = dict(locals())
         self._mean = as_parameter(mean)
         self._vectors = as_parameter(eigenvectors)

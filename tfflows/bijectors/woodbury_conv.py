@@ -59,6 +59,7 @@ class WoodburyConv(FlowBijector):
         spatial_v,
         channel_u=None,
         channel_v=None,
+        *,
         validate_args=False,
         name="woodbury_conv",
     ):

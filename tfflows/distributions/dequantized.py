@@ -58,7 +58,7 @@ class Dequantized(tfd.Distribution):
     Burda, Grosse, Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016, arXiv:1509.00519.
     """
 
-    def __init__(self, distribution, dequantizer=None, num_levels=256, name="dequantized"):
+    def __init__(self, distribution, *, dequantizer=None, num_levels=256, name="dequantized"):
         parameters = dict(locals())
         self._continuous = distribution
         self._dequantizer = dequantizer
@@ -247,7 +247,7 @@ class FlowDequantizer(tf.Module):
       name: name of the module.
     """
 
-    def __init__(self, distribution, context_network, num_levels=256, name="flow_dequantizer"):
+    def __init__(self, distribution, context_network, *, num_levels=256, name="flow_dequantizer"):
         super().__init__(name=name)
         self._distribution = distribution
         self._context_network = track(self, context_network)

@@ -31,7 +31,9 @@ class AttentionNet(Conditioner):
     *Squeeze-and-Excitation Networks*, CVPR 2018, arXiv:1709.01507.
     """
 
-    def __init__(self, num_outputs, width=128, bottleneck=None, reduction=16, seed=None, **kwargs):
+    def __init__(
+        self, num_outputs, *, width=128, bottleneck=None, reduction=16, seed=None, **kwargs
+    ):
         super().__init__(
             dict(
                 num_outputs=num_outputs,

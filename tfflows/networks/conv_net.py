@@ -16,7 +16,7 @@ class ConvNet(Conditioner):
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
     """
 
-    def __init__(self, num_outputs, width=512, seed=None, **kwargs):
+    def __init__(self, num_outputs, *, width=512, seed=None, **kwargs):
         super().__init__({"num_outputs": num_outputs, "width": width, "seed": seed}, **kwargs)
         conv = SeededConvs(seed, self.dtype_policy)
         self.layers = [

@@ -23,7 +23,7 @@ class DenseNet(Conditioner):
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
     """
 
-    def __init__(self, num_outputs, width=64, depth=8, growth=64, seed=None, **kwargs):
+    def __init__(self, num_outputs, *, width=64, depth=8, growth=64, seed=None, **kwargs):
         super().__init__(
             dict(num_outputs=num_outputs, width=width, depth=depth, growth=growth, seed=seed),
             **kwargs,

@@ -21,7 +21,7 @@ class GatedResNet(Conditioner):
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
     """
 
-    def __init__(self, num_outputs, width=64, num_blocks=1, seed=None, **kwargs):
+    def __init__(self, num_outputs, *, width=64, num_blocks=1, seed=None, **kwargs):
         super().__init__(
             dict(num_outputs=num_outputs, width=width, num_blocks=num_blocks, seed=seed), **kwargs
         )

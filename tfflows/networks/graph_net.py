@@ -45,6 +45,7 @@ class GraphNet(Conditioner):
     def __init__(
         self,
         num_outputs,
+        *,
         width=64,
         depth=2,
         num_heads=4,

@@ -119,6 +119,7 @@ class LipschitzNet(Conditioner):
     def __init__(
         self,
         num_outputs,
+        *,
         width=512,
         kernel_sizes=(3, 1, 3),
         max_lipschitz=0.98,

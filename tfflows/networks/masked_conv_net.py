@@ -62,6 +62,7 @@ class MaskedConvNet(Conditioner):
     def __init__(
         self,
         num_channels,
+        *,
         width=528,
         num_heads=4,
         zero_heads=(0, 1),

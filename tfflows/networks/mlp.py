@@ -31,7 +31,7 @@ class MLP(Conditioner):
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
     """
 
-    def __init__(self, num_outputs, width=64, depth=2, activation="silu", seed=None, **kwargs):
+    def __init__(self, num_outputs, *, width=64, depth=2, activation="silu", seed=None, **kwargs):
         arguments = {"width": width, "depth": depth, "activation": activation, "seed": seed}
         super().__init__({"num_outputs": num_outputs, **arguments}, **kwargs)
 
@@ -77,6 +77,7 @@ class MaskedMLP(Conditioner):
       width: size of the hidden layers.
       depth: number of hidden layers.
       activation: of the hidden layers.
+      context_size: `K`; `None` for no context.
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
 
@@ -100,10 +101,19 @@ class MaskedMLP(Conditioner):
     """
 
     def __init__(
-        self, num_dims, num_params, width=64, depth=2, activation="silu", seed=None, **kwargs
+        self,
+        num_dims,
+        num_params,
+        *,
+        width=64,
+        depth=2,
+        activation="silu",
+        context_size=None,
+        seed=None,
+        **kwargs,
     ):
         arguments = {"width": width, "depth": depth, "activation": activation, "seed": seed}
-        arguments |= {"num_dims": num_dims, "num_params": num_params}
+        arguments |= {"num_dims": num_dims, "num_params": num_params, "context_size": context_size}
         super().__init__(arguments, **kwargs)
         # A hidden unit of degree m sees the entries 0 .. m.
         hidden = np.arange(width) % max(num_dims - 1, 1)
@@ -116,10 +126,10 @@ class MaskedMLP(Conditioner):
             return MaskedDense(mask, dtype=self.dtype_policy, **options)
 
         self.layers = _layers(dense, [len(d) for d in degrees[1:]], activation, seed)
-        # Built if there is a context. It adds to what the first activation sees.
-        first = self.layers[0]
-        self.context_layer = Dense(first.units, use_bias=False, dtype=self.dtype_policy)
-        self._activation, first.activation = first.activation, keras.activations.linear
+        if context_size is not None:  # The first activation sees the sum of both.
+            first = self.layers[0]
+            self._activation, first.activation = first.activation, keras.activations.linear
+            self.context_layer = Dense(first.units, use_bias=False, dtype=self.dtype_policy)
 
     def call(self, x, context=None):
         """Maps `[..., D]` to `[..., D, num_params]`; a context is `[..., K]`."""
@@ -128,9 +138,8 @@ class MaskedMLP(Conditioner):
     def _evaluate(self, x, context=None):
         first, *others = self.layers
         h = first(x)
-        if context is not None:
-            h += self.context_layer(keras.ops.cast(context, h.dtype))
-        h = self._activation(h)
+        if self._arguments["context_size"] is not None:
+            h = self._activation(h + self.context_layer(keras.ops.cast(context, h.dtype)))
         for layer in others:
             h = layer(h)
         return tf.reshape(h, [-1, self._arguments["num_dims"], self._arguments["num_params"]])

@@ -18,6 +18,24 @@ def normal_variable(shape, stddev, seed, dtype, name):
     return tf.Variable(stddev * value, name=name)
 
 
+def as_event_shape(event_shape):
+    """Returns the shape of an event as a list, of known channels, its last size.
+
+    Raises:
+      ValueError: if it is something else.
+    """
+    try:
+        sizes = tf.TensorShape(event_shape).as_list()
+    except (TypeError, ValueError):
+        sizes = []
+    if not sizes or not sizes[-1]:
+        raise ValueError(
+            "`event_shape` must be the shape of an event, such as [H, W, C], with the last size "
+            f"known. Received: event_shape={event_shape!r}."
+        )
+    return sizes
+
+
 def stateless_seed(seed):
     """Returns a stateless seed: the same at every call for an `int`, a fresh one for `None`."""
     # TFP counts the uses of an `int` seed: its second use would give other values.

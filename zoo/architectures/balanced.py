@@ -61,7 +61,7 @@ def balanced_block(
         for seen, moved in ((channels - first, first), (first, channels - first))
     ]
     layers = [
-        bijectors.StridedConv.trainable(shape[2], stride, scale=scale, name=f"{name}_conv"),
+        bijectors.StridedConv.trainable(shape, stride=stride, scale=scale, name=f"{name}_conv"),
         bijectors.DualAffineCoupling(
             networks, [height, width, channels], scale=hats, name=f"{name}_affine"
         ),
@@ -71,7 +71,7 @@ def balanced_block(
     if constrained:
         layers.append(
             bijectors.RationalQuadraticActivation.trainable(
-                channels, slope=slope, num_bins=num_bins, name=f"{name}_activation"
+                [height, width, channels], slope=slope, num_bins=num_bins, name=f"{name}_activation"
             )
         )
     return bijectors.Block(layers, name=name)
@@ -192,7 +192,7 @@ def balanced(
         parts = []
         if level == 0:
             parts.append(bijectors.NormalizeImage(num_levels))
-            parts.append(bijectors.ActNorm.trainable(shape[-1], name="data_act_norm"))
+            parts.append(bijectors.ActNorm.trainable(shape, name="data_act_norm"))
         blocks = []
         for step in range(count):
             stride = 2 if step == 0 else 1

@@ -106,14 +106,14 @@ def squeezed_levels(image_shape, num_levels, count, order, steps, prior):
             parts.append(prior(level, shape, f"level{level}_split_prior"))
             shape = [*shape[:2], shape[2] // 2]
         else:
-            parts.append(bijectors.ActNorm.trainable(shape[-1], name="base_affine"))
+            parts.append(bijectors.ActNorm.trainable(shape, name="base_affine"))
         levels.append(bijectors.Sequential(parts, name=f"level{level}"))
     return levels
 
 
 def image_flow(levels, image_shape, num_levels, dequantizer=None, split_fraction=0.5):
     """Returns the `Dequantized` distribution of a multi-scale flow with a standard normal base."""
-    flow = bijectors.MultiScale(levels, image_shape, split_fraction)
+    flow = bijectors.MultiScale(levels, image_shape, split_fraction=split_fraction)
     base = distributions.standard_normal([sum(flow.latent_sizes)])
     model = tfd.TransformedDistribution(base, tfb.Invert(flow))
-    return distributions.Dequantized(model, dequantizer, num_levels)
+    return distributions.Dequantized(model, dequantizer=dequantizer, num_levels=num_levels)

@@ -79,7 +79,7 @@ def glow(
         turns = []
         for step, kind in enumerate(kinds):
             name = f"level{level}_step{step}"
-            norm = bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm")
+            norm = bijectors.ActNorm.trainable(shape, name=f"{name}_act_norm")
             mixed = mixing_layers(kind, shape, seeds, name, conv1x1)
             name = f"{name}_coupling"
             moved = coupling(shape, network, seeds, arguments[level], name, num_bins=num_bins)

@@ -104,16 +104,23 @@ def graph_flow(
 
     def conditioner():
         if network == "mlp":
-            made = networks.MLP(outputs, width, depth, seed=seeds())
+            made = networks.MLP(outputs, width=width, depth=depth, seed=seeds())
         else:
-            made = networks.GraphNet(outputs, width, depth, num_heads, adjacency, seed=seeds())
+            made = networks.GraphNet(
+                outputs,
+                width=width,
+                depth=depth,
+                num_heads=num_heads,
+                adjacency=adjacency,
+                seed=seeds(),
+            )
         context_shape = [num_nodes, num_nodes] if sees_graph else None
         return networks.build_network(made, [num_nodes, kept], context_shape)
 
     def exponential_layer(name):
         return bijectors.GraphConvExponential.trainable(
+            [None, num_features],
             edges,
-            num_features,
             max_norm=max_norm,
             adjacency_norm=1.0 if is_complete else None,
             conditional=conditional,
@@ -123,7 +130,7 @@ def graph_flow(
 
     def block(index):
         name = f"block{index}"
-        layers = [bijectors.ActNorm.trainable(num_features, event_ndims=2, name=f"{name}_act_norm")]
+        layers = [bijectors.ActNorm.trainable([None, num_features], name=f"{name}_act_norm")]
         if exponential:
             layers.append(exponential_layer(f"{name}_exponential"))
         options = {"split_size": kept, "reverse": index % 2 == 1, "conditional": sees_graph}

@@ -15,7 +15,7 @@ def _conv1x1(parameterization):
 
     def build(shape, seeds, name):
         return bijectors.InvertibleConv1x1.trainable(
-            shape[-1], parameterization=parameterization, seed=seeds(), name=f"{name}_conv1x1"
+            shape, parameterization=parameterization, seed=seeds(), name=f"{name}_conv1x1"
         )
 
     return build
@@ -41,11 +41,11 @@ def _matrix_exponential(shape, seeds, name):
 
 
 def _emerging(shape, seeds, name):
-    return bijectors.EmergingConv.trainable(shape[-1], seed=seeds(), name=f"{name}_emerging_conv")
+    return bijectors.EmergingConv.trainable(shape, seed=seeds(), name=f"{name}_emerging_conv")
 
 
 def _periodic(shape, seeds, name):
-    return bijectors.PeriodicConv.trainable(shape[-1], seed=seeds(), name=f"{name}_periodic_conv")
+    return bijectors.PeriodicConv.trainable(shape, seed=seeds(), name=f"{name}_periodic_conv")
 
 
 def _woodbury(shape, seeds, name):

@@ -84,7 +84,7 @@ def _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds, steps=4
     parts += [bijectors.Repeat(turns), tfb.Invert(squeeze), tfb.Sigmoid()]
     base = distributions.standard_normal(image_shape)
     noise = tfd.TransformedDistribution(base, bijectors.Sequential(parts, name="noise_flow"))
-    return distributions.FlowDequantizer(noise, context_network, num_levels)
+    return distributions.FlowDequantizer(noise, context_network, num_levels=num_levels)
 
 
 # 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.

@@ -58,7 +58,7 @@ def register_planar(architecture, recipe, what, paper, **arguments):
 
 def _model(layers):
     """Returns the density of a flow from points `[2]` to a standard normal."""
-    flow = bijectors.Sequential([bijectors.ActNorm.trainable(2, event_ndims=1), *layers])
+    flow = bijectors.Sequential([bijectors.ActNorm.trainable([2]), *layers])
     return tfd.TransformedDistribution(distributions.standard_normal([2]), tfb.Invert(flow))
 
 
@@ -114,12 +114,10 @@ def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0
         name, layers = f"block{index}", []
         if linear:
             layers.append(
-                bijectors.ActNorm.trainable(2, event_ndims=1, name=f"{name}_act_norm"),
+                bijectors.ActNorm.trainable([2], name=f"{name}_act_norm"),
             )
             layers.append(
-                bijectors.InvertibleConv1x1.trainable(
-                    2, event_ndims=1, seed=seeds(), name=f"{name}_conv1x1"
-                )
+                bijectors.InvertibleConv1x1.trainable([2], seed=seeds(), name=f"{name}_conv1x1")
             )
         outputs = transform.num_parameters
         network = build_conditioner("mlp", [1], outputs, seeds, {"width": width})
@@ -140,7 +138,7 @@ def planar_maf(num_blocks=8, width=64, seed=0):
     """
     seeds, blocks = Seeds(seed), []
     for index in range(num_blocks):
-        network = networks.MaskedMLP(2, 2, width, seed=seeds())
+        network = networks.MaskedMLP(2, 2, width=width, seed=seeds())
         networks.build_network(network, [2])
         layers = [
             bijectors.Autoregressive(network, [2], transforms.Affine("exp")),

@@ -55,7 +55,7 @@ def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.D
             conditioner = build_conditioner(
                 network, [*shape[:2], seen], 2 * moved, seeds, {"width": width}
             )
-            parts.append(bijectors.ActNorm.trainable(shape[-1], name=f"{label}_act_norm"))
+            parts.append(bijectors.ActNorm.trainable(shape, name=f"{label}_act_norm"))
             parts.append(
                 bijectors.Coupling(
                     conditioner,
@@ -78,6 +78,6 @@ def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.D
             parts += couplings("channel", 3, name, width)
             shape = [*shape[:2], shape[2] // 2]
         else:
-            parts.append(bijectors.ActNorm.trainable(shape[-1], name="base_affine"))
+            parts.append(bijectors.ActNorm.trainable(shape, name="base_affine"))
         levels.append(bijectors.Sequential(parts, name=name))
     return image_flow(levels, image_shape, num_levels)

@@ -39,7 +39,7 @@ def coupling_layers(shape, width, seeds, name):
         "conv_net", [height, wide, kept], 2 * (channels - kept), seeds, {"width": width}
     )
     return [
-        bijectors.InvertibleConv1x1.trainable(channels, seed=seeds(), name=f"{name}_conv1x1"),
+        bijectors.InvertibleConv1x1.trainable(shape, seed=seeds(), name=f"{name}_conv1x1"),
         bijectors.Coupling(network, shape, transforms.Affine(half_tanh), name=name),
     ]
 
@@ -62,17 +62,17 @@ def sylvester_layers(shape, width, seeds, name, basis=True, generalized=True):
     """
     channels = shape[-1]
     if generalized:
-        network = networks.MaskedConvNet(channels, width, seed=seeds())
+        network = networks.MaskedConvNet(channels, width=width, seed=seeds())
         networks.build_network(network, shape)
         if basis:
             return [bijectors.ConvSylvester.trainable(shape, network, seed=seeds(), name=name)]
         function = triangular.BoundedTanh(network)
     else:
-        function = triangular.ConvTriangularTanh.trainable(channels, seed=seeds(), name=name)
+        function = triangular.ConvTriangularTanh.trainable(shape, seed=seeds(), name=name)
     to_basis = bijectors.Flip(axis=())  # The identity.
     if basis:
         rotation = bijectors.InvertibleConv1x1.trainable(
-            channels, parameterization="householder", seed=seeds(), name=f"{name}_rotation"
+            shape, parameterization="householder", seed=seeds(), name=f"{name}_rotation"
         )
         exponential = bijectors.ConvExponential.trainable(
             shape, seed=seeds(), name=f"{name}_exponential"
@@ -132,7 +132,7 @@ def residual_type(
         (count, width), turns = sizes[level], []
         for step in range(count):
             name = f"level{level}_step{step}"
-            norm = bijectors.ActNorm.trainable(shape[-1], name=f"{name}_act_norm")
+            norm = bijectors.ActNorm.trainable(shape, name=f"{name}_act_norm")
             moved = LAYERS[layer](shape, width, seeds, f"{name}_{layer}", **options)
             turns.append([norm, *moved, bijectors.Flip((-3, -2), name=f"{name}_flip")])
         if layer == "residual":  # Each has noise of its own.

@@ -23,7 +23,7 @@ def batch(*deviations, mean=5.0):
 @pytest.mark.parametrize("deviations", [(1e-9, 2e-9), (1.0, 1e-4), (1e6, 30.0)])
 def test_channels_that_vary_become_standard_whatever_their_unit(deviations, mean):
     x = batch(*deviations, mean=mean * min(deviations))
-    norm = bijectors.ActNorm.trainable(2, event_ndims=1)
+    norm = bijectors.ActNorm.trainable([2])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         norm.initialize(x)
@@ -35,7 +35,7 @@ def test_channels_that_vary_become_standard_whatever_their_unit(deviations, mean
 @pytest.mark.parametrize("mean", [0.0, 0.1, 5.0, 1000.0])
 def test_a_constant_channel_gets_the_scale_of_the_one_that_varies_most(mean):
     x = batch(0.5, 0.0, 2.0, mean=mean)
-    norm = bijectors.ActNorm.trainable(3, event_ndims=1, name="norm_7")
+    norm = bijectors.ActNorm.trainable([3], name="norm_7")
     with pytest.warns(UserWarning, match=r"^Channel\(s\) 1, 1 in all, .* 'norm_7' are constant"):
         norm.initialize(x)
     scale = np.exp(norm.trainable_variables[0])
@@ -44,7 +44,7 @@ def test_a_constant_channel_gets_the_scale_of_the_one_that_varies_most(mean):
 
 
 def test_a_batch_of_constants_keeps_its_scale():
-    norm = bijectors.ActNorm.trainable(2, event_ndims=1)
+    norm = bijectors.ActNorm.trainable([2])
     with pytest.warns(UserWarning, match=r"Channel\(s\) 0, 1, 2 in all"):
         norm.initialize(np.full([1, 2], 3.0, "float32"))
     np.testing.assert_array_equal(norm.trainable_variables[0], [0.0, 0.0])
@@ -52,7 +52,7 @@ def test_a_batch_of_constants_keeps_its_scale():
 
 def test_a_channel_that_is_constant_at_first_trains():
     base = distributions.trainable_normal([2])
-    norm = bijectors.ActNorm.trainable(2, event_ndims=1)
+    norm = bijectors.ActNorm.trainable([2])
     trained = FlowModel(tfd.TransformedDistribution(base, tfb.Invert(norm)), units="nats")
     with pytest.warns(UserWarning, match="are constant in the batch"):
         trained.initialize(batch(1.0, 0.0))
@@ -65,7 +65,7 @@ def test_a_channel_that_is_constant_at_first_trains():
 def test_rows_that_are_not_finite_are_named(value):
     x = np.ones([6, 2], "float32")
     x[4, 1] = value
-    flow = bijectors.ActNorm.trainable(2, event_ndims=1)
+    flow = bijectors.ActNorm.trainable([2])
     trained = FlowModel(
         tfd.TransformedDistribution(distributions.standard_normal([2]), tfb.Invert(flow))
     )
@@ -81,9 +81,7 @@ def test_rows_that_are_not_finite_are_named(value):
 
 
 def test_what_a_layer_makes_of_a_row_is_named_with_the_layer():
-    flow = bijectors.Sequential(
-        [tfb.Log(), bijectors.ActNorm.trainable(2, event_ndims=1, name="second")]
-    )
+    flow = bijectors.Sequential([tfb.Log(), bijectors.ActNorm.trainable([2], name="second")])
     x = np.ones([6, 2], "float32")
     x[3, 0] = -1.0
     with pytest.raises(ValueError, match="1 row.* of what reaches 'second', number 3"):

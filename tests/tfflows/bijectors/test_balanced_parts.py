@@ -60,7 +60,9 @@ def test_strided_conv_is_the_convolution_of_the_paper():
 @pytest.mark.parametrize("parameterization", ["plu", "dense"])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_strided_conv_starts_as_a_multiple_of_the_identity(parameterization, stride):
-    flow = bijectors.StridedConv.trainable(2, stride, scale=1.3, parameterization=parameterization)
+    flow = bijectors.StridedConv.trainable(
+        [None, None, 2], stride=stride, scale=1.3, parameterization=parameterization
+    )
     x = tf.random.stateless_normal([2, 6, 6, 2], [1, 2])
     squeezed = bijectors.Squeeze(stride).forward(x) if stride > 1 else x
     np.testing.assert_allclose(flow.forward(x), 1.3 * squeezed, rtol=1e-6)
@@ -71,11 +73,11 @@ def test_strided_conv_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"`weight` must have shape \[k\^2 C, k\^2 C\]"):
         bijectors.StridedConv(tf.eye(6), stride=2)
     with pytest.raises(ValueError, match="multiples of factor=2"):
-        bijectors.StridedConv.trainable(3, 2).forward(tf.zeros([1, 5, 4, 3]))
+        bijectors.StridedConv.trainable([None, None, 3], stride=2).forward(tf.zeros([1, 5, 4, 3]))
     with pytest.raises(ValueError, match="`scale` must be positive"):
-        bijectors.StridedConv.trainable(3, scale=0.0)
+        bijectors.StridedConv.trainable([None, None, 3], scale=0.0)
     with pytest.raises(ValueError, match="`parameterization` must be"):
-        bijectors.StridedConv(tf.eye(4), 2, parameterization="qr")
+        bijectors.StridedConv(tf.eye(4), stride=2, parameterization="qr")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -101,7 +103,10 @@ def test_log_dets_of_the_contractions_far_into_the_tails(dtype):
 
 
 def test_contractions_invert_anything_to_finite_values():
-    for flow in (bijectors.TanhContraction(0), bijectors.NormalCDFContraction(0)):
+    for flow in (
+        bijectors.TanhContraction(event_ndims=0),
+        bijectors.NormalCDFContraction(event_ndims=0),
+    ):
         y = tf.constant([-2.0, -1.0, 0.0, 1.0, 2.0])
         x, log_det = evaluation.inverse_and_log_det(flow, y)
         assert np.all(np.isfinite(x))

@@ -11,7 +11,7 @@ SHAPE = (3, 4, 2)
 
 
 def function(scale=1.0):
-    made = ConvTriangularTanh.trainable(2, seed=1, dtype=tf.float64)
+    made = ConvTriangularTanh.trainable([None, None, 2], seed=1, dtype=tf.float64)
     rng = np.random.default_rng(0)
     for variable in made.trainable_variables:
         variable.assign_add(scale * rng.normal(size=variable.shape))
@@ -39,7 +39,7 @@ def test_jacobian_is_triangular_with_the_diagonal_returned():
 def test_makes_a_sylvester_flow_that_starts_as_the_identity():
     basis = bijectors.ConvExponential.trainable(SHAPE, seed=2, dtype=tf.float64)
     x = inputs()
-    start = ConvTriangularTanh.trainable(2, seed=1, dtype=tf.float64)
+    start = ConvTriangularTanh.trainable([None, None, 2], seed=1, dtype=tf.float64)
     np.testing.assert_array_equal(bijectors.Sylvester(basis, start).forward(x), x)
     flow = bijectors.Sylvester(basis, function())
     assert len(flow.trainable_variables) == 4

@@ -33,8 +33,8 @@ def coupling(seed=1, shape=SHAPE, **kwargs):
 def parts():
     """ActNorm, a 1x1 convolution and two couplings: six convolutions and one matrix product."""
     return [
-        bijectors.ActNorm.trainable(4),
-        bijectors.InvertibleConv1x1.trainable(4, seed=3),
+        bijectors.ActNorm.trainable([None, None, 4]),
+        bijectors.InvertibleConv1x1.trainable([None, None, 4], seed=3),
         coupling(1),
         coupling(2, reverse=True),
     ]
@@ -161,9 +161,11 @@ def assign_all(module):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: bijectors.ActNorm.trainable(4),
+        lambda: bijectors.ActNorm.trainable([None, None, 4]),
         coupling,
-        lambda: bijectors.InvertibleConv1x1.trainable(4, seed=1, parameterization="plu"),
+        lambda: bijectors.InvertibleConv1x1.trainable(
+            [None, None, 4], seed=1, parameterization="plu"
+        ),
         lambda: bijectors.ConvExponential.trainable(SHAPE, seed=1),
         lambda: bijectors.Sequential(parts()),
         lambda: tfb.Invert(bijectors.Sequential(parts())),
@@ -190,7 +192,7 @@ def test_assigning_a_keras_variable_changes_the_output():
 
 
 def test_an_assign_that_is_undone_gives_the_old_value_again():
-    norm, x = bijectors.ActNorm.trainable(4), images()
+    norm, x = bijectors.ActNorm.trainable([None, None, 4]), images()
     y = norm.forward(x)
     norm.variables[0].assign(tf.ones([4]))
     assert np.any(np.abs(norm.forward(x) - y) > 0.5)
@@ -209,7 +211,7 @@ def test_log_prob_follows_assign():
 
 
 def test_assign_between_two_calls_in_one_function():
-    norm = bijectors.ActNorm.trainable(4)
+    norm = bijectors.ActNorm.trainable([None, None, 4])
 
     @tf.function
     def twice(x):
@@ -227,7 +229,7 @@ def test_assign_between_two_calls_in_one_function():
 
 
 def test_assign_inside_a_branch_is_seen_after_it():
-    norm = bijectors.ActNorm.trainable(4)
+    norm = bijectors.ActNorm.trainable([None, None, 4])
 
     @tf.function
     def step(x, flag):
@@ -586,12 +588,12 @@ def test_observers_see_inputs_outputs_and_log_dets():
 @pytest.mark.parametrize("wrap", [bijectors.Sequential, lambda p: tfb.Chain(p[::-1])])
 def test_initialize_standardises_every_act_norm_in_order(wrap):
     layers = [
-        bijectors.ActNorm.trainable(4, name="first"),
-        bijectors.InvertibleConv1x1.trainable(4, seed=3),
+        bijectors.ActNorm.trainable([None, None, 4], name="first"),
+        bijectors.InvertibleConv1x1.trainable([None, None, 4], seed=3),
         coupling(1),
-        bijectors.ActNorm.trainable(4, name="second"),
+        bijectors.ActNorm.trainable([None, None, 4], name="second"),
         coupling(2, reverse=True),
-        bijectors.ActNorm.trainable(4, name="third"),
+        bijectors.ActNorm.trainable([None, None, 4], name="third"),
     ]
     flow, x = wrap(layers), 5.0 + 3.0 * images(200)
     evaluation.initialize(flow, x)
@@ -730,10 +732,12 @@ def test_a_bijector_without_an_inverse_says_so():
 
 
 def test_variables_have_names_that_follow_from_the_structure():
-    flow = bijectors.Sequential([bijectors.ActNorm.trainable(4), coupling()])
+    flow = bijectors.Sequential([bijectors.ActNorm.trainable([None, None, 4]), coupling()])
     named = tfflows.variables.named_variables(flow)
     assert len(named) == len(flow.variables) == 8
-    other = bijectors.Sequential([bijectors.ActNorm.trainable(4, name="other"), coupling(7)])
+    other = bijectors.Sequential(
+        [bijectors.ActNorm.trainable([None, None, 4], name="other"), coupling(7)]
+    )
     assert list(tfflows.variables.named_variables(other)) == list(named)
     assert named["bijectors/0/shift"] is flow.bijectors[0].variables[1] or (
         named["bijectors/0/shift"] is flow.bijectors[0].variables[0]

@@ -322,7 +322,7 @@ def test_context_is_the_graph():
 def test_nothing_of_the_size_of_the_terms_is_kept():
     """The backward pass keeps 4 combinations; the forward function returns nothing else for it."""
     flow = bijectors.GraphConvExponential.trainable(
-        tf.cast(random_graph(), tf.float32), 2, seed=1, adjacency_norm=1.0
+        [None, 2], tf.cast(random_graph(), tf.float32), seed=1, adjacency_norm=1.0
     )
 
     @tf.function

@@ -49,13 +49,13 @@ def block(seed, context_shape=None, dtype=tf.float32):
     options = {"dtype": dtype}
     return bijectors.Block(
         [
-            bijectors.ActNorm.trainable(4, name=f"norm{seed}", **options),
-            bijectors.StridedConv.trainable(4, 1, **options),
+            bijectors.ActNorm.trainable([None, None, 4], name=f"norm{seed}", **options),
+            bijectors.StridedConv.trainable([None, None, 4], stride=1, **options),
             bijectors.ConvExponential.trainable(SHAPE, seed=seed, **options),
             bijectors.DualAffineCoupling(hats, SHAPE, dtype=dtype),
             bijectors.Flip([-1]),
             tfb.Chain([tfb.Shift(tf.Variable(tf.ones([4], dtype))), tfb.Invert(coupling)]),
-            bijectors.RationalQuadraticActivation.trainable(4, num_bins=4, **options),
+            bijectors.RationalQuadraticActivation.trainable([None, None, 4], num_bins=4, **options),
         ]
     )
 
@@ -63,7 +63,10 @@ def block(seed, context_shape=None, dtype=tf.float32):
 @pytest.fixture(scope="module")
 def deep():
     """A layer, four blocks that are alike, and another layer."""
-    first, last = bijectors.ActNorm.trainable(4), bijectors.ConvExponential.trainable(SHAPE, seed=9)
+    first, last = (
+        bijectors.ActNorm.trainable([None, None, 4]),
+        bijectors.ConvExponential.trainable(SHAPE, seed=9),
+    )
     return noisy(
         bijectors.Sequential([first, bijectors.Repeat(block(seed) for seed in range(4)), last])
     )
@@ -138,7 +141,7 @@ def test_graphs_do_not_grow_with_the_repetitions():
         part = bijectors.Sequential(
             [
                 bijectors.Repeat(
-                    bijectors.RationalQuadraticActivation.trainable(2, num_bins=4)
+                    bijectors.RationalQuadraticActivation.trainable([None, None, 2], num_bins=4)
                     for _ in range(count)
                 )
             ]
@@ -195,13 +198,14 @@ def network_coupling(network):
 
 
 UNLIKE = {
-    "classes": lambda: [conv(3), bijectors.ActNorm.trainable(4)],
+    "classes": lambda: [conv(3), bijectors.ActNorm.trainable([None, None, 4])],
     "sizes": lambda: [conv(size) for size in (1, 3, 5)],
-    "networks": lambda: [network_coupling(networks.MLP(4, width)) for width in (8, 4)],
+    "networks": lambda: [network_coupling(networks.MLP(4, width=width)) for width in (8, 4)],
     "dtypes": lambda: [conv(3), conv(3, dtype=tf.float64)],
     "constants": lambda: [hat_coupling(value) for value in (0.1, 0.2, 0.3)],
     "arrays": lambda: [
-        bijectors.InvertibleConv1x1.trainable(4, parameterization="plu", seed=s) for s in range(3)
+        bijectors.InvertibleConv1x1.trainable([None, None, 4], parameterization="plu", seed=s)
+        for s in range(3)
     ],
     "functions": lambda: [function_coupling(factor) for factor in (0.1, 0.2, 0.1)],
     "tensors": lambda: [tfb.Shift(value * tf.ones([4])) for value in (1.0, 2.0, 3.0)],

@@ -76,7 +76,7 @@ def test_products_are_those_of_numpy(known):
 
 def rotation(kind):
     """A batch of one 1x1 convolution."""
-    flow = bijectors.InvertibleConv1x1.trainable(3, parameterization=kind, seed=1)
+    flow = bijectors.InvertibleConv1x1.trainable([None, None, 3], parameterization=kind, seed=1)
     arguments = dict(flow.parameters)
     for name in ("weight", "reflections"):
         if arguments[name] is not None:
@@ -98,7 +98,7 @@ def sylvester():
 
 def graph():
     adjacency = tf.ones([1, 4, 4]) - tf.eye(4)
-    flow = bijectors.GraphConvExponential.trainable(None, 3, conditional=True, seed=1)
+    flow = bijectors.GraphConvExponential.trainable([None, 3], None, conditional=True, seed=1)
     return condition(flow, adjacency), [4, 3]
 
 
@@ -156,7 +156,7 @@ def test_no_bijector_has_a_product_that_corrupts_the_heap(make):
 
 def test_example_of_a_batch_of_one_graph():
     adjacency = tf.constant([[0.0, 1.0], [1.0, 0.0]])
-    flow = bijectors.GraphConvExponential.trainable(None, 3, conditional=True)
+    flow = bijectors.GraphConvExponential.trainable([None, 3], None, conditional=True)
     base = tfd.Sample(tfd.Normal(0.0, 1.0), [2, 3])
     model = tfd.TransformedDistribution(base, tfb.Invert(condition(flow, adjacency[None])))
     with no_product_corrupts_the_heap():

@@ -85,7 +85,7 @@ def test_values_and_gradients_in_graphs_for_large_bounds(norm_bound, jit):
     """The length of the loop is not known when it is traced, and has no limit but `MOST_STEPS`."""
     matrix = tf.Variable(gaussian(20, 5.6))
     bound = None if norm_bound is None else tf.Variable(norm_bound, dtype=tf.float64)
-    flow = bijectors.MatvecExponential(tf.linalg.LinearOperatorFullMatrix(matrix), bound)
+    flow = bijectors.MatvecExponential(tf.linalg.LinearOperatorFullMatrix(matrix), norm_bound=bound)
     x = tf.constant(np.random.default_rng(5).normal(size=[3, 20]))
 
     def run(x):

@@ -47,10 +47,10 @@ def flow(conditional=False):
     activation = bijectors.RationalQuadraticActivation.trainable
     result = bijectors.Sequential(
         [
-            bijectors.ActNorm.trainable(4),
+            bijectors.ActNorm.trainable([None, None, 4]),
             bijectors.Block(
                 [
-                    bijectors.StridedConv.trainable(4, 1),
+                    bijectors.StridedConv.trainable([None, None, 4], stride=1),
                     bijectors.DualAffineCoupling(hats, SHAPE),
                     inner,
                     activation(4, num_bins=4),
@@ -149,7 +149,10 @@ def test_inverting_a_flow_of_levels_keeps_no_layers(how):
         for seed in (1,)
     ]
     part = tfb.Chain(
-        [bijectors.MultiScale(levels, [4, 4, 2]), tfb.Invert(bijectors.ActNorm.trainable(2))]
+        [
+            bijectors.MultiScale(levels, [4, 4, 2]),
+            tfb.Invert(bijectors.ActNorm.trainable([None, None, 2])),
+        ]
     )
     x = events(channels=2)
 
@@ -360,7 +363,7 @@ def discrete():
     couplings = [
         bijectors.Coupling(conv_net(4, seed), SHAPE, transforms.Affine()) for seed in (1, 2)
     ]
-    spline = bijectors.RationalQuadraticActivation.trainable(4, num_bins=4)
+    spline = bijectors.RationalQuadraticActivation.trainable([None, None, 4], num_bins=4)
     parts = [bijectors.NormalizeImage(16), couplings[0], bijectors.Block([couplings[1], spline])]
     base = distributions.trainable_normal(SHAPE)
     density = tfd.TransformedDistribution(base, tfb.Invert(bijectors.Sequential(parts)))

@@ -25,11 +25,16 @@ def dense(flow, shape):
 
 
 def emerging(channels=2, **kwargs):
-    return moved(bijectors.EmergingConv.trainable(channels, seed=1, dtype=DTYPE, **kwargs))
+    return moved(
+        bijectors.EmergingConv.trainable([None, None, channels], seed=1, dtype=DTYPE, **kwargs)
+    )
 
 
 def periodic(channels=2, **kwargs):
-    return moved(bijectors.PeriodicConv.trainable(channels, seed=1, dtype=DTYPE, **kwargs), 0.05)
+    return moved(
+        bijectors.PeriodicConv.trainable([None, None, channels], seed=1, dtype=DTYPE, **kwargs),
+        0.05,
+    )
 
 
 def woodbury(shape=(3, 4, 2), **kwargs):
@@ -115,9 +120,9 @@ def test_bad_emerging_convs(shape, mask, message):
 
 def test_even_kernel_sizes_are_refused():
     with pytest.raises(ValueError, match=r"`kernel_size` must be odd. Received: kernel_size=2"):
-        bijectors.EmergingConv.trainable(3, kernel_size=2)
+        bijectors.EmergingConv.trainable([None, None, 3], kernel_size=2)
     with pytest.raises(ValueError, match=r"`kernel` must have odd spatial sizes. Received: kernel"):
-        bijectors.PeriodicConv.trainable(3, kernel_size=2)
+        bijectors.PeriodicConv.trainable([None, None, 3], kernel_size=2)
 
 
 # Periodic.
@@ -262,9 +267,11 @@ def test_gradients_through_the_inverse_are_those_of_finite_differences(name, jit
 def test_float32_round_trip(name):
     shape = [16, 16, 12]
     make = {
-        "emerging_square": lambda: bijectors.EmergingConv.trainable(12, seed=1),
-        "emerging_raster": lambda: bijectors.EmergingConv.trainable(12, mask="raster", seed=1),
-        "periodic": lambda: bijectors.PeriodicConv.trainable(12, seed=1),
+        "emerging_square": lambda: bijectors.EmergingConv.trainable([None, None, 12], seed=1),
+        "emerging_raster": lambda: bijectors.EmergingConv.trainable(
+            [None, None, 12], mask="raster", seed=1
+        ),
+        "periodic": lambda: bijectors.PeriodicConv.trainable([None, None, 12], seed=1),
         "woodbury": lambda: bijectors.WoodburyConv.trainable(shape, channel_rank=4, seed=1),
     }[name]
     flow = moved(make(), 0.02)
@@ -274,7 +281,7 @@ def test_float32_round_trip(name):
 
 
 def test_second_derivatives_of_the_emerging_inverse_in_a_graph_are_those_of_eager_mode():
-    flow = bijectors.EmergingConv.trainable(2, seed=1, dtype=tf.float64)
+    flow = bijectors.EmergingConv.trainable([None, None, 2], seed=1, dtype=tf.float64)
     y = tf.constant(np.random.default_rng(2).normal(size=[2, 3, 2, 2]))
 
     def second(y):
@@ -328,7 +335,10 @@ def test_images_whose_size_is_not_known(flow):
             r"needs images of known size\. Received: image size \(None, None\)",
         ),
         (bijectors.Squeeze(), "`Squeeze` needs static event shapes"),
-        (bijectors.StridedConv.trainable(2, 2), "`Squeeze` needs static event shapes"),
+        (
+            bijectors.StridedConv.trainable([None, None, 2], stride=2),
+            "`Squeeze` needs static event shapes",
+        ),
     ],
 )
 def test_bijectors_that_need_the_size_say_so(flow, message):
@@ -343,7 +353,9 @@ def test_bijectors_that_need_the_size_say_so(flow, message):
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
 @pytest.mark.parametrize("kind", ["householder", "qr"])
 def test_the_length_of_a_reflection_does_not_count(kind, dtype):
-    start = bijectors.InvertibleConv1x1.trainable(3, parameterization=kind, seed=1, dtype=dtype)
+    start = bijectors.InvertibleConv1x1.trainable(
+        [None, None, 3], parameterization=kind, seed=1, dtype=dtype
+    )
     arguments = start.parameters | {"reflections": None}
     vectors = tf.convert_to_tensor(start.parameters["reflections"])
     x = tf.random.stateless_normal([2, 2, 2, 3], [1, 1], dtype=dtype)

@@ -240,10 +240,12 @@ def test_losses_and_their_gradients_are_those_of_every_mode(mode, jit):
 
 
 def test_losses_of_residual_and_sylvester_flows_count_once_in_both_directions():
-    network = built(networks.LipschitzNet(2, 3, (1, 1), activity_regularizer="l2"), [2])
+    network = built(
+        networks.LipschitzNet(2, width=3, kernel_sizes=(1, 1), activity_regularizer="l2"), [2]
+    )
     for variable in network.trainable_variables:
         variable.assign_add(0.1 * tf.ones(variable.shape))
-    masked = built(networks.MaskedConvNet(2, 4, activity_regularizer="l2"), [2, 2, 2])
+    masked = built(networks.MaskedConvNet(2, width=4, activity_regularizer="l2"), [2, 2, 2])
     x = points(8, 8)
     sylvester = bijectors.ConvSylvester.trainable([2, 2, 2], masked, seed=1)
     for flow, value in (

@@ -69,14 +69,16 @@ def test_the_parameterization_of_the_paper_exceeds_1():
 
 
 def test_first_knot_of_the_paper_is_not_at_minus_w():
-    activation = RationalQuadraticActivation.trainable(1, num_bins=3, parameterization="paper")
+    activation = RationalQuadraticActivation.trainable(
+        [None, None, 1], num_bins=3, parameterization="paper"
+    )
     assert float(activation.spline().left[0]) == pytest.approx((2 / 4 - 1) * 3.0)
 
 
 @pytest.mark.parametrize("slope", [0.1, 0.5, 0.75, 0.9, 1.0])
 @pytest.mark.parametrize("tails", ["linear", "far"])
 def test_starts_as_a_line(slope, tails):
-    activation = RationalQuadraticActivation.trainable(2, slope=slope, tails=tails, event_ndims=1)
+    activation = RationalQuadraticActivation.trainable([2], slope=slope, tails=tails)
     x = tf.constant(np.linspace(-5, 5, 42).reshape(21, 2), tf.float32)
     tolerance = 1e-5 if tails == "linear" else 4e-2  # Floats near 1e5 are 0.008 apart.
     np.testing.assert_allclose(activation.forward(x), slope * x, atol=tolerance)
@@ -108,7 +110,7 @@ def test_knots_box_and_far_outside(dtype):
 
 
 def test_gradients_are_finite_at_knots_and_outside():
-    activation = RationalQuadraticActivation.trainable(1, slope=0.7, num_bins=4, event_ndims=1)
+    activation = RationalQuadraticActivation.trainable([1], slope=0.7, num_bins=4)
     for variable in activation.trainable_variables:
         variable.assign_add(0.5 * tf.random.stateless_normal(variable.shape, [1, 2]))
     knots_x, knots_y = rational_quadratic._knots(activation.spline())
@@ -391,7 +393,7 @@ def test_wrong_arguments(change, match):
 
 def test_wrong_slope_bins_and_bound():
     with pytest.raises(ValueError, match="`slope` must be in"):
-        RationalQuadraticActivation.trainable(2, slope=1.5)
+        RationalQuadraticActivation.trainable([None, None, 2], slope=1.5)
     with pytest.raises(ValueError, match="`num_bins` must be"):
         bijectors.Coupling(lambda a: a, [4], transforms.RationalQuadratic(1))
     with pytest.raises(ValueError, match="`bound` must be positive"):

@@ -282,7 +282,9 @@ def test_basis_is_a_bijector_or_an_operator():
             r"`r2` must have shape \[..., 3, 3\]. Received: r2.shape=\(2, 3\)",
         ),
         (
-            lambda: bijectors.ConvSylvester.trainable([4, 4, 2], networks.MaskedConvNet(2, 8)),
+            lambda: bijectors.ConvSylvester.trainable(
+                [4, 4, 2], networks.MaskedConvNet(2, width=8)
+            ),
             "`BoundedTanh` needs a network that is built",
         ),
     ],
