@@ -51,12 +51,12 @@ def conv_net(dtype, inputs, outputs, context=None):
     return networks.build_network(network, inputs, context)
 
 
-def coupling(dtype, shape, outputs, *, inputs=None, **kwargs):
+def coupling(dtype, shape, outputs, *, inputs=None, scale="tanh", **kwargs):
     inputs = inputs or [*shape[:2], shape[2] // 2]
     return bijectors.Coupling(
         conv_net(dtype, inputs, outputs),
         shape,
-        transforms.Affine(),
+        transforms.Affine(scale),
         dtype=dtype,
         **kwargs,
     )
@@ -100,6 +100,33 @@ class Dense(tf.Module):
 
 def vector_coupling(dtype):
     return bijectors.Coupling(Dense(dtype), [4], transforms.Affine(), dtype=dtype)
+
+
+def scalar_coupling(dtype):
+    """Entries are moved by a bijector of TFP, whose parameters come from those before."""
+
+    def bend(h):
+        return tfb.SinhArcsinh(h[..., 0] / 4, tf.exp(h[..., 1] / 4))
+
+    return bijectors.Coupling(Dense(dtype), [4], bend, dtype=dtype)
+
+
+def autoregressive(dtype, transform, size=4, context=None):
+    network = networks.MaskedMLP(
+        size,
+        transform.num_parameters,
+        width=8,
+        seed=1,
+        context_size=context,
+        dtype=tf.as_dtype(dtype).name,
+    )
+    network = networks.build_network(network, [size], context and [context])
+    flow = bijectors.Autoregressive(
+        network, [size], transform, conditional=context is not None, dtype=dtype
+    )
+    if context is None:
+        return flow
+    return condition(flow, tf.cast(np.linspace(-1, 1, 3 * context).reshape(3, context), dtype))
 
 
 def conditional_coupling(dtype):
@@ -394,6 +421,21 @@ ROWS = [
         6,
     ),
     Row("coupling_rational_quadratic", rational_quadratic_coupling, (3, 2, 3), 1),
+    Row("coupling_scalar", scalar_coupling, (4,), 1, large=10.0),
+    Row("autoregressive", lambda d: autoregressive(d, transforms.Affine()), (4,), 6),
+    Row(
+        "autoregressive_12_splines",
+        lambda d: autoregressive(d, transforms.RationalQuadratic(4), size=12),
+        (12,),
+        6,
+    ),
+    Row(
+        "autoregressive_conditional",
+        lambda d: autoregressive(d, transforms.Affine(), context=2),
+        (4,),
+        7,
+        batch_shape=(3,),
+    ),
     Row("dual_affine_coupling", dual_affine_coupling, (3, 2, 3), 12),
     *[
         Row(

@@ -63,7 +63,8 @@ class Transform(abc.ABC):
           h: `[..., C num_parameters]`, all of the first entry's first.
           inverse: whether to invert.
         """
-        return self.move(x, tf.reshape(h, tf.concat([tf.shape(x), [-1]], axis=0)), inverse)
+        shape = tf.concat([tf.shape(x), [h.shape[-1] // x.shape[-1]]], axis=0)
+        return self.move(x, tf.reshape(h, shape), inverse)
 
 
 @dataclasses.dataclass(frozen=True)
