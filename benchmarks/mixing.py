@@ -17,7 +17,7 @@ def operations(mixing: str, shape: list[int], jit: bool) -> dict[str, object]:
     import tensorflow as tf
 
     from tfflows import bijectors, evaluation
-    from zoo.architectures.glow import Seeds
+    from zoo.architectures.building import Seeds
     from zoo.architectures.mixing import mixing_layers
 
     flow = bijectors.Sequential(mixing_layers(mixing, shape, Seeds(1), "layer"))

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 from trainers.data.node_sets import NAMES as NODE_SETS
-from zoo.architectures.planar import DATASETS
+from zoo.catalogue.planar import DATASETS
 
 SEEDS = (0, 1, 2)
 

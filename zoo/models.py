@@ -6,7 +6,6 @@ import os
 
 import keras
 
-from tfflows.distributions import Dequantized
 from zoo import registry
 from zoo.storage import files, limits, presets
 
@@ -68,31 +67,27 @@ def create(name, pretrained=False, discrete=False, seed=0, **overrides):
     log_prob = model.log_prob(images)  # nats
     ```
     """
-    model = create_trained(name, pretrained, seed, **overrides)
-    is_discrete = isinstance(model, Dequantized)
-    if discrete and not is_discrete:
-        raise ValueError(
-            f"`discrete` must be False for {name!r}, whose data are no integers. "
-            "Received: discrete=True."
-        )
-    return model.distribution if is_discrete and not discrete else model
-
-
-def load(path):
-    """Returns the model of a preset with its weights: `create(path, pretrained=True)`."""
-    return create(path, pretrained=True)
-
-
-def create_trained(name, pretrained=False, seed=0, **overrides):
-    """Returns a model as trainers see it: `Dequantized` for images; else see `create`."""
     if pretrained and overrides:
         raise ValueError(
             "`overrides` change the architecture and can't go with `pretrained=True`. "
             f"Received: {sorted(overrides)}."
         )
     if pretrained or os.path.isdir(files.expanded(name)):
-        return presets.load_trained(name, weights=pretrained, seed=seed)
-    return registry.find(name).build(seed=seed, **overrides)
+        distribution, entry = presets.load_trained(name, weights=pretrained, seed=seed)
+    else:
+        entry = registry.find(name)
+        distribution = entry.build(seed=seed, **overrides)
+    if discrete and not entry.kind.is_discrete:
+        raise ValueError(
+            f"`discrete` must be False for {name!r}, whose data are no integers. "
+            "Received: discrete=True."
+        )
+    return distribution.distribution if entry.kind.is_discrete and not discrete else distribution
+
+
+def load(path):
+    """Returns the model of a preset with its weights: `create(path, pretrained=True)`."""
+    return create(path, pretrained=True)
 
 
 @keras.saving.register_keras_serializable(package="zoo")

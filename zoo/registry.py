@@ -87,6 +87,70 @@ _ENTRIES = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Kind:
+    """What the events of a model are: said once, where it is registered.
+
+    Attributes:
+      noun: one event, in words.
+      rank: of an event.
+      units: of a score, as `tfflows.FlowModel` names them.
+      label: the units, for people.
+      definition: the score, as a formula.
+      is_discrete: whether the events are integers, and the model is trained as a `Dequantized`.
+      get_event_shape: returns the shape of an event, given the arguments of a builder.
+    """
+
+    noun: str
+    rank: int
+    units: str
+    label: str
+    definition: str
+    is_discrete: bool
+    get_event_shape: Callable[[Mapping], tuple[int, ...]]
+
+    def nats(self, event_shape) -> float:
+        """Returns how many nats of an event of this shape a unit of its score is."""
+        if self.is_discrete:
+            return math.log(2) * math.prod(event_shape)
+        return event_shape[0] if self is SETS else 1
+
+    def describe(self, event_shape, num_levels=None) -> str:
+        """Returns what data of this kind are like, in words."""
+        levels = f" with {num_levels} values" if self.is_discrete else ""
+        return f"{self.noun}s {list(event_shape)}{levels}"
+
+
+IMAGES = Kind(
+    noun="image",
+    rank=3,
+    units="bits_per_dim",
+    label="bits/dim",
+    definition="-log2 P(x) / D",
+    is_discrete=True,
+    get_event_shape=lambda arguments: tuple(arguments["image_shape"]),
+)
+POINTS = Kind(
+    noun="point",
+    rank=1,
+    units="nats",
+    label="nats",
+    definition="-log p(x)",
+    is_discrete=False,
+    get_event_shape=lambda arguments: tuple(arguments.get("event_shape", (2,))),
+)
+SETS = Kind(
+    noun="set",
+    rank=2,
+    units="nats_per_node",
+    label="nats/node",
+    definition="-log p(x) / k of k nodes",
+    is_discrete=False,
+    get_event_shape=lambda arguments: (arguments["num_nodes"], arguments["num_features"]),
+)
+KINDS = (IMAGES, POINTS, SETS)
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """An entry of the zoo.
 
@@ -95,6 +159,7 @@ class Model:
       builder: makes the distribution that is trained from `arguments` and `seed`: a `Dequantized`
         one for images.
       arguments: keyword arguments of the builder, of types that JSON knows.
+      kind: what its events are.
       recipe: how to train it.
       summary: one line for people.
       paper: where the method comes from.
@@ -103,30 +168,27 @@ class Model:
     name: str
     builder: Callable[..., tfd.Distribution]
     arguments: Mapping
+    kind: Kind
     recipe: Recipe
     summary: str
     paper: str
 
     @property
-    def event_shape(self):
+    def event_shape(self) -> tuple[int, ...]:
         """`(H, W, C)` for images, `(2,)` for points, `(k, F)` for the nodes of graphs or sets."""
-        if "num_nodes" in self.arguments:
-            return (self.arguments["num_nodes"], self.arguments["num_features"])
-        return tuple(self.arguments.get("image_shape", (2,)))
+        return self.kind.get_event_shape(self.arguments)
 
     @property
-    def num_levels(self):
-        """Number of values of a pixel; `None` for points."""
+    def num_levels(self) -> int | None:
+        """Number of values of a pixel; `None` if the events are no integers."""
         return self.arguments.get("num_levels")
 
     @property
-    def units(self):
+    def units(self) -> str:
         """Units of its score, as `tfflows.FlowModel` names them."""
-        if self.num_levels is not None:
-            return "bits_per_dim"
-        return "nats_per_node" if "num_nodes" in self.arguments else "nats"
+        return self.kind.units
 
-    def build(self, seed=0, **overrides):
+    def build(self, seed: int = 0, **overrides) -> tfd.Distribution:
         """Returns a new distribution with random weights, as it is trained."""
         unknown = set(overrides) - set(self.arguments)
         if unknown:
@@ -140,24 +202,48 @@ class Model:
 _MODELS: dict[str, Model] = {}
 
 
-def register(name, *, recipe, summary, paper, **arguments):
-    """Decorates a builder: `name` then stands for it with these arguments. May be stacked."""
+def register(
+    name: str,
+    builder: Callable[..., tfd.Distribution],
+    *,
+    kind: Kind,
+    recipe: Recipe,
+    summary: str,
+    paper: str,
+    **arguments,
+) -> None:
+    """Lets a name stand for what a builder makes of arguments.
 
-    def decorate(builder):
-        if name in _MODELS:
-            raise ValueError(f"A model named {name!r} is registered already.")
-        defaults = {
-            key: parameter.default
-            for key, parameter in inspect.signature(builder).parameters.items()
-            if parameter.default is not parameter.empty and key != "seed"
-        }
-        _MODELS[name] = Model(name, builder, defaults | arguments, recipe, summary, paper)
-        return builder
+    Args:
+      name: `architecture.dataset_variant`.
+      builder: a function of keyword arguments, of types that JSON knows, one of them `seed`, to
+        the distribution that is trained: a `Dequantized` one for images.
+      kind: what the events are: `zoo.IMAGES`, whose builder has arguments `image_shape` and
+        `num_levels`; `zoo.POINTS`, of `event_shape`, `(2,)` if there is no such argument; or
+        `zoo.SETS`, of `num_nodes` and `num_features`.
+      recipe: how it is trained.
+      summary: one line for people.
+      paper: where the method comes from.
+      **arguments: arguments of the builder; the others have its defaults.
 
-    return decorate
+    Raises:
+      ValueError: if the name is taken, or `kind` is none of these.
+    """
+    if name in _MODELS:
+        raise ValueError(f"A model named {name!r} is registered already.")
+    if kind not in KINDS:
+        raise ValueError(
+            f"`kind` must be one of zoo.IMAGES, zoo.POINTS and zoo.SETS. Received: kind={kind!r}."
+        )
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(builder).parameters.items()
+        if parameter.default is not parameter.empty and key != "seed"
+    }
+    _MODELS[name] = Model(name, builder, defaults | arguments, kind, recipe, summary, paper)
 
 
-def find(name) -> Model:
+def find(name: str) -> Model:
     """Returns the entry of a name.
 
     Raises:
@@ -172,6 +258,6 @@ def find(name) -> Model:
     return _MODELS[name]
 
 
-def names():
+def names() -> list[str]:
     """Returns the names of all entries, sorted."""
     return sorted(_MODELS)

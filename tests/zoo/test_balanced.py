@@ -9,7 +9,7 @@ import tensorflow as tf
 import zoo
 from tfflows import analysis, bijectors, evaluation
 from zoo.architectures.balanced import balanced_block
-from zoo.architectures.glow import Seeds
+from zoo.architectures.building import Seeds
 
 
 def block(slope, stride=1, shape=(4, 4, 6), **kwargs):

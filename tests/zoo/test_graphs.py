@@ -9,7 +9,8 @@ import zoo
 from tfflows import analysis, evaluation, numerics
 from tfflows.variables import named_variables
 from trainers.data import node_sets
-from zoo.architectures.graphs import NUM_NODES, graph_flow
+from zoo.architectures.graphs import graph_flow
+from zoo.catalogue.node_sets import NUM_NODES
 
 ARCHITECTURES = ("graph_coupling", "gnf", "gnf_convexp")
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -8,7 +8,7 @@ import zoo
 from tfflows import analysis
 from tfflows.variables import named_variables
 from trainers.data import planar
-from zoo.architectures.planar import DATASETS
+from zoo.catalogue.planar import DATASETS
 
 ARCHITECTURES = ("balanced", "glow", "maf", "realnvp", "rq_nsf")
 

@@ -1,15 +1,11 @@
 """The volume-balanced flow of Liao and He (2021): `balanced.*`."""
 
-import dataclasses
 import math
 
 from tfflows import bijectors, distributions
 from tfflows.bijectors import transforms
 from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
-from zoo.catalogue.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
-from zoo.registry import Recipe, register
 
-PAPER = "Liao, He, Jacobian Determinant of Normalizing Flows, 2021, arXiv:2102.06539"
 CONTRACTIONS = {
     "tanh": bijectors.TanhContraction,
     "normal_cdf": bijectors.NormalCDFContraction,
@@ -77,82 +73,6 @@ def balanced_block(
     return bijectors.Block(layers, name=name)
 
 
-# Learning rate and decay of appendix C; steps and batch for two cores.
-_PAPER_RECIPE = Recipe(
-    dataset="cifar10",
-    batch_size=1024,
-    steps=100_000,
-    optimizer="adamax",
-    learning_rate=1e-2,
-    final_learning_rate=1e-3,
-    decay=0.98,
-    decay_steps=1000,
-    warmup_steps=0,
-    clip=None,
-)
-_DEEP = {
-    **CIFAR10,
-    "steps": (16, 16, 16),
-    "split_fraction": 0.5,
-    "network": "attention_net",
-    "width": 128,
-}
-
-
-@register(
-    "balanced.digits",
-    recipe=dataclasses.replace(
-        DIGITS_RECIPE, steps=800, optimizer="adamax", learning_rate=1e-2, beta_2=0.999
-    ),
-    summary="Volume-balanced flow for the 8x8 digits that scikit-learn ships.",
-    paper=PAPER,
-    **DIGITS,
-    steps=(2, 2),
-    split_fraction=0.5,
-    network="conv_net",
-    width=32,
-)
-@register(
-    "balanced.cifar10_small",
-    recipe=dataclasses.replace(CIFAR10_RECIPE, optimizer="adamax", learning_rate=2e-2),
-    summary="A small volume-balanced flow for 32x32 colour images, the size of glow.cifar10_small.",
-    paper=PAPER,
-    **CIFAR10,
-    steps=(6, 4, 1),
-    split_fraction=0.5,
-    network="conv_net",
-    width=72,
-)
-@register(
-    "balanced.cifar10",
-    recipe=_PAPER_RECIPE,
-    summary="The volume-balanced flow of the paper for CIFAR-10: 3 levels of 16 blocks.",
-    paper=PAPER,
-    **_DEEP,
-)
-@register(
-    "balanced.imagenet32",
-    recipe=dataclasses.replace(_PAPER_RECIPE, dataset="imagenet_resized/32x32"),
-    summary="The volume-balanced flow of the paper for ImageNet at 32x32: 3 levels of 16 blocks.",
-    paper=PAPER,
-    **_DEEP,
-)
-@register(
-    "balanced.celebahq1024",
-    # At the full rate from the first step on, the second is not finite (photographs, batch 1).
-    recipe=dataclasses.replace(
-        _PAPER_RECIPE, dataset="folder:celeba_hq", batch_size=4, warmup_steps=1000
-    ),
-    summary="The volume-balanced flow of the paper for 5-bit 1024x1024 photographs: 8 levels of 12 "
-    "blocks.",
-    paper=PAPER,
-    image_shape=(1024, 1024, 3),
-    num_levels=32,
-    steps=(12,) * 8,
-    split_fraction=0.75,
-    network="conv_net",
-    width=256,
-)
 def balanced(
     image_shape,
     num_levels,

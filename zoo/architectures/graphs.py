@@ -1,54 +1,15 @@
-"""Flows of the nodes of a graph: `graph_coupling.mog4`, `gnf.mog9`, `gnf_convexp.mog4_ring`."""
+"""Flows of the nodes of a graph."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks, numerics
 from zoo.architectures.building import Seeds, affine_or_spline, pairs
-from zoo.catalogue.papers import CONVEXP
-from zoo.registry import Recipe, register
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-NUM_NODES = {"mog4": 4, "mog9": 9, "mog4_ring": 4, "mog9_ring": 9}
-GNF = "Liu, Kumar, Ba, Kiros, Swersky, Graph Normalizing Flows, NeurIPS 2019, arXiv:1905.13177"
-_RECIPE = {"batch_size": 256, "learning_rate": 2e-3, "warmup_steps": 250, "steps": 5000}
 
-
-def register_node_sets(architecture, what, paper, **arguments):
-    """Decorates a builder: registers `architecture.dataset` for every data set of nodes."""
-
-    def decorate(builder):
-        for dataset, num_nodes in NUM_NODES.items():
-            register(
-                f"{architecture}.{dataset}",
-                recipe=Recipe(dataset=dataset, **_RECIPE),
-                summary=f"{what} for sets of {num_nodes} points in the plane: {dataset}.",
-                paper=paper,
-                num_nodes=num_nodes,
-                **arguments,
-            )(builder)
-        return builder
-
-    return decorate
-
-
-@register_node_sets(
-    "graph_coupling",
-    "Flow of couplings that see one node at a time,",
-    "Dinh, Sohl-Dickstein, Bengio, Real NVP, ICLR 2017, arXiv:1605.08803",
-    network="mlp",
-    exponential=False,
-)
-@register_node_sets("gnf", "Graph normalizing flow", GNF, network="graph_net", exponential=False)
-@register_node_sets(
-    "gnf_convexp",
-    "Graph normalizing flow with graph convolution exponentials",
-    CONVEXP,
-    network="graph_net",
-    exponential=True,
-)
 def graph_flow(
     num_nodes,
     network,

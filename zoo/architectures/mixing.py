@@ -5,7 +5,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors
-from zoo.catalogue.papers import EMERGING, WOODBURY
 
 tfb = tfp.bijectors
 
@@ -71,12 +70,6 @@ SPATIAL_MIXING = {
     "periodic": _periodic,
     "woodbury": _woodbury,
     "conv_exponential": _conv_exponential,
-}
-# What paper A compares the convolution exponential with: in words, and the paper.
-BASELINES = {
-    "emerging": ("emerging convolutions", EMERGING),
-    "periodic": ("periodic convolutions", EMERGING),
-    "woodbury": ("Woodbury transformations", WOODBURY),
 }
 
 

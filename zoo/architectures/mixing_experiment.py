@@ -11,10 +11,7 @@ from zoo.architectures.building import (
     image_flow,
     squeezed_levels,
 )
-from zoo.architectures.mixing import BASELINES, mixing_layers
-from zoo.catalogue.papers import CONVEXP
-from zoo.catalogue.recipes import CIFAR10
-from zoo.registry import Recipe, register
+from zoo.architectures.mixing import mixing_layers
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -85,54 +82,3 @@ def _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds, steps=4
     base = distributions.standard_normal(image_shape)
     noise = tfd.TransformedDistribution(base, bijectors.Sequential(parts, name="noise_flow"))
     return distributions.FlowDequantizer(noise, context_network, num_levels=num_levels)
-
-
-# 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.
-_RECIPE = Recipe(
-    dataset="cifar10",
-    batch_size=256,
-    steps=156_000,
-    optimizer="adamax",
-    learning_rate=1e-3,
-    warmup_steps=1560,
-    decay=0.995,
-    clip=None,
-)
-
-
-def _register(architecture, paper, summary, growth, mixing):
-    """Registers the model of one mixing layer."""
-    register(
-        f"{architecture}.cifar10",
-        recipe=_RECIPE,
-        summary=summary,
-        paper=paper,
-        **CIFAR10,
-        steps=(10, 10),
-        growth=growth,
-        mixing=mixing,
-    )(mixing_experiment)
-
-
-_register(
-    "convexp_glow",
-    CONVEXP,
-    "The model of the mixing experiment at full size, with variational dequantisation.",
-    growth=63,
-    mixing="conv_exponential",
-)
-_register(
-    "glow",
-    CONVEXP,
-    "The 1x1 baseline of the mixing experiment at full size.",
-    growth=64,
-    mixing="conv1x1",
-)
-for _mixing, (_layers, _paper) in BASELINES.items():
-    _register(
-        f"{_mixing}_glow",
-        _paper,
-        f"The model of the mixing experiment at full size with {_layers}.",
-        growth=63,
-        mixing=_mixing,
-    )

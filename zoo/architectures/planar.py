@@ -1,59 +1,19 @@
-"""Flows of points in the plane, for eight data sets: `balanced.checkerboard`, `maf.spirals`."""
+"""Flows of points in the plane."""
 
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
 from tfflows.bijectors import transforms
-from zoo.architectures import balanced, realnvp
+from zoo.architectures import balanced
 from zoo.architectures.building import (
     Seeds,
     affine_or_spline,
     build_conditioner,
     pairs,
 )
-from zoo.catalogue.papers import GLOW, RQ_NSF
-from zoo.registry import Recipe, register
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
-
-DATASETS = (
-    "checkerboard",
-    "cosine",
-    "eight_gaussians",
-    "pinwheel",
-    "rings",
-    "spirals",
-    "swiss_roll",
-    "two_moons",
-)
-MAF = "Papamakarios, Pavlakou, Murray, MAF, NeurIPS 2017, arXiv:1705.07057"
-_RECIPE = {"batch_size": 512, "steps": 5_000, "learning_rate": 2e-3, "clip": None}
-_BALANCED_RECIPE = {
-    "batch_size": 512,
-    "steps": 5_000,
-    "optimizer": "adamax",
-    "learning_rate": 1e-2,
-    "final_learning_rate": 1e-3,
-    "clip": None,
-}
-
-
-def register_planar(architecture, recipe, what, paper, **arguments):
-    """Decorates a builder: registers `architecture.dataset` for every data set."""
-
-    def decorate(builder):
-        for dataset in DATASETS:
-            register(
-                f"{architecture}.{dataset}",
-                recipe=Recipe(dataset=dataset, **recipe),
-                summary=f"{what} for points in the plane: {dataset.replace('_', ' ')}.",
-                paper=paper,
-                **arguments,
-            )(builder)
-        return builder
-
-    return decorate
 
 
 def _model(layers):
@@ -62,7 +22,6 @@ def _model(layers):
     return tfd.TransformedDistribution(distributions.standard_normal([2]), tfb.Invert(flow))
 
 
-@register_planar("balanced", _BALANCED_RECIPE, "Volume-balanced flow", balanced.PAPER)
 def planar_balanced(num_blocks=16, width=64, slope=0.75, num_hats=2, num_bins=16, seed=0):
     """Builds the volume-balanced flow: blocks of `balanced` on images of one pixel.
 
@@ -92,11 +51,6 @@ def planar_balanced(num_blocks=16, width=64, slope=0.75, num_hats=2, num_bins=16
     return _model([reshape, bijectors.Repeat(blocks), tfb.Invert(reshape)])
 
 
-@register_planar("realnvp", _RECIPE, "RealNVP", realnvp.PAPER, num_bins=None, linear=False)
-@register_planar("glow", _RECIPE, "Glow", GLOW, num_bins=None, linear=True)
-@register_planar(
-    "rq_nsf", _RECIPE, "Neural spline flow", RQ_NSF, num_blocks=8, num_bins=16, linear=True
-)
 def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0):
     """Builds a flow of couplings, each of which moves one coordinate by the other.
 
@@ -127,7 +81,6 @@ def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0
     return _model([bijectors.Repeat(blocks)] if linear else pairs(blocks))
 
 
-@register_planar("maf", _RECIPE, "Masked autoregressive flow", MAF)
 def planar_maf(num_blocks=8, width=64, seed=0):
     """Builds the masked autoregressive flow, the coordinates reversed between the blocks.
 

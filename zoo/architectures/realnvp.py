@@ -3,32 +3,8 @@
 from tfflows import bijectors, distributions
 from tfflows.bijectors import transforms
 from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
-from zoo.catalogue.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
-from zoo.registry import register
-
-PAPER = (
-    "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2017, arXiv:1605.08803"
-)
 
 
-@register(
-    "realnvp.digits",
-    recipe=DIGITS_RECIPE,
-    summary="RealNVP for the 8x8 digits that scikit-learn ships.",
-    paper=PAPER,
-    **DIGITS,
-    widths=(32, 44),
-    network="conv_net",
-)
-@register(
-    "realnvp.cifar10_small",
-    recipe=CIFAR10_RECIPE,
-    summary="A small RealNVP for 32x32 colour images, the size of glow.cifar10_small.",
-    paper=PAPER,
-    **CIFAR10,
-    widths=(64, 128, 176),
-    network="conv_net",
-)
 def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.Dequantized:
     """Builds RealNVP: per scale 3 checkerboard couplings, a squeeze, 3 channel couplings.
 

@@ -1,6 +1,5 @@
 """Paper A's experiment with residual layers: `sylvester.*`, `residual.*`, `coupling.*`."""
 
-import dataclasses
 import itertools
 
 import tensorflow as tf
@@ -13,14 +12,6 @@ from zoo.architectures.building import (
     coupling,
     image_flow,
     squeezed_levels,
-)
-from zoo.catalogue.papers import CONVEXP
-from zoo.catalogue.recipes import CIFAR10, CIFAR10_RECIPE, DIGITS, DIGITS_RECIPE
-from zoo.registry import Recipe, register
-
-RESIDUAL = (
-    "Chen, Behrmann, Duvenaud, Jacobsen, Residual Flows for Invertible Generative Modeling, "
-    "NeurIPS 2019, arXiv:1906.02735"
 )
 
 
@@ -145,99 +136,3 @@ def residual_type(
 
     levels = squeezed_levels(image_shape, num_levels, len(sizes), "glow", layers, prior)
     return image_flow(levels, image_shape, num_levels)
-
-
-# 1000 epochs of 40,000 images, warm-up over 10 of them, as in the paper.
-_PAPER_RECIPE = Recipe(
-    dataset="cifar10",
-    batch_size=256,
-    steps=156_000,
-    learning_rate=1e-3,
-    beta_2=0.99,
-    warmup_steps=1560,
-    warmup_power=2.0,
-    decay=0.995,
-    clip=1.0,
-)
-# For each data set, what all models have in common.
-_VARIANTS = {
-    "digits": (
-        dataclasses.replace(DIGITS_RECIPE, warmup_power=2.0),
-        {**DIGITS, "steps": (4, 4), "prior_network": "conv_net", "prior_width": 32},
-    ),
-    "cifar10_small": (
-        dataclasses.replace(CIFAR10_RECIPE, warmup_power=2.0),
-        {**CIFAR10, "steps": (4, 4, 4), "prior_network": "conv_net", "prior_width": 64},
-    ),
-    "cifar10": (
-        _PAPER_RECIPE,
-        {
-            **CIFAR10,
-            "steps": (16, 16, 16),
-            "widths": (528, 528, 528),
-            "prior_network": "dense_net",
-            "prior_width": 64,
-        },
-    ),
-}
-# Paper, summary, and what is the model's own. Small models of a data set are about equal in size.
-_MODELS = {
-    "sylvester.digits": (
-        CONVEXP,
-        "Convolutional Sylvester flow for the 8x8 digits.",
-        {"widths": (24, 24)},
-    ),
-    "sylvester.cifar10_small": (
-        CONVEXP,
-        "A small convolutional Sylvester flow for 32x32 colour images, the size of "
-        "glow.cifar10_small.",
-        {"widths": (72, 72, 48)},
-    ),
-    "sylvester.cifar10": (
-        CONVEXP,
-        "The model of the Sylvester experiment at full size.",
-        {},
-    ),
-    "residual.digits": (
-        RESIDUAL,
-        "Residual flow for the 8x8 digits, the size of sylvester.digits.",
-        {"widths": (30, 34)},
-    ),
-    "residual.cifar10_small": (
-        RESIDUAL,
-        "A small residual flow for 32x32 colour images, the size of sylvester.cifar10_small.",
-        {"widths": (92, 101, 87)},
-    ),
-    "residual.cifar10": (
-        RESIDUAL,
-        "The residual baseline of the Sylvester experiment at full size.",
-        {},
-    ),
-    "coupling.digits": (
-        CONVEXP,
-        "Plain couplings for the 8x8 digits, the size of sylvester.digits.",
-        {"widths": (35, 40)},
-    ),
-    "coupling.cifar10_small": (
-        CONVEXP,
-        "Plain couplings for 32x32 colour images, the size of sylvester.cifar10_small.",
-        {"widths": (105, 120, 107)},
-    ),
-    "coupling.cifar10": (
-        CONVEXP,
-        "The coupling baseline of the Sylvester experiment at full size.",
-        {},
-    ),
-}
-for _name, (_paper, _summary, _arguments) in _MODELS.items():
-    _layer, _variant = _name.split(".")
-    _recipe, _common = _VARIANTS[_variant]
-    register(
-        _name,
-        recipe=_recipe,
-        summary=_summary,
-        paper=_paper,
-        **_common,
-        **_arguments,
-        layer=_layer,
-    )(residual_type)

@@ -13,3 +13,19 @@ RQ_NSF = (
     "Durkan, Bekasov, Murray, Papamakarios, Neural Spline Flows, NeurIPS 2019, arXiv:1906.04032"
 )
 WOODBURY = "Lu, Huang, Woodbury Transformations for Deep Generative Flows, arXiv:2002.12229"
+BALANCED = "Liao, He, Jacobian Determinant of Normalizing Flows, 2021, arXiv:2102.06539"
+REALNVP = (
+    "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2017, arXiv:1605.08803"
+)
+RESIDUAL = (
+    "Chen, Behrmann, Duvenaud, Jacobsen, Residual Flows for Invertible Generative Modeling, "
+    "NeurIPS 2019, arXiv:1906.02735"
+)
+MAF = "Papamakarios, Pavlakou, Murray, MAF, NeurIPS 2017, arXiv:1705.07057"
+GNF = "Liu, Kumar, Ba, Kiros, Swersky, Graph Normalizing Flows, NeurIPS 2019, arXiv:1905.13177"
+# What Hoogeboom et al. (2020) compare the convolution exponential with: in words, and the paper.
+MIXING_BASELINES = {
+    "emerging": ("emerging convolutions", EMERGING),
+    "periodic": ("periodic convolutions", EMERGING),
+    "woodbury": ("Woodbury transformations", WOODBURY),
+}

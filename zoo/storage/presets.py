@@ -6,6 +6,7 @@ metadata.json        sha256 of the weights, metric and its definition, data, com
 README.md            the card, made from the other two
 """
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -17,7 +18,6 @@ import tfflows
 from tfflows.variables import named_variables
 from zoo import registry
 from zoo.storage import cards, files, limits, read_weights
-from zoo.storage.files import read_json
 
 WEIGHTS = "model.weights.h5"
 _SHIPPED = pathlib.Path(__file__).parent.parent / "weights"
@@ -44,7 +44,7 @@ def read_card(name):
 
 
 def load_trained(name, weights=True, seed=0):
-    """Returns the distribution of a preset as it was trained: `Dequantized` for images.
+    """Returns the distribution of a preset as it was trained, `Dequantized` for images; its entry.
 
     Args:
       name: name or path of the preset.
@@ -64,21 +64,21 @@ def load_trained(name, weights=True, seed=0):
             f"{', '.join(filter(has_weights, registry.names()))}. Train it with "
             f"`python -m trainers.train --model={model.name}`."
         )
-    config = read_json(path / "config.json")
+    config = files.read_json(path / "config.json")
     if not {"model", "arguments"} <= set(config):
         raise ValueError(
             f"{path / 'config.json'} must have the entries `model` and `arguments`. "
             f"Received: {sorted(config)[:10]}."
         )
     arrays = read_arrays(path) if weights else None
-    distribution = _build(config, seed, path / "config.json", arrays)
+    distribution, entry = _build(config, seed, path / "config.json", arrays)
     if weights:
         _assign(distribution, arrays, path / WEIGHTS)
-    return distribution
+    return distribution, entry
 
 
 def _build(config, seed, path, arrays):
-    """Returns the distribution of a configuration, about as large as its weights at most."""
+    """Returns the distribution, about as large as its weights at most, and entry of a config."""
     size, count = limits.MAX_PARAMETERS, limits.MAX_VARIABLES
     if arrays:  # Builders also make variables that they do not keep.
         size = 2 * sum(array.size for array in arrays.values()) + 1000
@@ -86,8 +86,9 @@ def _build(config, seed, path, arrays):
     try:
         entry = registry.find(str(config["model"])[:200])
         limits.check_arguments(entry, config["arguments"])
+        entry = dataclasses.replace(entry, arguments={**entry.arguments, **config["arguments"]})
         with limits.limited(size, count):
-            return entry.build(seed=seed, **config["arguments"])
+            return entry.build(seed=seed), entry
     except Exception as error:  # Builders raise many kinds for what no builder is meant to get.
         raise ValueError(f"{path} must describe a model of the zoo: {error}") from error
 
@@ -96,7 +97,7 @@ def read_arrays(path):
     """Returns the weights of the preset in folder `path`, by name, after checking them."""
     path = files.local(path)
     files.check_file(path / WEIGHTS, read_weights.MAX_BYTES)
-    expected = read_json(path / "metadata.json").get("sha256")
+    expected = files.read_json(path / "metadata.json").get("sha256")
     received = files.sha256(path / WEIGHTS)
     if received != expected:
         raise ValueError(
@@ -141,9 +142,9 @@ def update_metric(path, metric):
       metric: a dict with the entries name, value, definition, data and command.
     """
     path = files.local(path)
-    metadata = {**read_json(path / "metadata.json"), "metric": metric}
+    metadata = {**files.read_json(path / "metadata.json"), "metric": metric}
     try:
-        card = cards.render(read_json(path / "config.json"), metadata)
+        card = cards.render(files.read_json(path / "config.json"), metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} must have the entries of a card in config.json and metadata.json. "

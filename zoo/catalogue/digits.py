@@ -1,0 +1,108 @@
+"""Models of the 8x8 digits that scikit-learn ships; each trains in minutes on two cores."""
+
+import dataclasses
+
+from zoo.architectures.balanced import balanced
+from zoo.architectures.glow import glow
+from zoo.architectures.realnvp import realnvp
+from zoo.architectures.residual_type import residual_type
+from zoo.catalogue import papers
+from zoo.catalogue.recipes import DIGITS, DIGITS_RECIPE
+from zoo.registry import IMAGES, register
+
+_SMALL = {"steps": (4, 4), "widths": (32, 32), "network": "conv_net", "exponentials": 1}
+_RESIDUAL = {"steps": (4, 4), "prior_network": "conv_net", "prior_width": 32}
+
+
+def _register(name, builder, paper, summary, recipe=DIGITS_RECIPE, **arguments):
+    register(
+        f"{name}.digits",
+        builder,
+        kind=IMAGES,
+        recipe=recipe,
+        summary=summary,
+        paper=paper,
+        **DIGITS | arguments,
+    )
+
+
+_register(
+    "glow",
+    glow,
+    papers.GLOW,
+    "Glow for the 8x8 digits that scikit-learn ships; trains in minutes on two cores.",
+    **_SMALL,
+    mixing="conv1x1",
+)
+_register(
+    "convexp_glow",
+    glow,
+    papers.CONVEXP,
+    "Glow with convolution exponentials for the 8x8 digits; trains in minutes on 2 cores.",
+    **_SMALL,
+    mixing="conv_exponential",
+)
+for _mixing, (_layers, _paper) in papers.MIXING_BASELINES.items():
+    _register(
+        f"{_mixing}_glow",
+        glow,
+        _paper,
+        f"Glow with {_layers} for the 8x8 digits; trains in minutes on two cores.",
+        **_SMALL,
+        mixing=_mixing,
+    )
+_register(
+    "rq_nsf",
+    glow,
+    papers.RQ_NSF,
+    "Neural spline flow (RQ-NSF with couplings) for the 8x8 digits.",
+    **_SMALL | {"widths": (12, 12)},
+    mixing="conv1x1",
+    num_bins=4,
+)
+_register(
+    "balanced",
+    balanced,
+    papers.BALANCED,
+    "Volume-balanced flow for the 8x8 digits that scikit-learn ships.",
+    recipe=dataclasses.replace(
+        DIGITS_RECIPE, steps=800, optimizer="adamax", learning_rate=1e-2, beta_2=0.999
+    ),
+    steps=(2, 2),
+    split_fraction=0.5,
+    network="conv_net",
+    width=32,
+)
+_register(
+    "realnvp",
+    realnvp,
+    papers.REALNVP,
+    "RealNVP for the 8x8 digits that scikit-learn ships.",
+    widths=(32, 44),
+    network="conv_net",
+)
+for _layer, _paper, _summary, _widths in (
+    ("sylvester", papers.CONVEXP, "Convolutional Sylvester flow for the 8x8 digits.", (24, 24)),
+    (
+        "residual",
+        papers.RESIDUAL,
+        "Residual flow for the 8x8 digits, the size of sylvester.digits.",
+        (30, 34),
+    ),
+    (
+        "coupling",
+        papers.CONVEXP,
+        "Plain couplings for the 8x8 digits, the size of sylvester.digits.",
+        (35, 40),
+    ),
+):
+    _register(
+        _layer,
+        residual_type,
+        _paper,
+        _summary,
+        recipe=dataclasses.replace(DIGITS_RECIPE, warmup_power=2.0),
+        **_RESIDUAL,
+        widths=_widths,
+        layer=_layer,
+    )
