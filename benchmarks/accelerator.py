@@ -32,8 +32,10 @@ from tfflows import bijectors
 from tfflows.variables import named_variables
 from trainers import pictures
 from trainers.data import loading
-from trainers.runs import settings
+from trainers.runs import environment
+from trainers.runs.run import CONFIG
 from zoo import registry
+from zoo.storage import files
 
 
 def build(name, parameterization):
@@ -100,7 +102,7 @@ def write(args):
         "parameters": model.count_params(),
         "num_train": len(train),
     }
-    settings.write_json(args.folder / "program.json", about)
+    files.write_json(args.folder / "program.json", about)
     arrays = {f"variable{i}": value for i, value in enumerate(values)}
     expected = {f"gradient{i}": value for i, value in enumerate(gradients)}
     np.savez(args.folder / "start.npz", x=x, loss=loss, **arrays, **expected)
@@ -142,7 +144,7 @@ def read(args):
                 f"--workdir={shlex.quote(str(args.workdir))}" + " --half" * args.half,
             ]
         ),
-        "versions": settings.versions() | {"jax": training["jax"]},
+        "versions": environment.versions() | {"jax": training["jax"]},
         "licence": "Apache-2.0",
         "paper": entry.paper,
     }
@@ -150,7 +152,7 @@ def read(args):
     pictures.sampler(target, 0)(args.workdir / "preset" / "samples.png", least_size=256)
     recipe = about["recipe"] | {"batch_size": training["batch_size"], "steps": metadata["steps"]}
     run = {"model": entry.name, "arguments": dict(entry.arguments), "seed": 0, "recipe": recipe}
-    settings.write_json(args.workdir / settings.CONFIG, run | {"command": metadata["command"]})
+    files.write_json(args.workdir / CONFIG, run | {"command": metadata["command"]})
     print(f"Next: python -m trainers.evaluate --workdir={shlex.quote(str(args.workdir))}")
 
 

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import tensorflow as tf
 
-from tfflows.distributions.dequantized import Dequantized
+from tfflows.distributions.discrete import is_discrete
 
 
 def call(method, distribution, args, kwargs):
@@ -75,7 +75,7 @@ def as_array(x, distribution):
     """
     if isinstance(x, (list, tuple)):
         x = np.asarray(x)
-        if not isinstance(distribution, Dequantized):  # 1 may stand for 1.0 in a list.
+        if not is_discrete(distribution):  # 1 may stand for 1.0 in a list.
             x = x.astype(distribution.dtype.as_numpy_dtype)
     if distribution.dtype != tf.float64 or not hasattr(x, "__array__"):
         return x
@@ -112,7 +112,7 @@ def as_events(x, distribution):
     shape = distribution.event_shape
     if shape.rank and not x.shape[-shape.rank :].is_compatible_with(shape):
         raise _no_events(x, shape)
-    if isinstance(distribution, Dequantized):
+    if is_discrete(distribution):
         return x
     if not x.dtype.is_floating:
         raise ValueError(

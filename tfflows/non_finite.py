@@ -9,7 +9,7 @@ from tfflows import keras_data
 from tfflows._tensorflow import steps_taken
 from tfflows.analysis.layers import first_non_finite
 from tfflows.distributions import integer_images
-from tfflows.distributions.dequantized import Dequantized
+from tfflows.distributions.discrete import is_discrete
 from tfflows.evaluation import determinism, network_calls
 from tfflows.variables import named_variables
 
@@ -63,7 +63,7 @@ def diagnose_non_finite(model, x, seed, weights=None):
             f"The data are not finite: of the batch, {len(events)} event(s) contain NaN or "
             f"infinity, number {', '.join(map(str, events[:5]))}. Mend or leave out these data."
         )
-    if isinstance(distribution, Dequantized):
+    if is_discrete(distribution):
         v, log_q = distribution.dequantize(x, seed)
         if not bool(tf.reduce_all(tf.math.is_finite(log_q))):
             return "The dequantizer's log q(u | x) is not finite."

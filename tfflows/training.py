@@ -11,7 +11,7 @@ from tfflows import batch_parts, evaluation, keras_data, weight_files
 from tfflows._keras import weight_losses
 from tfflows._tensorflow import variables_of_optimizer
 from tfflows.analysis.bits import bits_per_dim
-from tfflows.distributions.dequantized import Dequantized
+from tfflows.distributions.discrete import density_of, is_discrete, to_real
 from tfflows.evaluation.state import MODES
 from tfflows.non_finite import NonFiniteError, explained
 from tfflows.shown_metrics import ShownMetrics
@@ -271,7 +271,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
             evaluation.looping(self.loop),
             evaluation.estimating(seed),
         ):
-            if isinstance(self.distribution, Dequantized):
+            if is_discrete(self.distribution):
                 return self.distribution.log_prob(x, seed=seed)
             return self.distribution.log_prob(x)
 
@@ -294,9 +294,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
     @property
     def _real_dtype(self):
         """The dtype of `log p(x)`."""
-        distribution = self.distribution
-        is_discrete = isinstance(distribution, Dequantized)
-        return (distribution.distribution if is_discrete else distribution).dtype
+        return density_of(self.distribution).dtype
 
     def _in_units(self, nats):
         """Converts a loss in nats to what is shown."""
@@ -318,11 +316,8 @@ class FlowModel(LikelihoodSteps, keras.Model):
         """
         distribution = self.distribution
         batch = keras_data.as_events(keras_data.as_array(batch, distribution), distribution)
-        if isinstance(distribution, Dequantized):
-            batch, _ = distribution.dequantize(batch, seed=[self.seed, -1])
-            distribution = distribution.distribution
-        flow = tfp.bijectors.Invert(distribution.bijector)
-        evaluation.initialize(flow, batch)
+        batch = to_real(distribution, batch, seed=[self.seed, -1])
+        evaluation.initialize(tfp.bijectors.Invert(density_of(distribution).bijector), batch)
 
     # Training.
 

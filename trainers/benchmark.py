@@ -21,7 +21,6 @@ import multiprocessing
 import os
 import pathlib
 import resource
-import sys
 import time
 import traceback
 
@@ -32,9 +31,10 @@ from absl import app, flags
 
 import zoo
 from tfflows.analysis import operations
-from tfflows.distributions import Dequantized
-from trainers import program, train
-from trainers.runs import run_folder, settings, strategies
+from tfflows.distributions import density_of, is_discrete
+from trainers import command_line, program
+from trainers.runs import environment, strategies, training
+from trainers.runs.run import Run
 from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
@@ -43,20 +43,34 @@ SHARED_FLAGS = (
     *("set", "memory", "recipe", "ema", "transport_cost", "weight_l2", "spectral_cap"),
     "check_finite",
 )
+NUM_EXAMPLES = 1000  # Of the data that a schedule is made for; at a rate of 0 they don't matter.
 flags.DEFINE_integer("rounds", 7, "Turns of each model.", lower_bound=1)
 flags.DEFINE_integer("draws", 100, "Samples to draw at a time.", lower_bound=1)
 COUNTED = ("step", "log_prob", "samples")
 COLUMNS = ("parameters", "batch size", "first step, s", "step, s", "examples/s", "samples/s")
 
 
-def find(name):
-    """Returns the `zoo.Model` of a name, with the changes of --set, or of the path of a preset."""
+def read_run(name):
+    """Returns the run of `trainers.train` that the flags ask for, of a name or of a preset."""
     if not os.path.isdir(name):
-        return run_folder.with_changes(zoo.find(name))
-    if FLAGS.set:
+        entry = command_line.read_entry(zoo.find(name))
+    elif FLAGS.set:
         raise app.UsageError(f"--set can't change what a preset is. Received: --model={name}.")
-    config = presets.read_json(presets.folder(name) / "config.json")
-    return dataclasses.replace(zoo.find(config["model"]), arguments=config["arguments"])
+    else:
+        config = files.read_json(presets.folder(name) / "config.json")
+        entry = dataclasses.replace(zoo.find(config["model"]), arguments=config["arguments"])
+    recipe = command_line.read_recipe(entry.recipe)
+    names = ("seed", "jit", "loop", "shards", "transport_cost", "weight_l2", "spectral_cap")
+    return Run(
+        entry,
+        dataclasses.replace(recipe, learning_rate=0.0),
+        devices=command_line.read_devices(),
+        memory=FLAGS.memory or "store",
+        check_finite=FLAGS.check_finite,
+        changes=tuple(FLAGS.set),
+        num_examples=NUM_EXAMPLES * recipe.batch_size,
+        **{flag: getattr(FLAGS, flag) for flag in names},
+    )
 
 
 def noise(entry, count):
@@ -85,27 +99,28 @@ def memory(key):
 
 
 class Variant:
-    """A model, with or without XLA as `--jit` says, in the process that measures it.
+    """A model, with or without XLA, in the process that measures it.
 
     Args:
-      name: a name, or the path of a preset.
+      run: the run whose steps are measured.
+      draws: samples to draw at a time.
+      preset: folder of the weights, or `None` for initial ones.
     """
 
-    def __init__(self, name):
+    def __init__(self, run, draws, preset):
         before = memory("VmRSS")
-        entry = find(name)
-        recipe = dataclasses.replace(train.resolve(entry.recipe), learning_rate=0.0)
-        shards = strategies.set_shards(recipe.batch_size, entry.event_shape)
-        strategies.make()
-        self._batch = noise(entry, recipe.batch_size)
-        self._arguments = entry, recipe, 1000, shards
-        self._model = train.build_model(*self._arguments)
-        if os.path.isdir(name):
-            presets.load_weights(self._model.distribution, name)
+        self._draws, self._run = draws, run
+        recipe, shape = run.recipe, run.entry.event_shape
+        self._shards = strategies.set_shards(run.shards, recipe.batch_size, shape, run.devices)
+        strategies.make(run.devices)
+        self._batch = noise(run.entry, recipe.batch_size)
+        self._model = training.build_model(run, self._shards)
+        if preset:
+            presets.load_weights(self._model.distribution, preset)
         else:
             self._model.initialize(self._batch)
         self._step = tf.function(self._model.train_step, autograph=False)
-        jit = settings.use_jit(entry.event_shape)
+        jit = environment.use_jit(run.jit, shape)
         self._draw = tf.function(self._sample, autograph=False, jit_compile=jit)
         first = seconds(lambda: self._step(self._batch))
         self._draw()
@@ -118,14 +133,12 @@ class Variant:
         }
 
     def _sample(self):
-        density = self._model.distribution
-        if isinstance(density, Dequantized):
-            density = density.distribution
-        return density.sample(FLAGS.draws, seed=[FLAGS.seed, 1])
+        density = density_of(self._model.distribution)
+        return density.sample(self._draws, seed=[self._run.seed, 1])
 
     def _log_prob(self, x):
         distribution = self._model.distribution
-        options = {"seed": [0, 1]} if isinstance(distribution, Dequantized) else {}
+        options = {"seed": [0, 1]} if is_discrete(distribution) else {}
         return distribution.log_prob(x, **options)
 
     def turn(self):
@@ -138,7 +151,9 @@ class Variant:
 
     def operations(self):
         """Returns the operations of a step, of `log_prob` of a batch, and of the samples."""
-        model = train.build_model(*self._arguments)  # Traced for XLA: that one may not have been.
+        model = training.build_model(
+            self._run, self._shards
+        )  # Traced for XLA: that one may not have been.
         model.check_finite = False  # XLA can't translate its diagnosis, a Python function.
         counted = (
             operations.count(model.train_step, self._batch),
@@ -153,20 +168,15 @@ class Variant:
         return row
 
 
-def serve(connection, name, values):
+def serve(connection, *arguments):
     """Measures a variant as the other end of a connection asks, until that is closed.
 
     Args:
       connection: gets names of methods of `Variant`; sends `(result, None)` or `(None, error)`.
-      name: see `Variant`.
-      values: values of flags, by name.
+      *arguments: see `Variant`.
     """
-    FLAGS.mark_as_parsed()
-    for flag, value in values.items():
-        if flag in FLAGS:
-            setattr(FLAGS, flag, value)
     try:
-        variant = Variant(name)
+        variant = Variant(*arguments)
         connection.send((None, None))
         while True:
             connection.send((getattr(variant, connection.recv())(), None))
@@ -179,12 +189,11 @@ def serve(connection, name, values):
 class Worker:
     """The process of a variant, as the one that asks sees it."""
 
-    def __init__(self, name, jit):
-        self._what = f"{name} with --jit={jit}"
+    def __init__(self, name, run, draws):
+        self._what = f"{name} with --jit={run.jit}"
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork.
         self._connection, other = context.Pipe()
-        changed = {f: FLAGS[f].value for f in FLAGS if FLAGS[f].value != FLAGS[f].default}
-        arguments = (other, name, {**changed, "jit": jit})
+        arguments = (other, run, draws, name if os.path.isdir(name) else None)
         self._process = context.Process(target=serve, args=arguments, daemon=True)
         self._process.start()
         other.close()  # So that the end of the process is the end of the connection.
@@ -211,35 +220,42 @@ class Worker:
         self._process.kill()
 
 
-def measure(names):
-    """Returns a row for each name and variant, the medians over all turns."""
-    variants = {"auto": ("off", "on")}.get(FLAGS.jit, (FLAGS.jit,))
+def measure(runs, rounds, draws):
+    """Returns a row for each run with and without XLA, the medians over all turns.
+
+    Args:
+      runs: a dict from names to runs; `jit="auto"` is measured in both ways.
+      rounds: turns of each.
+      draws: samples to draw at a time.
+    """
+    jits = {name: ("off", "on") if run.jit == "auto" else (run.jit,) for name, run in runs.items()}
+    count = sum(map(len, jits.values()))
     with contextlib.ExitStack() as stack:
         workers = {}
-        bar = keras.utils.Progbar(len(names) * len(variants), unit_name="process")
-        for name in names:
-            for jit in variants:
-                workers[name, jit] = Worker(name, jit)
+        bar = keras.utils.Progbar(count, unit_name="process")
+        for name, run in runs.items():
+            for jit in jits[name]:
+                workers[name, jit] = Worker(name, dataclasses.replace(run, jit=jit), draws)
                 stack.callback(workers[name, jit].close)
                 bar.add(1)
         turns = {key: [] for key in workers}
-        bar = keras.utils.Progbar(FLAGS.rounds, unit_name="round")
-        for _ in range(FLAGS.rounds):
+        bar = keras.utils.Progbar(rounds, unit_name="round")
+        for _ in range(rounds):
             for key, worker in workers.items():
                 turns[key].append(worker.ask("turn"))
             bar.add(1)
         rows = {key: {"model": key[0], **worker.ask("row")} for key, worker in workers.items()}
         # The mathematics, and so the count, is the same with and without XLA.
-        counted = {name: workers[name, variants[0]].ask("operations") for name in names}
+        counted = {name: workers[name, jits[name][0]].ask("operations") for name in runs}
         for name, jit in workers:
             step, samples = map(float, np.median(turns[name, jit], axis=0))
             row = rows[name, jit]
             row |= {"step, s": step, "examples/s": row["batch size"] / step}
-            row |= {"samples/s": FLAGS.draws / samples, **counted[name]}
+            row |= {"samples/s": draws / samples, **counted[name]}
     return list(rows.values())
 
 
-def print_table(rows):
+def print_table(rows, draws):
     """Prints the rows as a table in Markdown."""
     gigas = [f"{name}, GFLOP" for name in COUNTED]
     header = ["model", "XLA", *COLUMNS, "peak memory, MB", *gigas]
@@ -254,7 +270,7 @@ def print_table(rows):
         print(f"| {' | '.join(cells)} |")
     libraries = np.median([row["memory of the libraries, bytes"] for row in rows])
     print(
-        f"\nstep and log_prob of a batch, {FLAGS.draws} samples; peak memory of the process, of "
+        f"\nstep and log_prob of a batch, {draws} samples; peak memory of the process, of "
         f"which {libraries / 1e6:,.0f} MB are there before the model is built"
     )
 
@@ -264,20 +280,18 @@ def main(argv):
     del argv
     if not FLAGS.model:
         raise app.UsageError("--model must be given.")
-    names = FLAGS.model.split(",")
-    for name in names:
-        find(name)
-    rows = measure(names)
-    print_table(rows)
+    runs = {name: read_run(name) for name in FLAGS.model.split(",")}
+    rows = measure(runs, FLAGS.rounds, FLAGS.draws)
+    print_table(rows, FLAGS.draws)
     if FLAGS.output:
-        settings.write_json(
+        files.write_json(
             files.local(FLAGS.output),
             {
                 "models": rows,
                 "draws": FLAGS.draws,
-                "command": " ".join(["python", "-m", "trainers.benchmark", *sys.argv[1:]]),
-                "machine": settings.machine(),
-                "versions": settings.versions(),
+                "command": command_line.command("trainers.benchmark"),
+                "machine": environment.machine(),
+                "versions": environment.versions(),
             },
         )
 

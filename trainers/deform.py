@@ -16,18 +16,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from absl import flags
 
-import zoo
 from tfflows import bijectors
 from tfflows.analysis import record_layers
 from tfflows.evaluation import parts
-from trainers import program
+from trainers import command_line, program
 from trainers.data import planar
-from trainers.runs import settings
-from zoo.storage import presets
 
 tfb = tfp.bijectors
 FLAGS = flags.FLAGS
-SHARED_FLAGS = (*settings.PRESET_FLAGS, "dataset", "output", "seed")
+SHARED_FLAGS = (*command_line.PRESET_FLAGS, "dataset", "output", "seed")
 flags.DEFINE_integer("points", 20_000, "Number of points of the data.", lower_bound=1)
 flags.DEFINE_integer(
     "panels", 8, "Panels between data and density; at most one for each block.", lower_bound=1
@@ -193,21 +190,14 @@ def save_figure(path, model, points, panels=8):
 def main(argv):
     """Loads the model and draws."""
     del argv
-    name, workdir, config = settings.required_preset()
-    model = zoo.create(name, pretrained=True)
-    _check_model(model)  # Before its data set is looked for among those of the plane.
-    dataset = FLAGS.dataset or (config["recipe"]["dataset"] if config else _default_dataset(name))
-    output = settings.output(workdir, "deformation.png")
+    model, workdir = command_line.open_model()
+    _check_model(model.density)  # Before its data set is looked for among those of the plane.
+    dataset = FLAGS.dataset or model.dataset
+    output = command_line.read_output(workdir, "deformation.png")
     points = planar.sample(dataset, FLAGS.points, FLAGS.seed)
-    magnifications = save_figure(output, model, points, FLAGS.panels)
+    magnifications = save_figure(output, model.density, points, FLAGS.panels)
     print(", ".join(f"{panel} {value:g} x" for panel, value in magnifications.items()))
     print(f"Deformation of {dataset}: {output}")
-
-
-def _default_dataset(name):
-    """Returns the data set that the model of a preset is for."""
-    entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
-    return entry.recipe.dataset
 
 
 if __name__ == "__main__":

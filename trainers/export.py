@@ -9,9 +9,7 @@ whole, and after it has been loaded again and has computed what the model comput
 """
 
 import pathlib
-import shlex
 import shutil
-import sys
 import tempfile
 
 import numpy as np
@@ -19,18 +17,17 @@ import tensorflow as tf
 from absl import flags
 
 import tfflows
-import zoo
-from tfflows.distributions import Dequantized, with_temperature
-from trainers import program
-from trainers.runs import settings
-from zoo.storage import files, presets
+from tfflows.distributions import density_of, is_discrete, with_temperature
+from trainers import command_line, program
+from trainers.runs import environment
+from zoo.storage import files
 
 FLAGS = flags.FLAGS
-SHARED_FLAGS = (*settings.PRESET_FLAGS, "output", "log_det_terms")
+SHARED_FLAGS = (*command_line.PRESET_FLAGS, "output", "log_det_terms")
 DESCRIPTION = pathlib.Path("assets.extra") / "model.json"
 
 
-def served(distribution, log_det_terms=20):
+def make_module(distribution, log_det_terms=20):
     """Returns a `tf.Module` with the functions of a model, for any size of a batch.
 
     For integer images, a `Dequantized` distribution,
@@ -62,16 +59,14 @@ def served(distribution, log_det_terms=20):
     #### Example
 
     ```python
-    import zoo
-    from trainers import export
+        from trainers import export
 
-    model = export.served(zoo.create_trained("balanced.two_moons", pretrained=True))
+    model = export.make_module(zoo.create("balanced.two_moons", pretrained=True))
     x = model.sample(5, [0, 1])["x"]  # [5, 2]
     log_prob = model.log_prob(x)["log_prob"]  # [5]
     ```
     """
-    is_image = isinstance(distribution, Dequantized)
-    density = distribution.distribution if is_image else distribution
+    is_image, density = is_discrete(distribution), density_of(distribution)
     flow = density.bijector.bijector
     events = tf.TensorSpec([None, *distribution.event_shape], distribution.dtype, "x")
     latents = tf.TensorSpec([None, *density.distribution.event_shape], density.dtype, "z")
@@ -151,7 +146,7 @@ def export(distribution, path, description=None, log_det_terms=20):
       distribution: a model as it is trained: `Dequantized` for images.
       path: folder to make.
       description: a dict for `assets.extra/model.json`.
-      log_det_terms: see `served`.
+      log_det_terms: see `make_module`.
 
     Raises:
       FileExistsError: if there is something at `path`.
@@ -163,7 +158,7 @@ def export(distribution, path, description=None, log_det_terms=20):
         raise FileExistsError(
             f"`path` (--output) must be a folder that does not exist. Received: path={path}."
         )
-    module = served(distribution, log_det_terms)
+    module = make_module(distribution, log_det_terms)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -199,14 +194,13 @@ def check(distribution, loaded, log_det_terms=20, seed=(0, 1)):
     Args:
       distribution: the model.
       loaded: what `tf.saved_model.load` returned.
-      log_det_terms: see `served`.
+      log_det_terms: see `make_module`.
       seed: of the latents that are decoded, and of the noise.
 
     Raises:
       ValueError: if they differ by more than rounding.
     """
-    is_image = isinstance(distribution, Dequantized)
-    density = distribution.distribution if is_image else distribution
+    is_image, density = is_discrete(distribution), density_of(distribution)
     flow, seed = density.bijector.bijector, tf.constant(seed)
     for count in (1, 3):
         z = density.distribution.sample(count, seed=seed)
@@ -242,31 +236,27 @@ def check(distribution, loaded, log_det_terms=20, seed=(0, 1)):
             )
 
 
-def describe(name, distribution, log_det_terms):
-    """Returns what a reader of a SavedModel of a preset may want to know, for JSON."""
-    folder = presets.folder(name)
-    is_image = isinstance(distribution, Dequantized)
-    density = distribution.distribution if is_image else distribution
+def describe(model, log_det_terms):
+    """Returns what a reader of a SavedModel of a `zoo.Trained` may want to know, for JSON."""
     return {
-        **presets.read_json(folder / "config.json"),
-        "event_shape": list(distribution.event_shape),
-        "latent_shape": list(density.distribution.event_shape),
-        "num_levels": distribution.num_levels if is_image else None,
-        "log_det_terms": log_det_terms if _is_estimated(density) else None,
-        "preset": presets.read_json(folder / "metadata.json"),
-        "command": shlex.join(["python", "-m", "trainers.export", *sys.argv[1:]]),
-        "versions": settings.versions(),
+        **files.read_json(model.folder / "config.json"),
+        "event_shape": list(model.event_shape),
+        "latent_shape": list(model.density.distribution.event_shape),
+        "num_levels": model.num_levels,
+        "log_det_terms": log_det_terms if _is_estimated(model.density) else None,
+        "preset": files.read_json(model.folder / "metadata.json"),
+        "command": command_line.command("trainers.export"),
+        "versions": environment.versions(),
     }
 
 
 def main(argv):
     """Loads the model, writes and checks the SavedModel."""
     del argv
-    name, workdir, _ = settings.required_preset()
-    path = settings.output(workdir, "saved_model")
-    distribution = zoo.create_trained(name, pretrained=True)
-    description = describe(name, distribution, FLAGS.log_det_terms)
-    export(distribution, path, description, FLAGS.log_det_terms)
+    model, workdir = command_line.open_model()
+    path = command_line.read_output(workdir, "saved_model")
+    description = describe(model, FLAGS.log_det_terms)
+    export(model.distribution, path, description, FLAGS.log_det_terms)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     print(f"{description['model']} exported to {path}, {size / 1e6:.1f} MB")
     print("  signatures   log_prob, encode, decode, sample: docs/serving.md")

@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import logging
 from PIL import Image
 
-from tfflows.distributions import Dequantized, with_temperature
+from tfflows.distributions import density_of, is_discrete, with_temperature
 from trainers.data.batching import most_events
 
 
@@ -61,7 +61,7 @@ def save_points(path, points, half_width=4.0, least_size=512):
 
 def usual_count(distribution):
     """Returns how many samples a picture shows: 64 images, fewer large ones, or 20,000 points."""
-    if not isinstance(distribution, Dequantized):
+    if not is_discrete(distribution):
         return 20_000 // math.prod(distribution.event_shape[:-1])
     return most_events(64, distribution.event_shape)
 
@@ -78,8 +78,10 @@ def sampler(distribution, seed, temperature=1.0, count=None):
       temperature: factor on the standard deviation of the latents.
       count: number of samples; by default `usual_count(distribution)`.
     """
-    is_image = isinstance(distribution, Dequantized)
-    model = with_temperature(distribution.distribution if is_image else distribution, temperature)
+    is_image, model = (
+        is_discrete(distribution),
+        with_temperature(density_of(distribution), temperature),
+    )
     count = count or usual_count(distribution)
     sample = tf.function(lambda: model.sample(count, seed=[seed, 1]))
 

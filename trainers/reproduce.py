@@ -24,9 +24,9 @@ import numpy as np
 from absl import app, flags
 
 from tfflows.training import UNITS
-from trainers import experiments, program, volume
+from trainers import experiments, program
 from trainers.data import loading
-from trainers.runs import callbacks, settings
+from trainers.runs import callbacks, volume
 from zoo.storage import files
 
 FLAGS = flags.FLAGS
@@ -47,18 +47,20 @@ CURVES += ["mean_variance", "largest_log_det_per_dim"]
 CORES = queue.Queue()  # Those that no run is on.
 
 
-def save_crops(path, size):
+def save_crops(path, size, data_dir=None, photographs=None):
     """Writes `.npz` splits of `size` x `size` pixels: CIFAR-10, its middle, or cut-up photographs.
 
     Args:
       path: the file.
       size: side of the crops.
+      data_dir: where TFDS keeps prepared data, or `None`.
+      photographs: name of the data that crops larger than 32 pixels are of, or `None`.
 
     Raises:
       ValueError: if the crops are larger than CIFAR-10's images and `--photographs` is not given.
     """
     if size <= 32:
-        images = loading.load("cifar10", "train", batch_size=1000, data_dir=FLAGS.data_dir)
+        images = loading.load("cifar10", "train", batch_size=1000, data_dir=data_dir)
         start = (32 - size) // 2
         crops = np.concatenate(
             [
@@ -66,12 +68,12 @@ def save_crops(path, size):
                 for batch in images.dataset.as_numpy_iterator()
             ]
         )
-    elif FLAGS.photographs:
-        images = loading.load(FLAGS.photographs, "train", batch_size=1).dataset
-        photographs = np.concatenate(list(images.as_numpy_iterator()))
-        count, height, width, channels = photographs.shape
+    elif photographs:
+        images = loading.load(photographs, "train", batch_size=1).dataset
+        pixels = np.concatenate(list(images.as_numpy_iterator()))
+        count, height, width, channels = pixels.shape
         rows, columns = height // size, width // size
-        tiles = photographs[:, : rows * size, : columns * size]
+        tiles = pixels[:, : rows * size, : columns * size]
         tiles = tiles.reshape([count, rows, size, columns, size, channels])
         crops = tiles.swapaxes(2, 3).reshape([-1, size, size, channels])
     else:
@@ -114,9 +116,7 @@ def execute(run, workdir):
             found = re.search(r"NonFiniteError: In step (\d+): (.*)", log.read_text())
             if not found:
                 raise RuntimeError(f"The run {run.name} failed; its output is in {log}.")
-            settings.write_json(
-                folder / FAILURE, {"step": int(found[1]), "message": found[2].strip()}
-            )
+            files.write_json(folder / FAILURE, {"step": int(found[1]), "message": found[2].strip()})
     if run.split and (folder / "preset").exists() and not (folder / "metrics.json").exists():
         arguments = [f"--workdir={folder}", f"--split={run.split}"]
         if call("trainers.evaluate", arguments, log):
@@ -242,7 +242,7 @@ def main(argv):
         raise app.UsageError(f"No run has a name that --only={FLAGS.only} matches.")
     for size in {run.crops for run in runs if run.crops}:
         if not (workdir / f"crops_{size}.npz").exists():
-            save_crops(workdir / f"crops_{size}.npz", size)
+            save_crops(workdir / f"crops_{size}.npz", size, FLAGS.data_dir, FLAGS.photographs)
     workdir.mkdir(parents=True, exist_ok=True)
     for core in sorted(os.sched_getaffinity(0))[: FLAGS.jobs]:
         CORES.put(core)

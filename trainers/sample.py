@@ -15,14 +15,12 @@ from absl import app, flags
 
 import zoo
 from tfflows.analysis import resample_levels
-from tfflows.distributions import Dequantized, with_temperature
-from trainers import pictures, program
+from tfflows.distributions import with_temperature
+from trainers import command_line, pictures, program
 from trainers.data import loading
-from trainers.runs import settings
-from zoo.storage import presets
 
 FLAGS = flags.FLAGS
-SHARED_FLAGS = (*settings.PRESET_FLAGS, "dataset", "data_dir", "output", "seed")
+SHARED_FLAGS = (*command_line.PRESET_FLAGS, "dataset", "data_dir", "output", "seed")
 flags.DEFINE_integer(
     "count",
     None,
@@ -45,11 +43,11 @@ flags.DEFINE_list(
 )
 
 
-def perturbed(distribution, images, keep, resample, temperature, seed):
+def perturb(model, images, keep, resample, temperature, seed):
     """Returns the rows of the figure, one after the other, and its number of columns.
 
     Args:
-      distribution: a `Dequantized` distribution.
+      model: a `zoo.Trained` of images.
       images: integer images `[N, H, W, C]`.
       keep: numbers of first levels to keep, a column each; empty for no such row.
       resample: numbers of first levels to draw anew, a column each.
@@ -64,23 +62,23 @@ def perturbed(distribution, images, keep, resample, temperature, seed):
             "`--keep_levels` and `--resample_levels` must be of one length. "
             f"Received: {keep} and {resample}."
         )
-    model = with_temperature(distribution.distribution, temperature)
-    x, _ = distribution.dequantize(images, seed=[seed, -1])
-    count = len(model.bijector.bijector.latent_shapes)
+    density = with_temperature(model.density, temperature)
+    x = model.dequantize(images, seed=[seed, -1])
+    count = len(model.flow.latent_shapes)
     rows = []
     for name, numbers in (("keep_levels", keep), ("resample_levels", resample)):
         if not all(0 <= k <= count for k in numbers):
             raise ValueError(f"`--{name}` must be from 0 to {count}. Received: {numbers}.")
         levels = [range(k, count) if name == "keep_levels" else range(k) for k in numbers]
-        decoded = [resample_levels(model, x, chosen, seed=[seed, 2]) for chosen in levels]
+        decoded = [resample_levels(density, x, chosen, seed=[seed, 2]) for chosen in levels]
         if numbers:
-            columns = [images, *map(distribution.to_integers, decoded)]
+            columns = [images, *map(model.distribution.to_integers, decoded)]
             rows.append(tf.stack([tf.cast(c, tf.int32) for c in columns], axis=1))
     picture = tf.stack(rows, axis=1)  # [N, rows, columns, H, W, C]
     return tf.reshape(picture, [-1, *images.shape[1:]]), picture.shape[2]
 
 
-def levels(name):
+def read_levels(name):
     """Returns the numbers that a flag lists."""
     try:
         return [int(number) for number in getattr(FLAGS, name)]
@@ -91,38 +89,55 @@ def levels(name):
         ) from None
 
 
+def draw_levels(model, output, dataset, data_dir, count, keep, resample, temperature, seed):
+    """Draws the figure of test images with part of their latents drawn anew.
+
+    Args:
+      model: a `zoo.Trained`.
+      output: the PNG to write.
+      dataset: name of the data whose test images are shown.
+      data_dir: where TFDS keeps prepared data, or `None`.
+      count: number of images.
+      keep: see `perturb`.
+      resample: see `perturb`.
+      temperature: of the new latents.
+      seed: Python `int`.
+
+    Raises:
+      ValueError: if the model is not one of images; and see `perturb`.
+    """
+    if model.kind != zoo.IMAGES:
+        raise ValueError(
+            "`--keep_levels` and `--resample_levels` are for models of images. "
+            f"Received: {model.entry.name}, with events of shape {tuple(model.event_shape)}."
+        )
+    source = loading.load(
+        dataset,
+        "test",
+        batch_size=count,
+        data_dir=data_dir,
+        num_bits=loading.bits_to_keep(model.num_levels),
+    )
+    loading.check_shape(source, model.event_shape, dataset)
+    images = next(iter(source.dataset))
+    images, columns = perturb(model, images, keep, resample, temperature, seed)
+    pictures.save_grid(output, images, model.num_levels, columns)
+
+
 def main(argv):
     """Loads the model and draws."""
     del argv
-    name, workdir, config = settings.required_preset()
-    distribution = zoo.create_trained(name, pretrained=True)
-    output = settings.output(workdir, "samples.png")
-    count = FLAGS.count or pictures.usual_count(distribution)
-    keep, resample = levels("keep_levels"), levels("resample_levels")
+    model, workdir = command_line.open_model()
+    output = command_line.read_output(workdir, "samples.png")
+    count = FLAGS.count or pictures.usual_count(model.distribution)
+    keep, resample = read_levels("keep_levels"), read_levels("resample_levels")
     if keep or resample:
-        if not isinstance(distribution, Dequantized):
-            raise ValueError(
-                "`--keep_levels` and `--resample_levels` are for models of images. "
-                f"Received: {name}, with events of shape {tuple(distribution.event_shape)}."
-            )
-        entry = zoo.find(presets.read_json(presets.folder(name) / "config.json")["model"])
-        dataset = FLAGS.dataset or (config["recipe"] if config else vars(entry.recipe))["dataset"]
-        source = loading.load(
-            dataset,
-            "test",
-            batch_size=count,
-            data_dir=FLAGS.data_dir,
-            num_bits=loading.bits_to_keep(distribution.num_levels),
-        )
-        loading.check_shape(source, distribution.event_shape, dataset)
-        images = next(iter(source.dataset))
-        images, columns = perturbed(
-            distribution, images, keep, resample, FLAGS.temperature, FLAGS.seed
-        )
+        dataset, given = FLAGS.dataset or model.dataset, (FLAGS.temperature, FLAGS.seed)
+        draw_levels(model, output, dataset, FLAGS.data_dir, count, keep, resample, *given)
         what = "Test images with latents drawn anew"
-        pictures.save_grid(output, images, distribution.num_levels, columns)
     else:
-        drawn = pictures.sampler(distribution, FLAGS.seed, FLAGS.temperature, count)(output)
+        draw = pictures.sampler(model.distribution, FLAGS.seed, FLAGS.temperature, count)
+        drawn = draw(output)
         if not drawn:
             raise ArithmeticError(f"All {count} samples are NaN: an inverse did not converge.")
         what = f"{count} samples" if drawn == count else f"{drawn} of {count} samples"

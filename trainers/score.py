@@ -16,11 +16,8 @@ import csv
 import fcntl
 import hashlib
 import json
-import math
 import os
 import pathlib
-import shlex
-import sys
 
 import keras
 import numpy as np
@@ -28,14 +25,13 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfflows
-import zoo
-from trainers import evaluate, program
+from trainers import command_line, evaluate, program
 from trainers.data import batching
-from trainers.runs import settings
+from trainers.runs import environment
 from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
-SHARED_FLAGS = (*evaluate.SHARED_FLAGS, "split", "num_samples")
+SHARED_FLAGS = evaluate.SHARED_FLAGS
 FORMATS = (".csv", ".parquet")
 BYTES = np.dtype("<f4").itemsize
 
@@ -108,13 +104,14 @@ def read_scores(file, count):
     return np.frombuffer(file.read(), "<f4")
 
 
-def score_rest(distribution, images, file, done, job):
+def score_rest(model, images, file, done, job):
     """Scores the batches that `images` has, which follow on `done` scores, into a journal.
 
     Raises:
       ValueError: if an image has more levels than the model.
     """
-    score_batch = evaluate.make_scorer(distribution, job["num_samples"], job["seed"])
+    jit = "on" if job["jit"] else "off"
+    score_batch = evaluate.make_scorer(model, job["num_samples"], job["seed"], jit)
     bar = keras.utils.Progbar(job["num_examples"], unit_name="image")
     bar.update(done)
     for x in images:
@@ -152,17 +149,14 @@ def write_table(path, columns):
     work.replace(path)
 
 
-def make_columns(distribution, units, scores, names):
+def make_columns(model, scores, names):
     """Returns the columns of the table."""
-    if units == "bits_per_dim":
-        factor = math.log(2) * distribution.event_shape.num_elements()
-    else:
-        factor = evaluate.num_nodes(distribution)
+    factor = model.kind.nats(model.event_shape.as_list())
     columns = {"index": np.arange(len(scores))}
     if names is not None:
         columns["file"] = list(names)
     log_prob = (-factor * scores.astype(np.float64)).astype(np.float32)
-    return columns | {units: scores, "log_prob": log_prob}
+    return columns | {model.kind.units: scores, "log_prob": log_prob}
 
 
 def main(argv):
@@ -174,16 +168,14 @@ def main(argv):
             f"--output must be a file that ends in {' or '.join(FORMATS)}. "
             f"Received: --output={FLAGS.output}."
         )
-    name, _, config = settings.required_preset()
-    folder = presets.folder(name)
-    distribution = zoo.create_trained(name, pretrained=True)
-    entry = zoo.find(presets.read_json(folder / "config.json")["model"])
-    dataset = FLAGS.dataset or (config["recipe"]["dataset"] if config else entry.recipe.dataset)
-    batch_size = FLAGS.batch_size or batching.most_events(200, distribution.event_shape)
-    images = evaluate.open_images(distribution, dataset, batch_size)
+    model, _ = command_line.open_model()
+    dataset = FLAGS.dataset or model.dataset
+    batch_size = FLAGS.batch_size or batching.most_events(200, model.event_shape)
+    data = (model, dataset, FLAGS.split, batch_size, FLAGS.data_dir)
+    images = evaluate.open_images(*data)
     job = {
-        "model": entry.name,
-        "weights": files.sha256(folder / presets.WEIGHTS),
+        "model": model.entry.name,
+        "weights": files.sha256(model.folder / presets.WEIGHTS),
         "dataset": dataset,
         "split": FLAGS.split,
         "num_examples": images.num_examples,
@@ -192,36 +184,33 @@ def main(argv):
         "num_samples": FLAGS.num_samples,
         "seed": FLAGS.seed,
         "log_det_terms": FLAGS.log_det_terms,
-        "jit": settings.use_jit(distribution.event_shape),
+        "jit": environment.use_jit(FLAGS.jit, model.event_shape),
     }
     with journal(output, job) as (file, done):
         if file is None:
             print(f"{output} is there already, all {images.num_examples} rows of it.")
             return
         if done < images.num_examples:
-            rest = evaluate.open_images(
-                distribution, dataset, batch_size, done // batch_size
-            ).dataset
+            rest = evaluate.open_images(*data, start_step=done // batch_size).dataset
             try:
                 with tfflows.evaluation.estimating(num_terms=FLAGS.log_det_terms):
-                    score_rest(distribution, rest, file, done, job)
+                    score_rest(model, rest, file, done, job)
             except KeyboardInterrupt as error:
                 error.add_note("The same command goes on.")
                 raise
         scores = read_scores(file, images.num_examples)
-        units, meaning = evaluate.definition(distribution, FLAGS.num_samples)
         summary = {
             "job": job,
-            f"mean_{entry.units}": float(scores.mean()),
+            f"mean_{model.kind.units}": float(scores.mean()),
             "not_finite": int(np.sum(~np.isfinite(scores))),
-            "definition": meaning + evaluate.log_det_definition(distribution, FLAGS.num_samples),
-            "command": shlex.join(["python", "-m", "trainers.score", *sys.argv[1:]]),
-            "versions": settings.versions(),
+            "definition": evaluate.define(model, FLAGS.num_samples, FLAGS.log_det_terms),
+            "command": command_line.command("trainers.score"),
+            "versions": environment.versions(),
         }
-        settings.write_json(output.with_name(f"{output.name}.json"), summary)
-        write_table(output, make_columns(distribution, entry.units, scores, images.names))
+        files.write_json(output.with_name(f"{output.name}.json"), summary)
+        write_table(output, make_columns(model, scores, images.names))
         pathlib.Path(file.name).unlink()
-    print(f"\n{len(scores)} rows written to {output}, mean {units} {scores.mean():.4f}")
+    print(f"\n{len(scores)} rows written to {output}, mean {model.kind.label} {scores.mean():.4f}")
     if summary["not_finite"]:
         print(f"{summary['not_finite']} of the scores are not finite.")
 

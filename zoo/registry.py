@@ -91,7 +91,7 @@ class Kind:
     """What the events of a model are: said once, where it is registered.
 
     Attributes:
-      noun: one event, in words.
+      noun: several events, in words.
       rank: of an event.
       units: of a score, as `tfflows.FlowModel` names them.
       label: the units, for people.
@@ -112,42 +112,62 @@ class Kind:
         """Returns how many nats of an event of this shape a unit of its score is."""
         if self.is_discrete:
             return math.log(2) * math.prod(event_shape)
-        return event_shape[0] if self is SETS else 1
+        return event_shape[0] if self == SETS else 1
 
     def describe(self, event_shape, num_levels=None) -> str:
         """Returns what data of this kind are like, in words."""
         levels = f" with {num_levels} values" if self.is_discrete else ""
-        return f"{self.noun}s {list(event_shape)}{levels}"
+        return f"{self.noun} {list(event_shape)}{levels}"
+
+
+# Functions with names, so that a kind goes to other processes and is the same there.
+
+
+def _image_shape(arguments):
+    return tuple(arguments["image_shape"])
+
+
+def _point_shape(arguments):
+    return tuple(arguments.get("event_shape", (2,)))
+
+
+def _set_shape(arguments):
+    return arguments["num_nodes"], arguments["num_features"]
 
 
 IMAGES = Kind(
-    noun="image",
+    noun="images",
     rank=3,
     units="bits_per_dim",
     label="bits/dim",
     definition="-log2 P(x) / D",
     is_discrete=True,
-    get_event_shape=lambda arguments: tuple(arguments["image_shape"]),
+    get_event_shape=_image_shape,
 )
 POINTS = Kind(
-    noun="point",
+    noun="points",
     rank=1,
     units="nats",
     label="nats",
     definition="-log p(x)",
     is_discrete=False,
-    get_event_shape=lambda arguments: tuple(arguments.get("event_shape", (2,))),
+    get_event_shape=_point_shape,
 )
 SETS = Kind(
-    noun="set",
+    noun="sets of nodes",
     rank=2,
     units="nats_per_node",
     label="nats/node",
     definition="-log p(x) / k of k nodes",
     is_discrete=False,
-    get_event_shape=lambda arguments: (arguments["num_nodes"], arguments["num_features"]),
+    get_event_shape=_set_shape,
 )
 KINDS = (IMAGES, POINTS, SETS)
+
+
+def kind_of(event_shape) -> Kind:
+    """Returns the kind of data that come without a model: each has a rank of its own."""
+    return next(kind for kind in KINDS if kind.rank == len(event_shape))
 
 
 @dataclasses.dataclass(frozen=True)

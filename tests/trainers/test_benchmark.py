@@ -76,9 +76,9 @@ def test_errors_of_a_process_are_those_of_the_program(presets):
 
 def test_arguments_are_changed_of_models_and_not_of_presets(presets):
     with flagsaver.flagsaver(set=["steps=[1,1]"]):
-        assert benchmark.find("glow.digits").arguments["steps"] == [1, 1]
+        assert benchmark.read_run("glow.digits").entry.arguments["steps"] == [1, 1]
         with pytest.raises(app.UsageError, match="--set can't change what a preset is"):
-            benchmark.find(presets["glow.digits"])
+            benchmark.read_run(presets["glow.digits"])
 
 
 def test_an_unknown_model_is_refused_before_one_is_built():

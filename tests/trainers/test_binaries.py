@@ -13,6 +13,7 @@ import tensorflow as tf
 from absl import app
 from absl.testing import flagsaver
 
+import tfflows
 import zoo
 from tfflows.variables import named_variables
 from trainers import evaluate, sample, train
@@ -38,7 +39,15 @@ RECIPE = zoo.Recipe(dataset="digits", batch_size=16, steps=4, warmup_steps=2)
 def tiny():
     """A model that trains in a moment."""
     for name in ("tiny.digits", "tiny.other"):
-        zoo.register(name, recipe=RECIPE, summary="A test.", paper="None.", **TINY)(glow.glow)
+        zoo.register(
+            name,
+            glow.glow,
+            kind=zoo.IMAGES,
+            recipe=RECIPE,
+            summary="A test.",
+            paper="None.",
+            **TINY,
+        )
     yield
     for name in ("tiny.digits", "tiny.other"):
         registry._MODELS.pop(name)
@@ -208,9 +217,9 @@ def test_a_run_traces_its_step_once(tmp_path):
         steps.append(self)
         return original(self, data)
 
-    original = train.tfflows.FlowModel.train_step
+    original = tfflows.FlowModel.train_step
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.tfflows.FlowModel, "train_step", traced)
+        patch.setattr(tfflows.FlowModel, "train_step", traced)
         run(model="tiny.digits", workdir=str(tmp_path / "run"), report_every=1, check_finite=False)
     assert len(callbacks.read_lines(tmp_path / "run" / "metrics.jsonl")) == 4
     assert len(steps) == 1
@@ -258,8 +267,8 @@ def test_a_run_may_loop_over_layers_that_repeat(tmp_path):
         run(model="tiny.digits", set=model, workdir=str(path), report_every=2, loop="on")
     run(workdir=str(path), resume=True, report_every=2)
     config = json.loads((path / "config.json").read_text())
-    assert (config["flags"]["loop"], config["loop"]) == ("on", True)
-    assert not json.loads((tmp_path / "plain" / "config.json").read_text())["loop"]
+    assert (config["loop"], config["decisions"]["loop"]) == ("on", True)
+    assert not json.loads((tmp_path / "plain" / "config.json").read_text())["decisions"]["loop"]
     expected = trained_weights(tmp_path / "plain")
     for name, value in trained_weights(path).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
@@ -273,15 +282,15 @@ def test_memory_takes_the_same_steps_and_a_resumed_run_goes_on_with_it(mode, fin
         made.append(kwargs["memory"])
         return original(*args, **kwargs)
 
-    original = train.tfflows.FlowModel.from_builder
+    original = tfflows.FlowModel.from_builder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.tfflows.FlowModel, "from_builder", remember)
+        patch.setattr(tfflows.FlowModel, "from_builder", remember)
         with killed_at_epoch(1):
             run(model="tiny.digits", workdir=str(path), report_every=2, memory=mode)
         run(workdir=str(path), resume=True, report_every=2)
     assert made == [mode, mode]
-    assert json.loads((path / "config.json").read_text())["flags"]["memory"] == mode
-    assert not json.loads((finished / "config.json").read_text())["flags"]["memory"]
+    assert json.loads((path / "config.json").read_text())["memory"] == mode
+    assert json.loads((finished / "config.json").read_text())["memory"] == "store"
     expected = trained_weights(finished)
     for name, value in trained_weights(path).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
@@ -322,9 +331,9 @@ def test_batches_beside_the_steps_are_bounded_in_pixels(count, shape, expected):
 
 
 def test_figure_of_latents_drawn_anew(finished):
-    distribution = zoo.create(str(finished / "preset"), pretrained=True, discrete=True)
+    model = zoo.open_trained(finished / "preset")
     x = tf.cast(tf.random.stateless_uniform([3, 8, 8, 1], [0, 1], 0, 17, tf.int32), tf.uint8)
-    images, columns = sample.perturbed(distribution, x, [0, 2], [0, 2], 0.5, seed=0)
+    images, columns = sample.perturb(model, x, [0, 2], [0, 2], 0.5, seed=0)
     assert images.shape == (3 * 2 * 3, 8, 8, 1)
     assert columns == 3
     picture = np.reshape(images, [3, 2, 3, 8, 8, 1])  # image, row, column
@@ -333,9 +342,9 @@ def test_figure_of_latents_drawn_anew(finished):
     assert np.any(picture[:, 0, 1] != x)
     assert np.any(picture[:, 1, 2] != x)
     with pytest.raises(ValueError, match="`--keep_levels` must be from 0 to 2"):
-        sample.perturbed(distribution, x, [3], [], 0.5, seed=0)
+        sample.perturb(model, x, [3], [], 0.5, seed=0)
     with pytest.raises(ValueError, match="must be of one length"):
-        sample.perturbed(distribution, x, [1], [1, 2], 0.5, seed=0)
+        sample.perturb(model, x, [1], [1, 2], 0.5, seed=0)
 
 
 def test_levels_and_data_must_be_those_of_the_model(tmp_path):
@@ -356,8 +365,10 @@ def test_levels_and_data_must_be_those_of_the_model(tmp_path):
 def test_sample_draws_a_picture(finished):
     # A process of its own: the binaries share names of flags.
     code = (
-        "import sys, zoo; from absl import app; from zoo import glow; from trainers import sample\n"
-        f"zoo.register('tiny.digits', recipe=None, summary='', paper='', **{TINY!r})(glow.glow)\n"
+        "import sys, zoo; from absl import app; from zoo.architectures import glow; from trainers import sample\n"
+        "recipe = zoo.Recipe(dataset='digits', batch_size=16, steps=4)\n"
+        "zoo.register('tiny.digits', glow.glow, kind=zoo.IMAGES, recipe=recipe, summary='', paper='',"
+        f" **{TINY!r})\n"
         "app.run(sample.main)"
     )
     arguments = [f"--workdir={finished}", "--count=9", "--temperature=0.7"]

@@ -1,6 +1,7 @@
 """trainers.deform: panels in the order of the flow, domains that hold them, and the picture."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tensorflow_probability as tfp
 from absl.testing import flagsaver
 from PIL import Image
 
+import zoo
 from tfflows import bijectors, distributions
 from tfflows.bijectors import transforms
 from trainers import deform
@@ -174,7 +176,12 @@ def test_wrong_arguments():
 @pytest.fixture
 def created(monkeypatch):
     """Stands for a trained model."""
-    monkeypatch.setattr("zoo.create", lambda name, pretrained: model(*scales(2.0, 3.0)))
+    entry, density = zoo.find("realnvp.two_moons"), model(*scales(2.0, 3.0))
+
+    def open_trained(name, dataset=None):
+        return zoo.Trained(density, entry, dataset or entry.recipe.dataset, pathlib.Path(name))
+
+    monkeypatch.setattr("zoo.open_trained", open_trained)
 
 
 def test_binary_draws_the_data_it_is_told(created, tmp_path, capsys):
@@ -187,7 +194,9 @@ def test_binary_draws_the_data_it_is_told(created, tmp_path, capsys):
 
 def test_binary_draws_the_data_of_a_run(created, tmp_path, capsys):
     (tmp_path / "preset").mkdir()
-    (tmp_path / "config.json").write_text(json.dumps({"recipe": {"dataset": "spirals"}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model": "-", "arguments": {}, "seed": 0, "recipe": {"dataset": "spirals"}})
+    )
     with flagsaver.flagsaver(workdir=str(tmp_path), points=500):
         deform.main(["binary"])
     assert f"spirals: {tmp_path / 'deformation.png'}" in capsys.readouterr().out

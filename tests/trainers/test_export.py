@@ -99,7 +99,7 @@ print("served")
 
 def small(name, arguments):
     """A model of the zoo whose weights are not those that it starts with."""
-    model = zoo.create_trained(name, seed=1, **arguments)
+    model = zoo.find(name).build(seed=1, **arguments)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign_add(0.05 * rng.normal(size=variable.shape))
@@ -199,7 +199,7 @@ def test_every_architecture_of_the_zoo_is_exported_by_a_test():
 
 
 def test_seeds_give_other_noise_and_the_same_again():
-    model = export.served(small("glow.digits", GLOW))
+    model = export.make_module(small("glow.digits", GLOW))
     x = tf.zeros([2, 4, 4, 1], tf.uint8)
     first, again, other = (model.log_prob(x, [0, s])["log_prob"].numpy() for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -208,7 +208,7 @@ def test_seeds_give_other_noise_and_the_same_again():
 
 
 def test_wrong_inputs_are_refused_when_they_arrive():
-    model = export.served(small("glow.digits", GLOW))
+    model = export.make_module(small("glow.digits", GLOW))
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"must be images of integers 0 \.\. 15"
     ):
@@ -271,7 +271,7 @@ def test_models_that_would_not_be_right_are_refused_and_leave_nothing(what, mess
 
 
 def test_conditional_models_are_refused(tmp_path):
-    model = zoo.create_trained("gnf.mog4", **PLANAR, conditional=True)
+    model = zoo.create("gnf.mog4", **PLANAR, conditional=True)
     with pytest.raises(ValueError, match=r"can't be exported: its `log_prob`(.|\n)*context"):
         export.export(model, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
@@ -279,9 +279,11 @@ def test_conditional_models_are_refused(tmp_path):
 
 def test_an_inverse_that_does_not_converge_is_seen():
     z = tf.constant([[1.0, 2.0, 3.0], [1.0, -2.0, 3.0]])
-    points = export.served(doubtful("does not converge")).decode(z)["x"]
+    points = export.make_module(doubtful("does not converge")).decode(z)["x"]
     np.testing.assert_array_equal(np.isnan(points), [[False] * 3, [False, True, False]])
-    images = export.served(Dequantized(doubtful("does not converge", (1, 1, 3)), num_levels=16))
+    images = export.make_module(
+        Dequantized(doubtful("does not converge", (1, 1, 3)), num_levels=16)
+    )
     decoded = images.decode(tf.reshape(z, [2, 1, 1, 3]))
     np.testing.assert_array_equal(decoded["finite"], [True, False])
     np.testing.assert_array_equal(np.isnan(decoded["real"])[1, 0, 0], [False, True, False])

@@ -24,6 +24,7 @@ from tfflows.non_finite import NonFiniteError
 from tfflows.variables import named_variables
 from trainers import evaluate, train
 from trainers.runs import backup, callbacks, rewind, run_folder
+from trainers.runs.run import Run
 from zoo import registry
 from zoo.architectures import glow
 from zoo.storage import files
@@ -217,9 +218,8 @@ def test_a_disk_that_becomes_read_only(tmp_path):
         assert caught.value.errno == errno.EROFS
         assert_restores(folder, 1)
         with (
-            flagsaver.flagsaver(workdir=str(tmp_path / "disk" / "run"), resume=False),
             pytest.raises(OSError) as caught,
-            run_folder.held(zoo.find("glow.digits"), 1),
+            run_folder.hold(run_in(tmp_path / "disk" / "run")),
         ):
             pass
         assert "make it writable, or take another folder" in "".join(caught.value.__notes__)
@@ -228,25 +228,29 @@ def test_a_disk_that_becomes_read_only(tmp_path):
 # The folder of a run.
 
 
+def run_in(workdir):
+    entry = zoo.find("glow.digits")
+    return Run(entry, entry.recipe, workdir, num_examples=1)
+
+
 def test_a_second_run_in_the_folder_is_refused_until_the_first_has_died(tmp_path):
     code = (
         "import fcntl, sys; file = open(sys.argv[1], 'a+'); fcntl.flock(file, fcntl.LOCK_EX); "
         "file.write('process 7 on earth'); file.flush(); print(); sys.stdin.read()"
     )
-    entry = zoo.find("glow.digits")
+    run = run_in(tmp_path)
     command = [sys.executable, "-c", code, str(tmp_path / run_folder.LOCK)]
     first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with flagsaver.flagsaver(workdir=str(tmp_path), resume=False):
-        first.stdout.readline()
-        with (
-            pytest.raises(ValueError, match="in use by another run, process 7 on earth. Wait for"),
-            run_folder.held(entry, 1),
-        ):
-            pass
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        with run_folder.held(entry, 1):
-            assert f"process {os.getpid()} on" in (tmp_path / run_folder.LOCK).read_text()
+    first.stdout.readline()
+    with (
+        pytest.raises(ValueError, match="in use by another run, process 7 on earth. Wait for"),
+        run_folder.hold(run),
+    ):
+        pass
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    with run_folder.hold(run):
+        assert f"process {os.getpid()} on" in (tmp_path / run_folder.LOCK).read_text()
     first.stdin.close()
     first.stdout.close()
 
@@ -344,7 +348,9 @@ def trained(workdir):
 def runs(tmp_path_factory):
     """A run of 4 steps, unbroken; and one that an error ended after 2; in one folder."""
     folder = tmp_path_factory.mktemp("some runs")
-    zoo.register("faulty.npz", recipe=RECIPE, summary="-", paper="-", **TINY)(glow.glow)
+    zoo.register(
+        "faulty.npz", glow.glow, kind=zoo.IMAGES, recipe=RECIPE, summary="-", paper="-", **TINY
+    )
     images(folder / "images.npz", 40)
     common = {
         "model": "faulty.npz",
@@ -402,7 +408,7 @@ def test_resume_alone_goes_on_as_the_run_was_begun_while_the_clock_goes_back(
     lines = callbacks.read_lines(broken / "metrics.jsonl")
     assert [line["step"] for line in lines] == [2, 4]
     assert lines[0]["seconds"] < lines[1]["seconds"]
-    assert json.loads((broken / "config.json").read_text())["flags"]["weight_l2"] == 0.01
+    assert json.loads((broken / "config.json").read_text())["weight_l2"] == 0.01
 
 
 def test_a_run_that_dies_after_its_last_step_still_ends_with_the_moving_average(
@@ -454,7 +460,7 @@ def test_scores_are_printed_before_they_are_written(runs, tmp_path, monkeypatch,
     def fail(*args):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(evaluate.settings, "write_json", fail)
+    monkeypatch.setattr(evaluate.files, "write_json", fail)
     with pytest.raises(OSError, match="Read-only"):
         run(evaluate.main, workdir=str(runs / "whole"), split="test[:16]")
     assert "bits/dim" in capsys.readouterr().out

@@ -10,11 +10,12 @@ from absl.testing import flagsaver
 
 import zoo
 from tests.small_presets import save_small
-from trainers import evaluate, train
-from trainers.runs import run_folder, settings
+from trainers import command_line, evaluate, train
+from trainers.runs import run_folder, training
+from trainers.runs.run import Run
 
 FLAGS = flags.FLAGS
-PROGRAMS = "benchmark deform evaluate export reproduce sample score settings strategies train"
+PROGRAMS = "benchmark command_line deform evaluate export reproduce sample score train"
 
 
 def integers():
@@ -70,9 +71,8 @@ def test_numbers_that_no_run_can_have(values, message, tmp_path):
 
 
 def test_without_validation(caplog):
-    recipe = zoo.find("glow.digits").recipe
-    with flagsaver.flagsaver(num_validation=0):
-        assert train.validation_data(zoo.find("glow.digits"), recipe, Replicas()) == {}
+    entry = zoo.find("glow.digits")
+    assert training.validation_data(Run(entry, entry.recipe, num_validation=0), Replicas()) == {}
     assert "reports have no score" in caplog.text
 
 
@@ -81,7 +81,7 @@ def test_fewer_images_than_a_batch_are_said(tmp_path, caplog):
     entry = zoo.find("glow.digits")
     entry = dataclasses.replace(entry, arguments={**entry.arguments, "num_levels": 256})
     recipe = dataclasses.replace(entry.recipe, dataset=str(tmp_path / "one.npz"))
-    assert train.open_data(entry, recipe).num_examples == 1
+    assert training.open_data(Run(entry, recipe)).num_examples == 1
     assert "one.npz has 1 to train on, fewer than --batch_size=" in caplog.text
 
 
@@ -91,14 +91,15 @@ class Replicas:
 
 def test_folders_below_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    with flagsaver.flagsaver(workdir="~/run", resume=False):
-        with run_folder.held(zoo.find("glow.digits"), 1) as workdir:
+    with flagsaver.flagsaver(model="glow.digits", workdir="~/run", resume=False):
+        run = command_line.read_run()
+        with run_folder.hold(run) as workdir:
             assert workdir == tmp_path / "run"
-        (tmp_path / "run" / "config.json").write_text("{}")
-        (tmp_path / "run" / "preset").mkdir()
-        assert settings.required_workdir()[0] == tmp_path / "run"
-    with flagsaver.flagsaver(output="~/a.json"):
-        assert settings.output(None, "b.json") == tmp_path / "a.json"
+    run_folder.write(run, {})
+    save_small(tmp_path / "run" / "preset", "glow.digits", steps=(1, 1), widths=(4, 4))
+    with flagsaver.flagsaver(workdir="~/run", output="~/a.json"):
+        assert command_line.open_model()[1] == tmp_path / "run"
+        assert command_line.read_output(None, "b.json") == tmp_path / "a.json"
 
 
 def test_one_image_has_a_score_and_no_error_of_the_mean(tmp_path, capsys):

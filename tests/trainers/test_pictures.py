@@ -7,6 +7,7 @@ from absl import logging
 from absl.testing import flagsaver
 from PIL import Image
 
+import zoo
 from tfflows import distributions
 from trainers import pictures, sample
 
@@ -42,7 +43,8 @@ def test_there_is_no_picture_if_all_samples_are_nan(tmp_path, caplog):
 
 def draw(model, monkeypatch, output):
     """Runs `trainers.sample` with `model` in the place of a preset's."""
-    monkeypatch.setattr(sample.zoo, "create_trained", lambda *_, **__: model)
+    trained = zoo.Trained(model, zoo.find("glow.digits"), "digits", output.parent)
+    monkeypatch.setattr(sample.command_line, "open_model", lambda: (trained, None))
     with flagsaver.flagsaver(model="a preset", output=str(output), count=20):
         sample.main(["binary"])
 

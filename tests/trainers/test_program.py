@@ -23,19 +23,17 @@ from trainers import benchmark, deform, evaluate, export, program, reproduce, sa
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAMS = [benchmark, deform, evaluate, export, reproduce, sample, score, train]
 # Flags that a program uses by functions of these.
+DEVICES = {"strategy", "cpu_devices", "precision"}
 USED_BY = {
-    "settings.required_preset": {"model", "workdir", "strategy", "cpu_devices", "precision"},
-    "settings.required_workdir": {"workdir"},
-    "settings.use_jit": {"jit"},
-    "settings.use_loop": {"loop"},
-    "strategies.make": {"precision"},
-    "strategies.set_shards": {"shards"},
-    "run_folder.held": {"workdir", "resume"},
-    "run_folder.with_changes": {"set"},
-    "evaluate.definition": {"num_samples"},
-    "evaluate.log_det_definition": {"log_det_terms"},
-    "train.build_model": {"memory", "seed", "jit", "loop"},
-    "train.resolve": {"batch_size", "recipe"},
+    "command_line.open_model": {"model", "workdir", *DEVICES},
+    "command_line.read_devices": DEVICES,
+    "command_line.read_entry": {"set"},
+    "command_line.read_output": {"output"},
+    "command_line.read_recipe": {"recipe", "batch_size", "ema"},
+    "command_line.read_run": {
+        *("model", "workdir", "set", "recipe", "memory", "seed", "jit", "loop", "shards"),
+        *DEVICES,
+    },
 }
 
 

@@ -70,8 +70,8 @@ def test_crops_of_photographs(tmp_path):
     tiles = np.concatenate([np.full([40, 64, 64, 3], v, np.uint8) for v in (1, 2)])
     large = tiles.reshape([2, 8, 5, 64, 64, 3]).swapaxes(2, 3).reshape([2, 512, 320, 3])
     np.savez(tmp_path / "large.npz", images=large, numbers=np.arange(2))
-    with flagsaver.flagsaver(photographs=str(tmp_path / "large.npz")):
-        reproduce.save_crops(tmp_path / "crops.npz", 64)
+    photographs = str(tmp_path / "large.npz")
+    reproduce.save_crops(tmp_path / "crops.npz", 64, photographs=photographs)
     with np.load(tmp_path / "crops.npz") as file:
         assert file["validation"].shape == (8, 64, 64, 3)
         crops = np.concatenate([file["train"], file["validation"]])

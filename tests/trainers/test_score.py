@@ -73,7 +73,7 @@ def journal_of(output):
 def test_rows_are_the_scores_of_the_images_in_order(table, preset):
     rows = rows_of(table[0])
     assert [int(row["index"]) for row in rows] == list(range(50))
-    model = zoo.create(preset, pretrained=True, discrete=True)
+    model = zoo.open_trained(preset)
     images = loading.load("digits", "test[:50]", batch_size=20)
     expected = evaluate.score(model, images.dataset, 50, 1, 0)
     found = np.array([row["bits_per_dim"] for row in rows], np.float32)

@@ -13,12 +13,12 @@ import time
 
 import pytest
 import tensorflow as tf
-from absl.testing import flagsaver
 
 import zoo
 from tfflows import FlowModel
 from trainers.data import loading
 from trainers.runs import callbacks, strategies
+from trainers.runs.run import Devices
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 20
@@ -176,19 +176,15 @@ def test_parts_need_full_batches():
 )
 def test_multi_worker_needs_all_workers(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
-    with (
-        flagsaver.flagsaver(strategy="multi_worker"),
-        pytest.raises(ValueError, match="needs the environment variable TF_CONFIG"),
-    ):
-        strategies.set_shards(24, (8, 8, 1))
+    with pytest.raises(ValueError, match="needs the environment variable TF_CONFIG"):
+        strategies.set_shards(None, 24, (8, 8, 1), Devices("multi_worker"))
 
 
 def test_batches_that_replicas_cannot_share(monkeypatch):
-    with (
-        flagsaver.flagsaver(strategy="mirrored", cpu_devices=5),
-        pytest.raises(ValueError, match=r"multiple of their number\. Received: a batch size of 24"),
+    with pytest.raises(
+        ValueError, match=r"multiple of their number\. Received: a batch size of 24"
     ):
-        strategies.set_shards(24, (8, 8, 1))
+        strategies.set_shards(None, 24, (8, 8, 1), Devices("mirrored", cpu_devices=5))
 
 
 @pytest.mark.parametrize("loop", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -236,8 +232,5 @@ def test_no_tpu_is_one_line(monkeypatch):
         )
 
     monkeypatch.setattr(tf.distribute.cluster_resolver.TPUClusterResolver, "connect", connect)
-    with (
-        flagsaver.flagsaver(strategy="tpu", tpu="here", cpu_devices=1),
-        pytest.raises(ValueError, match=r"needs a TPU.*--tpu=here.* 'No TPU here\.'\.$"),
-    ):
-        strategies.make()
+    with pytest.raises(ValueError, match=r"needs a TPU.*--tpu=here.* 'No TPU here\.'\.$"):
+        strategies.make(Devices("tpu", tpu="here"))

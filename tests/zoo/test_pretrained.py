@@ -11,7 +11,7 @@ import zoo
 from tfflows import FlowModel
 from trainers import evaluate
 from trainers.data import loading
-from zoo.storage import cards, presets
+from zoo.storage import cards, files, presets
 
 NAMES = zoo.list_models(pretrained=True)
 # Their data are not on every machine.
@@ -45,7 +45,7 @@ def test_the_promised_models_have_weights():
 @pytest.mark.parametrize("name", NAMES)
 def test_card_follows_from_metadata_and_names_no_folder_of_its_author(name):
     config, metadata = (
-        presets.read_json(presets.folder(name) / f"{file}.json") for file in ("config", "metadata")
+        files.read_json(presets.folder(name) / f"{file}.json") for file in ("config", "metadata")
     )
     assert presets.read_card(name) == cards.render(config, metadata)
     for command in (metadata["command"], metadata["metric"]["command"]):
@@ -63,7 +63,7 @@ def test_card_follows_from_metadata_and_names_no_folder_of_its_author(name):
     ),
 )
 def test_card_states_what_the_weights_reach(name):
-    metadata = presets.read_json(presets.folder(name) / "metadata.json")
+    metadata = files.read_json(presets.folder(name) / "metadata.json")
     metric = metadata["metric"]
     dataset, split = metric["data"].split(", ")[:2]
     assert metric["name"].startswith("test ")
@@ -73,7 +73,7 @@ def test_card_states_what_the_weights_reach(name):
     # All 400 digits, with the noise of the figure; a tenth of the points; some photographs.
     part = split if dataset == "digits" else f"{split}[:{500 if name in IMAGES else 2000}]"
     source = loading.load(dataset, part, batch_size=200)
-    model = zoo.create_trained(name, pretrained=True)
+    model = zoo.open_trained(name)
     scores = evaluate.score(model, source.dataset, source.num_examples, 1, seed=0)
     error = float(scores.std(ddof=1)) / math.sqrt(len(scores))
     tolerance = 1e-3 if dataset == "digits" else 4 * error
@@ -83,7 +83,8 @@ def test_card_states_what_the_weights_reach(name):
 @pytest.mark.parametrize("name", mark("convexp_glow.digits"))
 def test_gradients_without_activations_are_those_with_them(name):
     """`memory="invert"` finds the inputs of all layers of a trained model from its latents."""
-    model, entry = zoo.create_trained(name, pretrained=True), zoo.find(name)
+    entry = zoo.find(name)
+    model = zoo.create(name, pretrained=True, discrete=entry.kind.is_discrete)
     x = next(iter(loading.load(entry.recipe.dataset, "test", batch_size=32).dataset))
     found = {}
     for mode in ("store", "invert"):
@@ -111,7 +112,7 @@ def test_networks_in_bfloat16_cost_less_than_a_hundredth_of_a_bit():
     for policy in ("float32", "mixed_bfloat16"):
         keras.mixed_precision.set_global_policy(policy)
         try:
-            model = zoo.create_trained("convexp_glow.digits", pretrained=True)
+            model = zoo.create("convexp_glow.digits", pretrained=True, discrete=True)
         finally:
             keras.mixed_precision.set_global_policy("float32")
         scores[policy] = evaluate.score(model, test.dataset, test.num_examples, 1, seed=0)

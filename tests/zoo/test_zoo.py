@@ -13,7 +13,7 @@ import zoo
 from tfflows import FlowModel, bijectors, distributions
 from zoo import registry
 from zoo.architectures.mixing import CHANNEL_MIXING, SPATIAL_MIXING
-from zoo.storage import presets
+from zoo.storage import files, presets
 
 tfd = tfp.distributions
 
@@ -73,11 +73,11 @@ def preset(trained, tmp_path):
 
 
 def test_weights_in_float16_take_half_of_the_room(trained, preset, tmp_path):
-    arguments = presets.read_json(preset / "config.json")["arguments"]
+    arguments = files.read_json(preset / "config.json")["arguments"]
     zoo.save(tmp_path / "half", trained, "glow.digits", arguments, METADATA, half=True)
     sizes = [(path / presets.WEIGHTS).stat().st_size for path in (preset, tmp_path / "half")]
     assert sizes[1] < 0.8 * sizes[0]  # These arrays are small beside their headers.
-    loaded = zoo.create_trained(tmp_path / "half", pretrained=True)
+    loaded = zoo.create(tmp_path / "half", pretrained=True, discrete=True)
     for saved, found in zip(trained.variables, loaded.variables, strict=True):
         assert found.dtype == tf.float32
         np.testing.assert_array_equal(found, saved.numpy().astype(np.float16))
@@ -128,7 +128,7 @@ def test_model_without_weights_says_which_have_some():
 def test_names_are_registered_once():
     recipe = registry.find("glow.digits").recipe
     with pytest.raises(ValueError, match=r"'glow\.digits' is registered already"):
-        zoo.register("glow.digits", recipe=recipe, summary="", paper="")(lambda: None)
+        zoo.register("glow.digits", print, kind=zoo.IMAGES, recipe=recipe, summary="", paper="")
 
 
 # Architectures.

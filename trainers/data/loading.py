@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from trainers.data.batching import Order
 from trainers.data.sources import check_size, is_shuffled, names_of_splits, open_source
+from zoo.registry import kind_of
 from zoo.storage import files
 
 
@@ -40,6 +41,10 @@ class Data:
     event_shape: tuple[int, ...]
     num_levels: int | None
     names: tuple[str, ...] | None = None
+
+    def describe(self) -> str:
+        """Returns what the data are like, in words."""
+        return kind_of(self.event_shape).describe(self.event_shape, self.num_levels)
 
 
 def load(

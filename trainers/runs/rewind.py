@@ -8,7 +8,7 @@ import json
 
 import tensorflow as tf
 
-from trainers import volume
+from trainers.runs import volume
 from zoo.storage import files
 
 

@@ -7,67 +7,36 @@ import os
 
 import keras
 import tensorflow as tf
-from absl import flags
 
-FLAGS = flags.FLAGS
+from trainers.runs.run import Devices
+
 PIXELS_A_SHARD = 8192  # With fewer, a step is mostly the starting of operations.
 
-flags.DEFINE_enum(
-    "strategy",
-    "auto",
-    ["auto", "one_device", "mirrored", "multi_worker", "tpu"],
-    "tf.distribute strategy. auto: mirrored over all GPUs if there are several, else one device. "
-    "mirrored without a GPU: over logical CPU devices, see --cpu_devices. multi_worker: one "
-    "process a host, which finds the others in the environment variable TF_CONFIG.",
-)
-flags.DEFINE_string("tpu", "local", "Name or address of the TPU for --strategy=tpu.")
-flags.DEFINE_integer(
-    "cpu_devices",
-    1,
-    "Number of logical CPU devices, each a replica of mirrored.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "shards",
-    None,
-    "Parts of a batch that a step evaluates side by side, each on one thread. Default: on CPU one "
-    "a core if the images are large enough, which is faster than sharing every small convolution "
-    "among the cores; else 1.",
-    lower_bound=1,
-)
-flags.DEFINE_enum(
-    "precision",
-    "float32",
-    ["float32", "mixed_bfloat16", "mixed_float16"],
-    "Keras precision policy of the networks; flow arithmetic and log-dets stay in float32. "
-    "mixed_float16 scales the loss, and leaves out steps whose gradients overflow.",
-)
 
-
-def make():
-    """Returns the `tf.distribute.Strategy` that the flags ask for; call before the first tensor."""
-    if FLAGS.cpu_devices > 1:
+def make(devices: Devices) -> tf.distribute.Strategy:
+    """Returns the `tf.distribute.Strategy` of devices; call before the first tensor."""
+    if devices.cpu_devices > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * FLAGS.cpu_devices
+            cpu, [tf.config.LogicalDeviceConfiguration()] * devices.cpu_devices
         )
-    keras.mixed_precision.set_global_policy(FLAGS.precision)
-    if FLAGS.strategy == "multi_worker":
+    keras.mixed_precision.set_global_policy(devices.precision)
+    if devices.strategy == "multi_worker":
         _num_workers()  # An error that says more than that of TensorFlow.
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if FLAGS.strategy == "tpu":
+    if devices.strategy == "tpu":
         try:
-            resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(FLAGS.tpu)
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(devices.tpu)
             return tf.distribute.TPUStrategy(resolver)
         except tf.errors.OpError as error:
             raise ValueError(
-                f"`--strategy=tpu` needs a TPU. Received: --tpu={FLAGS.tpu}, where TensorFlow says "
+                f"`--strategy=tpu` needs a TPU. Received: --tpu={devices.tpu}, where TensorFlow says "
                 f"{(error.message or '').partition(chr(10))[0]!r}."
             ) from None
     gpus = tf.config.list_logical_devices("GPU")
-    if FLAGS.strategy == "mirrored" or (FLAGS.strategy == "auto" and len(gpus) > 1):
-        devices = gpus or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if devices.strategy == "mirrored" or (devices.strategy == "auto" and len(gpus) > 1):
+        found = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in found])
     return tf.distribute.get_strategy()
 
 
@@ -99,13 +68,13 @@ def is_chief(strategy):
     return (resolver.task_type, resolver.task_id) == ("chief" if "chief" in jobs else "worker", 0)
 
 
-def _num_replicas():
+def _num_replicas(devices):
     """Returns the number of replicas there will be, as far as it is known without a TPU."""
     gpus = len(tf.config.list_physical_devices("GPU"))
-    if FLAGS.strategy == "multi_worker":
+    if devices.strategy == "multi_worker":
         return _num_workers() * max(1, gpus)
-    if FLAGS.strategy == "mirrored" or (FLAGS.strategy == "auto" and gpus > 1):
-        return gpus or FLAGS.cpu_devices
+    if devices.strategy == "mirrored" or (devices.strategy == "auto" and gpus > 1):
+        return gpus or devices.cpu_devices
     return 1
 
 
@@ -118,15 +87,21 @@ def check_batch(batch_size, replicas):
         )
 
 
-def set_shards(batch_size, event_shape):
-    """Returns the number of shards of a step and sets the threads for it; call it first of all."""
-    replicas, cores = _num_replicas(), len(os.sched_getaffinity(0))
+def set_shards(shards: int | None, batch_size: int, event_shape, devices: Devices) -> int:
+    """Returns the number of shards of a step and sets the threads for it; call it first of all.
+
+    Args:
+      shards: what is asked for; `None` to choose.
+      batch_size: global batch size.
+      event_shape: shape of an event.
+      devices: what computes.
+    """
+    replicas, cores = _num_replicas(devices), len(os.sched_getaffinity(0))
     check_batch(batch_size, replicas)
     pixels = batch_size // replicas * math.prod(event_shape[:-1])
     on_cpu = not tf.config.list_physical_devices("GPU")
-    shards = FLAGS.shards
     if shards is None:
-        usual = on_cpu and FLAGS.strategy not in ("mirrored", "tpu")
+        usual = on_cpu and devices.strategy not in ("mirrored", "tpu")
         most = min(cores, max(1, pixels // PIXELS_A_SHARD)) if usual else 1
         shards = max(d for d in range(1, most + 1) if batch_size // replicas % d == 0)
     if batch_size // replicas % shards:
@@ -141,7 +116,7 @@ def set_shards(batch_size, event_shape):
 
 
 @contextlib.contextmanager
-def explained(strategy):
+def explain_errors(strategy):
     """Adds to an error of TensorFlow what it means for the other workers."""
     try:
         yield
@@ -162,7 +137,7 @@ def feed(strategy, load):
 
     Args:
       strategy: the strategy.
-      load: `data.load` but for the argument `part`; with full batches.
+      load: `loading.load` but for the argument `part`; with full batches.
     """
 
     def on_host(context):

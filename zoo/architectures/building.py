@@ -1,5 +1,7 @@
 """What the builders share: seeds, networks, couplings, levels of image flows."""
 
+import itertools
+
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
@@ -54,6 +56,11 @@ def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=N
     )
     options = {"conditional": context_shape is not None, "context_ndims": 3, "name": name}
     return bijectors.Coupling(network, shape, transform, **options)
+
+
+def repeat(turns, alike=True):
+    """Returns layers, a list for each turn, as a `Repeat`, or one after the other."""
+    return [bijectors.Repeat(turns)] if alike else list(itertools.chain(*turns))
 
 
 def pairs(blocks):

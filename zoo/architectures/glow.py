@@ -7,9 +7,10 @@ from zoo.architectures.building import (
     Seeds,
     coupling,
     image_flow,
+    repeat,
     squeezed_levels,
 )
-from zoo.architectures.mixing import SPATIAL_MIXING, mixing_layers
+from zoo.architectures.mixing import SPATIAL_MIXING, is_alike, mixing_layers
 
 
 def glow(
@@ -56,10 +57,9 @@ def glow(
             name = f"{name}_coupling"
             moved = coupling(shape, network, seeds, arguments[level], name, num_bins=num_bins)
             turns.append([norm, *mixed, moved])
-        if mixing == "permutation":  # Which differs from step to step.
-            return list(itertools.chain(*turns))
         runs = itertools.groupby(range(len(kinds)), key=kinds.__getitem__)
-        return [bijectors.Repeat(turns[step] for step in run) for _, run in runs]
+        parts = [repeat([turns[i] for i in run], is_alike(kind, conv1x1)) for kind, run in runs]
+        return list(itertools.chain(*parts))
 
     def prior(level, shape, name):
         return coupling(shape, network, seeds, arguments[level], name)

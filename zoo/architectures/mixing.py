@@ -73,6 +73,11 @@ SPATIAL_MIXING = {
 }
 
 
+def is_alike(mixing, conv1x1="dense"):
+    """Returns whether the layers of all steps are alike: permutations are drawn anew for each."""
+    return mixing not in ("permutation", "conv1x1_plu") and conv1x1 != "plu"
+
+
 def mixing_layers(mixing, shape, seeds, name, conv1x1="dense"):
     """Returns the layers that mix the dimensions between couplings.
 

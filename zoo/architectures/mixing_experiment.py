@@ -9,9 +9,10 @@ from zoo.architectures.building import (
     build_conditioner,
     coupling,
     image_flow,
+    repeat,
     squeezed_levels,
 )
-from zoo.architectures.mixing import mixing_layers
+from zoo.architectures.mixing import is_alike, mixing_layers
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -45,7 +46,7 @@ def mixing_experiment(
             name = f"level{level}_step{step}"
             moved = coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling")
             turns.append([moved, *mix(shape, name)])
-        return [*parts, bijectors.Repeat(turns)]
+        return [*parts, *repeat(turns, is_alike(mixing))]
 
     def prior(level, shape, name):
         del level
@@ -78,7 +79,7 @@ def _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds, steps=4
         name = f"noise_step{step}"
         moved = coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling", context_shape)
         turns.append([moved, *mixing_layers(mixing, shape, seeds, name)])
-    parts += [bijectors.Repeat(turns), tfb.Invert(squeeze), tfb.Sigmoid()]
+    parts += [*repeat(turns, is_alike(mixing)), tfb.Invert(squeeze), tfb.Sigmoid()]
     base = distributions.standard_normal(image_shape)
     noise = tfd.TransformedDistribution(base, bijectors.Sequential(parts, name="noise_flow"))
     return distributions.FlowDequantizer(noise, context_network, num_levels=num_levels)

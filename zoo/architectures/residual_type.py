@@ -1,7 +1,5 @@
 """Paper A's experiment with residual layers: `sylvester.*`, `residual.*`, `coupling.*`."""
 
-import itertools
-
 import tensorflow as tf
 
 from tfflows import bijectors, distributions, networks
@@ -11,6 +9,7 @@ from zoo.architectures.building import (
     build_conditioner,
     coupling,
     image_flow,
+    repeat,
     squeezed_levels,
 )
 
@@ -126,9 +125,7 @@ def residual_type(
             norm = bijectors.ActNorm.trainable(shape, name=f"{name}_act_norm")
             moved = LAYERS[layer](shape, width, seeds, f"{name}_{layer}", **options)
             turns.append([norm, *moved, bijectors.Flip((-3, -2), name=f"{name}_flip")])
-        if layer == "residual":  # Each has noise of its own.
-            return list(itertools.chain(*turns))
-        return [bijectors.Repeat(turns)]
+        return repeat(turns, alike=layer != "residual")  # Each of those has noise of its own.
 
     def prior(level, shape, name):
         del level

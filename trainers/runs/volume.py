@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfflows import evaluation
 from tfflows.analysis import volume_report
-from tfflows.distributions import Dequantized
+from tfflows.distributions import density_of, to_real
 from zoo.storage import files
 
 LINES = "volume.jsonl"
@@ -66,10 +66,8 @@ def report(model, images, num_iterations):
       images: a batch, as `fit` takes it.
       num_iterations: power iterations for the largest singular values.
     """
-    distribution, x = model.distribution, tf.convert_to_tensor(images)
-    if isinstance(distribution, Dequantized):
-        x, _ = distribution.dequantize(x, seed=[model.seed, -1])
-        distribution = distribution.distribution
+    x = to_real(model.distribution, tf.convert_to_tensor(images), seed=[model.seed, -1])
+    distribution = density_of(model.distribution)
     variables = distribution.trainable_variables
     mode = "store" if model.memory == "store" else "recompute"  # Inverses would have errors.
     with tf.GradientTape() as tape, evaluation.memory(mode):

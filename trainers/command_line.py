@@ -1,0 +1,288 @@
+"""The command line of the programs: the flags that several have, and the values they stand for.
+
+Programs read their flags in `main`, with the functions here. Nothing below knows of flags.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import shlex
+import sys
+
+from absl import app, flags
+
+import zoo
+from trainers.runs import run as runs
+from trainers.runs import strategies
+from zoo.storage import files, limits
+
+FLAGS = flags.FLAGS
+DEVICE_FLAGS = ("strategy", "tpu", "cpu_devices", "precision")
+# What `open_model` reads.
+PRESET_FLAGS = ("model", "workdir", *DEVICE_FLAGS)
+
+flags.DEFINE_string(
+    "model",
+    None,
+    "Name of a model of the zoo, such as convexp_glow.digits; `python -m trainers.train --list` "
+    "shows all. Sampling and evaluation also take the path of a preset.",
+)
+flags.DEFINE_string(
+    "workdir", None, "Folder of a run: checkpoints, logs, pictures and the trained preset."
+)
+flags.DEFINE_string(
+    "dataset",
+    None,
+    "digits (ships with scikit-learn), a planar set such as checkerboard, a set of nodes such as "
+    "mog4, the name of any image data set of TFDS, folder:/path, or the path of a .npz file. "
+    "Default: that of the model.",
+)
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: TFDS's own.")
+flags.DEFINE_string(
+    "output", None, "Where a result goes that is not for the work directory: metrics or picture."
+)
+flags.DEFINE_integer(
+    "batch_size", None, "Images a step, over all replicas. Default: the model's.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "seed",
+    0,
+    "Seed of initial weights, data order, noise and samples.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+)
+flags.DEFINE_enum(
+    "jit",
+    "auto",
+    ["auto", "on", "off"],
+    "Whether XLA compiles the step. auto: on with an accelerator; on CPU, where XLA is slower for "
+    "convolutions and faster for dense layers, on for points and sets and off for images.",
+)
+flags.DEFINE_enum(
+    "loop",
+    "auto",
+    ["auto", "on", "off"],
+    "Whether layers that repeat are one loop in the graph of the step, which starts sooner and "
+    "takes less memory. auto: on where XLA compiles it and the model is deep, with 500 variables "
+    "or more, but for convolutions on a CPU.",
+)
+flags.DEFINE_integer(
+    "log_det_terms",
+    20,
+    "Terms of the log-det of residual layers that are computed for sure, where it is estimated.",
+    lower_bound=1,
+)
+flags.DEFINE_string("split", "test", "Split to score, as TFDS writes it: test, test[:1000].")
+flags.DEFINE_integer(
+    "num_samples",
+    1,
+    "Samples of the dequantiser an image: 1 for the bound, more to tighten it.",
+    lower_bound=1,
+)
+flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    ["auto", "one_device", "mirrored", "multi_worker", "tpu"],
+    "tf.distribute strategy. auto: mirrored over all GPUs if there are several, else one device. "
+    "mirrored without a GPU: over logical CPU devices, see --cpu_devices. multi_worker: one "
+    "process a host, which finds the others in the environment variable TF_CONFIG.",
+)
+flags.DEFINE_string("tpu", "local", "Name or address of the TPU for --strategy=tpu.")
+flags.DEFINE_integer(
+    "cpu_devices",
+    1,
+    "Number of logical CPU devices, each a replica of mirrored.",
+    lower_bound=1,
+)
+flags.DEFINE_integer(
+    "shards",
+    None,
+    "Parts of a batch that a step evaluates side by side, each on one thread. Default: on CPU one "
+    "a core if the images are large enough, which is faster than sharing every small convolution "
+    "among the cores; else 1.",
+    lower_bound=1,
+)
+flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "mixed_bfloat16", "mixed_float16"],
+    "Keras precision policy of the networks; flow arithmetic and log-dets stay in float32. "
+    "mixed_float16 scales the loss, and leaves out steps whose gradients overflow.",
+)
+flags.DEFINE_multi_string(
+    "set",
+    [],
+    "Argument of the architecture to change, as name=value with a JSON value, such as "
+    "--set=steps=[8,8,8] or --set=contraction=tanh; `zoo.describe(name)` lists them.",
+)
+flags.DEFINE_multi_string(
+    "recipe", [], "Entry of the recipe to change, in the same way: --recipe=optimizer=adamax."
+)
+flags.DEFINE_enum(
+    "memory",
+    None,
+    ["store", "recompute", "invert"],
+    "What of the flow a step keeps for its gradient. store: everything. recompute: the input of "
+    "each block; about a third more time. invert: next to nothing; inputs are found by inverses. "
+    "Default: store, or what the run to resume did.",
+)
+flags.DEFINE_float(
+    "ema",
+    None,
+    "Momentum of a moving average of the weights; 0 for none.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+flags.DEFINE_float(
+    "transport_cost", 0.0, "Weight of the L2 transport cost of the blocks.", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "weight_l2",
+    0.0,
+    "Weight of the squared norm of the matrices of linear layers.",
+    lower_bound=0.0,
+)
+flags.DEFINE_float(
+    "spectral_cap",
+    None,
+    "Norm of these matrices beyond which a penalty is added.",
+    lower_bound=0.0,
+)
+flags.DEFINE_bool(
+    "check_finite",
+    True,
+    "Stop before the update of a step whose loss or gradients are not finite. On a GPU the host "
+    "waits for the gradients of each step to know; never on a TPU.",
+)
+
+
+def _given(name):
+    """Returns whether a flag was given; one that a program does not have was not."""
+    return name in FLAGS and not FLAGS[name].using_default_value
+
+
+def read_devices() -> runs.Devices:
+    """Returns what computes, as the flags say."""
+    return runs.Devices(**{name: getattr(FLAGS, name) for name in DEVICE_FLAGS})
+
+
+def read_output(workdir: pathlib.Path | None, name: str) -> pathlib.Path:
+    """Returns where a result goes: --output, or a file of the folder of the run or of this one."""
+    return files.local(FLAGS.output or (workdir or pathlib.Path()) / name)
+
+
+def command(program: str) -> str:
+    """Returns the command that this process is, for people to give again."""
+    return shlex.join(["python", "-m", program, *sys.argv[1:]])
+
+
+def open_model() -> tuple[zoo.Trained, pathlib.Path | None]:
+    """Returns the model that --workdir or --model names, and the work directory or `None`.
+
+    The devices are set up before.
+    """
+    if bool(FLAGS.workdir) == bool(FLAGS.model):
+        raise app.UsageError("Either --workdir or --model must be given.")
+    strategies.make(read_devices())
+    if FLAGS.model:
+        return zoo.open_trained(FLAGS.model), None
+    workdir, config = _finished_run(files.local(FLAGS.workdir))
+    return zoo.open_trained(workdir / "preset", config["recipe"]["dataset"]), workdir
+
+
+def _finished_run(workdir):
+    """Returns the folder of a finished run, and its configuration.
+
+    Raises:
+      ValueError: if it holds no run, or one that has not finished.
+    """
+    config = runs.read_config(workdir)
+    if config is None:
+        raise ValueError(
+            "`--workdir` must be the folder of a run of `trainers.train`, with a config.json. "
+            f"Received: --workdir={workdir}."
+        )
+    if not (workdir / "preset").is_dir():
+        raise ValueError(
+            "The run has not finished: go on with `python -m trainers.train "
+            f"--workdir={shlex.quote(str(workdir))} --resume`. "
+            f"Received: --workdir={workdir}, without preset/."
+        )
+    return workdir, config
+
+
+def read_entry(entry: zoo.Model) -> zoo.Model:
+    """Returns an entry of the zoo with the arguments of --set."""
+    arguments = _changed(entry.arguments, FLAGS.set, "--set")
+    limits.check_arguments(entry, {k: v for k, v in arguments.items() if v != entry.arguments[k]})
+    return dataclasses.replace(entry, arguments=arguments)
+
+
+def read_recipe(recipe: zoo.Recipe) -> zoo.Recipe:
+    """Returns a recipe with the changes of the flags, but for --epochs, which needs the data."""
+    changes = {
+        name: getattr(FLAGS, name)
+        for name in ("dataset", "batch_size", "steps", "learning_rate", "ema")
+        if name in FLAGS and getattr(FLAGS, name) is not None
+    }
+    entries = _changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
+    return dataclasses.replace(recipe, **entries | changes)
+
+
+def read_run() -> runs.Run:
+    """Returns the run that the flags of `trainers.train` or `trainers.benchmark` ask for.
+
+    A run to resume is what its `config.json` says, with what was given again.
+
+    Raises:
+      ValueError: if there is no such model, or no run can have such a value.
+    """
+    workdir = files.local(FLAGS.workdir) if FLAGS.workdir else None
+    resume = "resume" in FLAGS and FLAGS.resume
+    stored = runs.read_config(workdir) if workdir and resume else None
+    names = [name for name in runs.REMEMBERED if name in FLAGS and name != "memory"]
+    values = {name: getattr(FLAGS, name) for name in names if stored is None or _given(name)}
+    if FLAGS.memory:
+        values["memory"] = FLAGS.memory
+    asked = ("report_every", "steps_per_execution")
+    values |= {name: getattr(FLAGS, name) for name in asked if name in FLAGS}
+    values["epochs"] = _read_epochs()
+    values |= {"workdir": workdir, "resume": resume, "changes": tuple(FLAGS.set)}
+    if stored is None:
+        if not FLAGS.model:
+            raise app.UsageError("--model must be given.")
+        entry = read_entry(zoo.find(FLAGS.model))
+        run = runs.Run(entry, entry.recipe, devices=read_devices(), **values)
+    else:
+        run = runs.from_json(stored, **values)
+        given = {name: getattr(FLAGS, name) for name in DEVICE_FLAGS if _given(name)}
+        run = dataclasses.replace(run, devices=dataclasses.replace(run.devices, **given))
+        if FLAGS.set or FLAGS.model not in (None, stored["model"]):
+            entry = read_entry(zoo.find(FLAGS.model or stored["model"]))
+            run = dataclasses.replace(run, entry=entry)
+    return dataclasses.replace(run, recipe=read_recipe(run.recipe))
+
+
+def _read_epochs():
+    epochs = FLAGS.epochs if "epochs" in FLAGS else None
+    if epochs is not None and not 0 < epochs < math.inf:
+        raise ValueError(f"`--epochs` must be positive. Received: --epochs={epochs}.")
+    return epochs
+
+
+def _changed(entries, texts, flag):
+    """Returns a copy of a dictionary with the changes `name=value`, the values in JSON or text."""
+    entries = dict(entries)
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in entries:
+            raise ValueError(
+                f"`{flag}` must be name=value with a name among {sorted(entries)}. "
+                f"Received: {flag}={text}."
+            )
+        try:
+            entries[name] = json.loads(value)
+        except json.JSONDecodeError:
+            entries[name] = value
+    return entries
