@@ -39,7 +39,8 @@ from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (
-    *("model", "output", "batch_size", "seed", "jit", "loop", "shards", "precision"),
+    *("model", "output", "batch_size", "seed", "jit", "loop", "shards"),
+    *command_line.DEVICE_FLAGS,
     *("set", "memory", "recipe", "ema", "transport_cost", "weight_l2", "spectral_cap"),
     "check_finite",
 )

@@ -197,8 +197,7 @@ def _finished_run(workdir):
     Raises:
       ValueError: if it holds no run, or one that has not finished.
     """
-    config = runs.read_config(workdir)
-    if config is None:
+    if not (workdir / runs.CONFIG).is_file():
         raise ValueError(
             "`--workdir` must be the folder of a run of `trainers.train`, with a config.json. "
             f"Received: --workdir={workdir}."
@@ -209,7 +208,7 @@ def _finished_run(workdir):
             f"--workdir={shlex.quote(str(workdir))} --resume`. "
             f"Received: --workdir={workdir}, without preset/."
         )
-    return workdir, config
+    return workdir, runs.read_config(workdir)
 
 
 def read_entry(entry: zoo.Model) -> zoo.Model:

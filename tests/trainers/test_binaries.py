@@ -365,10 +365,11 @@ def test_levels_and_data_must_be_those_of_the_model(tmp_path):
 def test_sample_draws_a_picture(finished):
     # A process of its own: the binaries share names of flags.
     code = (
-        "import sys, zoo; from absl import app; from zoo.architectures import glow; from trainers import sample\n"
+        "import sys, zoo; from absl import app; from trainers import sample\n"
+        "from zoo.architectures.glow import glow\n"
         "recipe = zoo.Recipe(dataset='digits', batch_size=16, steps=4)\n"
-        "zoo.register('tiny.digits', glow.glow, kind=zoo.IMAGES, recipe=recipe, summary='', paper='',"
-        f" **{TINY!r})\n"
+        "about = {'kind': zoo.IMAGES, 'recipe': recipe, 'summary': '', 'paper': ''}\n"
+        f"zoo.register('tiny.digits', glow, **about, **{TINY!r})\n"
         "app.run(sample.main)"
     )
     arguments = [f"--workdir={finished}", "--count=9", "--temperature=0.7"]
@@ -504,7 +505,7 @@ def test_sets_are_scored_in_nats_a_node_beside_their_entropy(tmp_path, capsys):
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert 3.6324 < metrics["nats_per_node"] < 10
     assert metrics["entropy"] == pytest.approx(3.6324, abs=1e-4)
-    assert metrics["data"] == "mog4, test[:500], 500 sets"
+    assert metrics["data"] == "mog4, test[:500], 500 sets of nodes"
     assert "entropy, the least a model can reach, is 3.6324" in capsys.readouterr().out
     run(sample.main, workdir=str(workdir), count=300)
     assert (workdir / "samples.png").read_bytes().startswith(b"\x89PNG")
