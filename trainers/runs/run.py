@@ -1,0 +1,151 @@
+"""`Run`: all that a training is begun with, and what its `config.json` holds."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+
+import zoo
+from zoo.storage import files
+
+CONFIG = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What computes, and in which precision.
+
+    Attributes:
+      strategy: `tf.distribute` strategy: "auto", "one_device", "mirrored", "multi_worker", "tpu".
+      tpu: name or address of the TPU.
+      cpu_devices: number of logical CPU devices, each a replica of "mirrored".
+      precision: Keras precision policy of the networks.
+    """
+
+    strategy: str = "auto"
+    tpu: str = "local"
+    cpu_devices: int = 1
+    precision: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training as it is asked for. `resume` aside, the file of its folder holds all of it.
+
+    Attributes:
+      entry: the `zoo.Model`, with the arguments that the model is built from.
+      recipe: how it is trained.
+      workdir: the folder.
+      resume: whether to go on with what is there.
+      seed: of initial weights, order of the data, noise and samples.
+      data_dir: where TFDS keeps prepared data, or `None` for TFDS's own.
+      num_validation: events that score a report.
+      transport_cost: weight of the L2 transport cost of the blocks.
+      weight_l2: weight of the squared norm of the matrices of linear layers.
+      spectral_cap: norm of these matrices beyond which a penalty is added, or `None`.
+      volume: whether to record volume, variance and steepness of every layer.
+      volume_iterations: power iterations for the steepness.
+      memory: argument of `FlowModel`.
+      loop: whether layers that repeat are a loop: "auto", "on" or "off".
+      jit: whether XLA compiles the step: "auto", "on" or "off".
+      check_finite: argument of `FlowModel`.
+      devices: what computes.
+      shards: parts of a batch that a step evaluates side by side; `None` to choose.
+      report_every: steps between reports; `None` to choose.
+      reported_every: what was chosen so far.
+      steps_per_execution: steps that run as one call; `None` to choose.
+      epochs: passes over the data in place of the steps of the recipe, or `None`.
+      num_examples: size of the training data; `None` as long as they were not looked at.
+      changes: `--set` as it was given, for messages.
+    """
+
+    entry: zoo.Model
+    recipe: zoo.Recipe
+    workdir: pathlib.Path | None = None
+    resume: bool = False
+    seed: int = 0
+    data_dir: str | None = None
+    num_validation: int = 1000
+    transport_cost: float = 0.0
+    weight_l2: float = 0.0
+    spectral_cap: float | None = None
+    volume: bool = False
+    volume_iterations: int = 4
+    memory: str = "store"
+    loop: str = "auto"
+    jit: str = "auto"
+    check_finite: bool = True
+    devices: Devices = Devices()
+    shards: int | None = None
+    report_every: int | None = None
+    reported_every: int | None = None
+    steps_per_execution: int | None = None
+    epochs: float | None = None
+    num_examples: int | None = None
+    changes: tuple[str, ...] = ()
+
+    def identity(self) -> dict:
+        """Returns what must be the same for the weights of one run to be those of another."""
+        found = {
+            "model": self.entry.name,
+            "arguments": dict(self.entry.arguments),
+            "seed": self.seed,
+        }
+        return json.loads(json.dumps(found))
+
+    def to_json(self) -> dict:
+        """Returns what a file holds of it."""
+        left_out = ("entry", "workdir", "resume", "report_every", "epochs", "changes")
+        values = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in left_out
+        }
+        values |= {name: dataclasses.asdict(values[name]) for name in ("recipe", "devices")}
+        return {**self.identity(), **values}
+
+
+# What a run that is resumed takes from its file, unless it is given again.
+REMEMBERED = tuple(
+    field.name
+    for field in dataclasses.fields(Run)
+    if field.name not in ("entry", "recipe", "workdir", "resume", "devices", "changes")
+    and field.name not in ("report_every", "steps_per_execution", "epochs", "num_examples")
+)
+
+
+def read_config(workdir: pathlib.Path) -> dict | None:
+    """Returns the configuration of the run in a folder, or `None` if there is no run.
+
+    Raises:
+      ValueError: if it is damaged.
+    """
+    path = workdir / CONFIG
+    if not path.is_file():
+        return None
+    config = files.read_json(path)
+    if not {"model", "arguments", "seed", "recipe"} <= set(config):
+        raise ValueError(
+            f"{path} must have the entries model, arguments, seed and recipe of a run. "
+            f"Received: {sorted(config)}."
+        )
+    return config
+
+
+def from_json(config: Mapping, **changes) -> Run:
+    """Returns the run of a configuration that was read, with changes.
+
+    Args:
+      config: what `read_config` returned.
+      **changes: attributes of the run that take the place of what was read.
+
+    Raises:
+      ValueError: if the model is unknown, or an entry of the recipe has no such value.
+    """
+    entry = zoo.find(config["model"])
+    entry = dataclasses.replace(entry, arguments=config["arguments"])
+    values = {name: config[name] for name in REMEMBERED if name in config}
+    values["devices"] = Devices(**config.get("devices", {}))
+    values["recipe"] = dataclasses.replace(entry.recipe, **config["recipe"])
+    values["num_examples"] = config.get("num_examples")
+    return Run(**{"entry": entry, **values, **changes})
