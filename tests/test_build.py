@@ -27,6 +27,7 @@ UNDECLARED = {
     "//tfflows:tfflows": "@pypi//tf_keras",
     "//trainers:trainers": "@pypi//importlib_resources",
 }
+OUTPUTS = ("build", "dist", "runs", "site")
 # Where Bazel runs a test there is only what BUILD files name: this one has nothing to do there.
 NOT_BAZELS = "tests/test_build.py"
 
@@ -48,12 +49,12 @@ class Builds:
         self.targets = {}
         self.exported = set()
         self.problems = []
-        for build in sorted([root / "BUILD", *root.glob("[!.]*/**/BUILD")]):
-            package = build.parent.relative_to(root).as_posix().removeprefix(".")
+        for build in find_files(root, "BUILD"):
+            package = build.removesuffix("BUILD").removesuffix("/")
             try:
-                self.execute(build, package, NOT_BUILD, self.natives(package))
+                self.execute(root / build, package, NOT_BUILD, self.natives(package))
             except Exception as error:
-                self.problems.append(f"{package or '/'}: {type(error).__name__}: {error}")
+                self.problems.append(f"{build}: {type(error).__name__}: {error}")
 
     def execute(self, path, package, forbidden, scope):
         """Runs a BUILD or .bzl file and returns the names that it defines."""
@@ -141,20 +142,13 @@ def file_of(label):
     return label[2:].replace(":", "/").removeprefix("/")
 
 
-def python_files(root):
-    """Every Python file of the repository, wherever it is, but for environments and outputs."""
-    files = set()
-    for folder in root.iterdir():
-        if folder.name.startswith((".", "bazel-")) or folder.name in (
-            "build",
-            "dist",
-            "runs",
-            "site",
-        ):
-            continue
-        paths = [folder] if folder.suffix == ".py" else folder.rglob("*.py")
-        files |= {path.relative_to(root).as_posix() for path in paths}
-    return files
+def find_files(root, name):
+    """The files of the repository by that name, those in environments and outputs left out."""
+    for path in root.iterdir():
+        outputs = path.name.startswith((".", "bazel-")) or path.name in OUTPUTS
+        if not outputs and not (path / "pyvenv.cfg").exists():
+            paths = path.rglob(name) if path.is_dir() else [path] if path.match(name) else []
+            yield from (found.relative_to(root).as_posix() for found in paths)
 
 
 def imports(root, file):
@@ -215,7 +209,7 @@ def has_main(root, file):
 def problems(root):
     """What is wrong with a tree's BUILD files, one line each."""
     builds = Builds(root)
-    files = python_files(root)
+    files = set(find_files(root, "*.py"))
     targets = {kind: {} for kind in ("py_library", "py_binary", "py_test")}
     for kind, label in ((k, t["label"]) for k in targets for t in builds.of_kind(k)):
         for source in builds.targets[label]["srcs"]:
@@ -338,44 +332,38 @@ def alias_problems(builds):
 
 
 def test_build_files_fit_the_tree():
-    assert all(f"{package}/__init__.py" in python_files(ROOT) for package in PACKAGES)
+    assert {f"{package}/__init__.py" for package in PACKAGES} <= set(find_files(ROOT, "*.py"))
     assert problems(ROOT) == []
 
 
 def test_labels_of_pypi_are_locked_and_required():
-    locked, builds = lock(), Builds(ROOT)
-    with_dev = requirements()
-    without_dev = {name for name, group in with_dev.items() if group != "dev"}
-    for target in builds.targets.values():
+    runtime = set(map(name_in_labels, runtime_requirements()))
+    development = set(map(name_in_labels, dev_requirements()))
+    for label, target in Builds(ROOT).targets.items():
         names = {d.removeprefix("@pypi//") for d in target.get("deps", ()) if d[0] == "@"}
-        in_package = target["label"].split(":")[0] in {f"//{package}" for package in PACKAGES}
-        assert names <= locked.keys() & (without_dev if in_package else with_dev.keys())
+        in_package = label.startswith(tuple(f"//{package}:" for package in PACKAGES))
+        assert names <= lock().keys() & (runtime if in_package else runtime | development), label
 
 
 def test_lock_is_within_the_requirements():
     locked = lock()
-    for requirement in map(Requirement, (*runtime(), *groups()["dev"])):
-        version = locked[requirement.name.lower().replace("-", "_")]
+    for requirement in runtime_requirements() + dev_requirements():
+        version = locked[name_in_labels(requirement)]
         assert requirement.specifier.contains(version), requirement
 
 
-def runtime():
+def runtime_requirements():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return [line for line in lines if line and line[0] not in "# "]
+    return [Requirement(line) for line in lines if line and line[0] not in "# "]
 
 
-def groups():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+def dev_requirements():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    return list(map(Requirement, groups["dev"]))
 
 
-def requirements():
-    """Name (as in labels) -> "dev" or "runtime"."""
-    both = {"dev": groups()["dev"], "runtime": runtime()}
-    return {
-        Requirement(line).name.lower().replace("-", "_"): group
-        for group, lines in both.items()
-        for line in lines
-    }
+def name_in_labels(requirement):
+    return requirement.name.lower().replace("-", "_")
 
 
 def lock():
@@ -529,8 +517,8 @@ def test_files_that_come_and_go_need_no_change(tree):
         ("trainers/py.typed", "", "trainers/py.typed: in no data of //trainers"),
         ("trainers/train.py", None, "//trainers:train: no //trainers:train.py"),
         ("pyproject.toml", None, "//:pyproject.toml: exported, but not there"),
-        ("zoo/weights/a/b.h5", None, "zoo: ValueError: weights/** matches nothing"),
-        ("tools/BUILD", None, "zoo: ValueError: //tools:python.bzl is in no package"),
+        ("zoo/weights/a/b.h5", None, "zoo/BUILD: ValueError: weights/** matches nothing"),
+        ("tools/BUILD", None, "zoo/BUILD: ValueError: //tools:python.bzl is in no package"),
         # A BUILD file ends the package above it.
         ("tfflows/sub/BUILD", "", "tfflows/sub/two.py: in 0 py_library"),
     ],
