@@ -23,7 +23,7 @@ import time
 
 import numpy as np
 
-# Of an environment of its own, see requirements-bench-accelerator.txt.
+# Of an environment of its own, see benchmarks/requirements-accelerator.txt.
 jax, jnp, export, mlir, lib, ir, stablehlo = map(
     importlib.import_module,
     (

@@ -73,8 +73,8 @@ QUICK = Effort(rounds=2, seconds=0.02, matmul_size=512)
 
 
 ADVICE = (
-    "Install PyTorch with `pip install -r requirements-bench.txt`, or give --torch_python=PATH, a "
-    "Python that has PyTorch and NumPy."
+    "Install PyTorch with `pip install -r benchmarks/requirements.txt`, or give "
+    "--torch_python=PATH, a Python that has PyTorch and NumPy."
 )
 
 

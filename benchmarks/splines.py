@@ -23,7 +23,7 @@ PEERS = {
     "distrax": "benchmarks.splines_jax",
 }
 ADVICE = (
-    "Install requirements-bench-splines.txt into an environment of its own and give "
+    "Install benchmarks/requirements-splines.txt into an environment of its own and give "
     "--peers_python=PATH, its Python."
 )
 

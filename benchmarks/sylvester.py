@@ -18,8 +18,8 @@ from benchmarks.worker import open_worker
 WIDTH = 528  # Channels of the hidden layers, as in the paper.
 LAYOUTS = ("NCHW", "channels_last")
 ADVICE = (
-    "Install PyTorch with `pip install -r requirements-bench.txt`, or give --torch_python=PATH, a "
-    "Python that has PyTorch and NumPy."
+    "Install PyTorch with `pip install -r benchmarks/requirements.txt`, or give "
+    "--torch_python=PATH, a Python that has PyTorch and NumPy."
 )
 
 

@@ -10,10 +10,11 @@ import re
 import textwrap
 from unittest import mock
 
+import networkx  # noqa: F401  The pages import it, and what follows: named here, BUILD has them.
 import pytest
 
-# The pages import it: named here, it is a dependency of this test in BUILD.
 import tfflows  # noqa: F401
+import trainers  # noqa: F401
 import zoo
 from zoo import registry
 

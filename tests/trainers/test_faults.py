@@ -418,7 +418,7 @@ def test_a_run_that_dies_after_its_last_step_still_ends_with_the_moving_average(
         raise KilledError
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(train, "finish", die)
+        patch.setattr(training, "finish", die)
         run(workdir=str(broken), resume=True)
     (broken / ".preset.half").mkdir()
     run(workdir=str(broken), resume=True)

@@ -259,7 +259,7 @@ def test_no_sigmoid_or_softmax_underflows_to_a_slope_of_0(parameterization):
             activation = RationalQuadraticActivation(
                 *values, parameterization=parameterization, event_ndims=1
             )
-            y, log_det = getattr(bijectors, f"{method}_and_log_det")(activation, x)
+            y, log_det = getattr(evaluation, f"{method}_and_log_det")(activation, x)
             loss = tf.reduce_sum(y) + tf.reduce_sum(log_det)
         for value in (y, log_det, *tape.gradient(loss, [x, *values])):
             assert np.all(np.isfinite(value))

@@ -1,0 +1,1 @@
+"""A run of training: its settings, folder, backups, callbacks, schedules, devices."""
