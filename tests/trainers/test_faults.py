@@ -23,7 +23,7 @@ import zoo
 from tfflows.non_finite import NonFiniteError
 from tfflows.variables import named_variables
 from trainers import evaluate, train
-from trainers.runs import backup, callbacks, rewind, run_folder
+from trainers.runs import backup, callbacks, rewind, run_folder, training
 from trainers.runs.run import Run
 from zoo import registry
 from zoo.architectures import glow

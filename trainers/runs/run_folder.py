@@ -18,6 +18,7 @@ LOCK = ".lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
+
 def check(run: Run) -> None:
     """Refuses a folder that holds something else than the run to make or to resume.
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors
+from tfflows import bijectors, evaluation
 from tfflows.bijectors import transforms
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.numerics import rational_quadratic
