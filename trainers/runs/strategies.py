@@ -30,8 +30,8 @@ def make(devices: Devices) -> tf.distribute.Strategy:
             return tf.distribute.TPUStrategy(resolver)
         except tf.errors.OpError as error:
             raise ValueError(
-                f"`--strategy=tpu` needs a TPU. Received: --tpu={devices.tpu}, where TensorFlow says "
-                f"{(error.message or '').partition(chr(10))[0]!r}."
+                f"`--strategy=tpu` needs a TPU. Received: --tpu={devices.tpu}, where TensorFlow "
+                f"says {(error.message or '').partition(chr(10))[0]!r}."
             ) from None
     gpus = tf.config.list_logical_devices("GPU")
     if devices.strategy == "mirrored" or (devices.strategy == "auto" and len(gpus) > 1):

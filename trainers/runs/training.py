@@ -302,7 +302,7 @@ def fit(run: Run, model: tfflows.FlowModel, done: int, interval: int, watchers: 
 
 def finish(run: Run, model: tfflows.FlowModel) -> None:
     """Writes the training curve and the preset."""
-    workdir, entry, recipe = run.workdir, run.entry, run.recipe
+    workdir, entry = run.workdir, run.entry
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     if not lines:
         raise ValueError(
