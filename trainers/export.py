@@ -59,7 +59,8 @@ def make_module(distribution, log_det_terms=20):
     #### Example
 
     ```python
-        from trainers import export
+    import zoo
+    from trainers import export
 
     model = export.make_module(zoo.create("balanced.two_moons", pretrained=True))
     x = model.sample(5, [0, 1])["x"]  # [5, 2]

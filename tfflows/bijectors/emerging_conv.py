@@ -51,7 +51,7 @@ class EmergingConv(FlowBijector):
     import tensorflow as tf
     import tfflows
 
-    flow = tfflows.bijectors.EmergingConv.trainable(num_channels=12, seed=1)
+    flow = tfflows.bijectors.EmergingConv.trainable([16, 16, 12], seed=1)
     x = tf.random.normal([8, 16, 16, 12])
     flow.inverse(tf.identity(flow.forward(x)))  # x, in 256 steps for each of the two
     ```

@@ -44,7 +44,7 @@ class PeriodicConv(FlowBijector):
     import tensorflow as tf
     import tfflows
 
-    flow = tfflows.bijectors.PeriodicConv.trainable(num_channels=12, seed=1)
+    flow = tfflows.bijectors.PeriodicConv.trainable([16, 16, 12], seed=1)
     x = tf.random.normal([8, 16, 16, 12])
     shifted = flow.forward(tf.roll(x, 3, axis=1))  # tf.roll(flow.forward(x), 3, axis=1)
     ```
