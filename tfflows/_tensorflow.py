@@ -43,9 +43,9 @@ __all__ = [
     "is_inside_keras_call",
     "is_known_layer",
     "layers_of",
+    "let_tapes_record",
     "make_global_seed",
     "record_operation",
-    "recording",
     "seed_states",
     "set_trainable",
     "stateless_scope",
@@ -94,7 +94,7 @@ def have_tangents(tensors):
 
 
 @contextlib.contextmanager
-def recording():
+def let_tapes_record():
     """Lets tapes record again inside of `stop_recording`: those opened here, and all others."""
     stopped = pywrap_tfe.TFE_Py_TapeSetIsStopped()
     if stopped:

@@ -19,7 +19,7 @@ class NonFiniteError(ArithmeticError):
 
 
 @contextlib.contextmanager
-def explained(model):
+def explain_errors(model):
     """Raises what an error of TensorFlow says about data, loss or gradients in its place.
 
     Args:

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 def import_tensorflow():
     """Imports TensorFlow without the usual lines."""
     if "tensorflow" not in sys.modules:
-        with dropped():
+        with drop_usual_lines():
             import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
-def dropped() -> Iterator[None]:
+def drop_usual_lines() -> Iterator[None]:
     """Drops the usual lines of a start from standard error; `TF_CPP_MIN_LOG_LEVEL=0` keeps them."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfflows import _keras, batch_parts, keras_data
 from tfflows._tensorflow import clip_gradients, steps_taken
-from tfflows.analysis.layers import recording
+from tfflows.analysis.layers import record_evaluations
 from tfflows.evaluation import network_calls
 from tfflows.non_finite import NonFiniteError, diagnose_non_finite
 from tfflows.numerics.rows import rows_are_there
@@ -123,7 +123,7 @@ class LikelihoodSteps:
         if not self.regularizers:
             losses, penalties = -self._log_prob(x, seed), []
         else:
-            with recording() as records:
+            with record_evaluations() as records:
                 losses = -self._log_prob(x, seed)
             penalties = [f(records, self.distribution) for f in self.regularizers.values()]
         loss = tf.reduce_mean(losses if weights is None else weights * losses)

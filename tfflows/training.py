@@ -13,7 +13,7 @@ from tfflows._tensorflow import variables_of_optimizer
 from tfflows.analysis.bits import bits_per_dim
 from tfflows.distributions.discrete import density_of, is_discrete, to_real
 from tfflows.evaluation.state import MODES
-from tfflows.non_finite import NonFiniteError, explained
+from tfflows.non_finite import NonFiniteError, explain_errors
 from tfflows.shown_metrics import ShownMetrics
 from tfflows.steps import LikelihoodSteps
 from tfflows.variables import named_variables, set_trainable
@@ -403,7 +403,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         if not self.optimizer.built:  # Much faster here than inside the traced step.
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_weights)
-        with explained(self):
+        with explain_errors(self):
             return keras_data.call(super().fit, self.distribution, args, kwargs)
 
     def evaluate(self, *args, **kwargs):
@@ -412,7 +412,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         Raises:
           ValueError: if images are not the integers that the distribution is over.
         """
-        with explained(self):
+        with explain_errors(self):
             return keras_data.call(super().evaluate, self.distribution, args, kwargs)
 
     def predict(self, *args, **kwargs):
@@ -421,5 +421,5 @@ class FlowModel(LikelihoodSteps, keras.Model):
         Raises:
           ValueError: if images are not the integers that the distribution is over.
         """
-        with explained(self):
+        with explain_errors(self):
             return keras_data.call(super().predict, self.distribution, args, kwargs)

@@ -89,7 +89,7 @@ def seconds(function):
     return time.perf_counter() - start
 
 
-def memory(key):
+def resident_bytes(key):
     """Returns the resident bytes of this process: `VmRSS` now, or `VmHWM` at most so far."""
     status = pathlib.Path("/proc/self/status")
     if not status.exists():
@@ -109,7 +109,7 @@ class Variant:
     """
 
     def __init__(self, run, draws, preset):
-        before = memory("VmRSS")
+        before = resident_bytes("VmRSS")
         self._draws, self._run = draws, run
         recipe, shape = run.recipe, run.entry.event_shape
         self._shards = strategies.set_shards(run.shards, recipe.batch_size, shape, run.devices)
@@ -148,7 +148,7 @@ class Variant:
 
     def row(self):
         """Returns what does not change from turn to turn."""
-        return self._row | {"peak memory, bytes": memory("VmHWM")}
+        return self._row | {"peak memory, bytes": resident_bytes("VmHWM")}
 
     def operations(self):
         """Returns the operations of a step, of `log_prob` of a batch, and of the samples."""

@@ -198,7 +198,7 @@ def _cifar10(labels, model, steps, seed, *flags):
 
 
 def mixing(steps=300, seeds=SEEDS):
-    """Five mixing layers in the same Glow: the first experiment of paper A."""
+    """Five mixing layers in the same Glow: the first experiment of Hoogeboom et al. (2020)."""
     models = {
         "1x1": "glow.cifar10_small_wide",
         "emerging": "emerging_glow.cifar10_small",

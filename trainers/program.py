@@ -36,7 +36,7 @@ def start():
     sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be no Unicode.
     from tfflows import start_up  # Says so if TensorFlow can't work.
 
-    with start_up.dropped():
+    with start_up.drop_usual_lines():
         import tensorflow as tf
 
         tf.config.list_physical_devices("GPU")  # Once for all: if there is none, it complains.

@@ -72,7 +72,7 @@ def create(name, pretrained=False, discrete=False, seed=0, **overrides):
             "`overrides` change the architecture and can't go with `pretrained=True`. "
             f"Received: {sorted(overrides)}."
         )
-    if pretrained or os.path.isdir(files.expanded(name)):
+    if pretrained or os.path.isdir(files.expand_home(name)):
         distribution, entry = presets.load_trained(name, weights=pretrained, seed=seed)
     else:
         entry = registry.find(name)
@@ -101,5 +101,5 @@ def build(name, seed=0, **overrides):
     """
     entry = registry.find(name)
     limits.check_arguments(entry, overrides)
-    with limits.limited():
+    with limits.limit():
         return entry.build(seed=seed, **overrides)

@@ -31,6 +31,14 @@ class Recipe:
       clip: the largest norm of the gradient.
       flip: whether images are mirrored at random.
       ema: momentum of the moving average of the weights; 0 for none.
+
+    #### Example
+
+    ```python
+    import zoo
+
+    recipe = zoo.Recipe(dataset="digits", batch_size=64, steps=500, optimizer="adamax")
+    ```
     """
 
     dataset: str
@@ -183,6 +191,15 @@ class Model:
       recipe: how to train it.
       summary: one line for people.
       paper: where the method comes from.
+
+    #### Example
+
+    ```python
+    import zoo
+
+    entry = zoo.find("glow.digits")
+    entry.event_shape, entry.kind.units  # (8, 8, 1), "bits_per_dim"
+    ```
     """
 
     name: str

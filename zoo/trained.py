@@ -23,6 +23,15 @@ class Trained:
       entry: the entry of the zoo that it is one of, with the arguments that it was built from.
       dataset: name of the data that it was trained on.
       folder: the preset.
+
+    #### Example
+
+    ```python
+    import zoo
+
+    model = zoo.open_trained("balanced.two_moons")
+    model.density.sample(5, seed=1).shape  # [5, 2]
+    ```
     """
 
     distribution: tfd.Distribution

@@ -92,7 +92,7 @@ def test_starts_at_zero_and_learns(shape, kernel_sizes):
     assert len(variables) == 3 * len(kernel_sizes)
     for gradient in tape.gradient(loss, variables):
         assert np.any(gradient != 0)
-    np.testing.assert_array_equal(network.prepared()(x), network(x))
+    np.testing.assert_array_equal(network.prepare()(x), network(x))
 
 
 def test_kernels_within_the_cap_are_used_as_they_are():

@@ -78,7 +78,7 @@ def test_starts_with_two_heads_at_zero():
 def test_prepared_function_has_the_same_values_and_no_norms():
     network = make()
     x = tf.ones([2, 4, 5, 3], tf.float64)
-    prepared = network.prepared()
+    prepared = network.prepare()
     np.testing.assert_array_equal(prepared(x), network(x))
     graph = tf.function(prepared).get_concrete_function(x).graph
     assert not any(op.type == "ArgMax" for op in graph.get_operations())

@@ -33,7 +33,7 @@ def images(count=6):
 
 
 def penalty_of(regularizer, density, x):
-    with layers.recording() as records:
+    with layers.record_evaluations() as records:
         density.log_prob(x)
     return float(regularizer(records, density))
 

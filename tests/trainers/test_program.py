@@ -284,7 +284,7 @@ def test_only_the_usual_lines_of_a_start_are_dropped(level, usual):
 import os, sys
 sys.path.insert(0, "tfflows")
 import start_up
-with start_up.dropped():
+with start_up.drop_usual_lines():
     os.write(2, b'''WARNING: All log messages before absl::InitializeLog() is called are written
 I0000 00:00:1795763280.574211    5729 port.cc:153] oneDNN custom operations are on.
 I0000 00:00:1795763280.623111    5729 cpu_feature_guard.cc:227] This TensorFlow binary

@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
     ],
 )
 def test_the_home_directory_is_put_in(home, path, expected):
-    assert files.expanded(path) == expected.format(home=home)
+    assert files.expand_home(path) == expected.format(home=home)
 
 
 def test_a_user_who_is_not_there(home):

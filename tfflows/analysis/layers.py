@@ -22,6 +22,16 @@ class LayerRecord:
       input: what it was given.
       output: what it returned.
       log_det: its log-det.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import analysis, bijectors
+
+    for record in analysis.record_layers(bijectors.Squeeze(), tf.ones([2, 4, 4, 1])):
+        print(record.name, record.output.shape)  # squeeze (2, 2, 2, 4)
+    ```
     """
 
     name: str
@@ -32,7 +42,7 @@ class LayerRecord:
 
 
 @contextlib.contextmanager
-def recording():
+def record_evaluations():
     """Records every evaluation of a bijector inside the `with` block.
 
     A composed bijector comes after its parts. A model's outermost bijector, which TFP calls itself,
@@ -60,7 +70,7 @@ def record_layers(flow, x, event_ndims=None):
       x: a batch, given to `forward`.
       event_ndims: rank of the events of `x`; by default `flow.forward_min_event_ndims`.
     """
-    with recording() as records:
+    with record_evaluations() as records:
         forward_and_log_det(flow, x, event_ndims)
     return records
 

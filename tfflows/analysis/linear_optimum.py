@@ -1,4 +1,4 @@
-"""What linear and quasi-linear flows can reach, in closed form: paper B, 2.1 and appendix A."""
+"""What linear and quasi-linear flows can reach: Liao and He (2021), 2.1 and appendix A."""
 
 import math
 

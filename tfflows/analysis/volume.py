@@ -1,4 +1,4 @@
-"""Volume, variance and steepness of every layer: the quantities of Proposition 1 of paper B."""
+"""Volume, variance and steepness of every layer: Liao and He (2021), Proposition 1."""
 
 import dataclasses
 
@@ -29,6 +29,16 @@ class LayerVolume:
         if no loss was given.
       drift: largest difference between the layer's input and what its inverse makes of its output:
         the error that `evaluation.memory("invert")` adds there. `None` if it was not asked for.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import analysis, bijectors
+
+    for layer in analysis.volume_report(bijectors.Squeeze(), tf.ones([2, 4, 4, 1])):
+        print(layer.name, layer.log_det_per_dim)  # squeeze 0.0
+    ```
     """
 
     name: str

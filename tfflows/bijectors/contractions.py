@@ -1,4 +1,4 @@
-"""Elementwise contractions onto an interval, section 6.2 of paper B."""
+"""Elementwise contractions onto an interval, Liao and He (2021), section 6.2."""
 
 import math
 
@@ -32,6 +32,15 @@ class TanhContraction(_Contraction):
       event_ndims: rank of an event.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    y = bijectors.TanhContraction(event_ndims=0).forward(tf.constant([-5.0, 0.0, 5.0]))
+    ```
 
     #### References
 
@@ -69,6 +78,15 @@ class NormalCDFContraction(_Contraction):
       event_ndims: rank of an event.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    y = bijectors.NormalCDFContraction(event_ndims=0).forward(tf.constant([-5.0, 0.0, 5.0]))
+    ```
 
     #### References
 

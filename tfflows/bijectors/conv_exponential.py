@@ -1,4 +1,4 @@
-"""`ConvExponential`: the exponential of a convolution (paper A, section 3)."""
+"""`ConvExponential`: the exponential of a convolution (Hoogeboom et al., 2020, section 3)."""
 
 import math
 

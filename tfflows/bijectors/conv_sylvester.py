@@ -1,4 +1,4 @@
-"""`ConvSylvester`: the convolutional Sylvester flow (paper A, section 4)."""
+"""`ConvSylvester`: the convolutional Sylvester flow (Hoogeboom et al., 2020, section 4)."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp

@@ -31,6 +31,17 @@ class DualAffineCoupling(FlowBijector):
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors, networks
+
+    nets = [networks.build_network(networks.MLP(2 * 5, seed=seed), [2]) for seed in (1, 2)]
+    flow = bijectors.DualAffineCoupling(nets, event_shape=[4])  # 1 + 4 outputs an entry
+    flow.forward(tf.ones([3, 4])).shape  # [3, 4]
+    ```
+
     #### References
 
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.

@@ -16,6 +16,15 @@ class Flip(FlowBijector):
       event_ndims: rank of an event.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    bijectors.Flip(event_ndims=1).forward(tf.constant([1.0, 2.0, 3.0]))  # [3., 2., 1.]
+    ```
     """
 
     def __init__(self, axis=-1, *, event_ndims=3, validate_args=False, name="flip"):

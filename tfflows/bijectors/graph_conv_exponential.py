@@ -1,4 +1,4 @@
-"""`GraphConvExponential`: the exponential of a graph convolution (paper A, section 3)."""
+"""`GraphConvExponential`: Hoogeboom et al. (2020), section 3, for the nodes of graphs."""
 
 import math
 

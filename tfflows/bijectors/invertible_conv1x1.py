@@ -40,6 +40,16 @@ class InvertibleConv1x1(FlowBijector):
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    flow = bijectors.InvertibleConv1x1.trainable([16, 16, 12], parameterization="plu", seed=1)
+    flow.inverse(flow.forward(tf.ones([2, 16, 16, 12]))).shape  # [2, 16, 16, 12]
+    ```
+
     #### References
 
     Kingma, Dhariwal, *Glow: Generative Flow with Invertible 1x1 Convolutions*, NeurIPS 2018,

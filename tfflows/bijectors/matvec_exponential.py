@@ -1,4 +1,4 @@
-"""`MatvecExponential`: the exponential of any linear operator (paper A, section 2)."""
+"""`MatvecExponential`: the exponential of any linear operator, Hoogeboom et al. (2020)."""
 
 import functools
 

@@ -32,6 +32,17 @@ class MultiScale(FlowBijector):
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    flow = bijectors.MultiScale([bijectors.Squeeze(), bijectors.Squeeze()], event_shape=[8, 8, 1])
+    flow.latent_shapes  # [[4, 4, 2], [2, 2, 8]]
+    flow.forward(tf.ones([3, 8, 8, 1])).shape  # [3, 64]
+    ```
+
     #### References
 
     Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017, arXiv:1605.08803.

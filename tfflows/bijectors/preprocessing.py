@@ -17,6 +17,15 @@ class NormalizeImage(FlowBijector):
       num_levels: number of values of a pixel.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    bijectors.NormalizeImage(256).forward(tf.fill([8, 8, 1], 128.0))  # zeros
+    ```
     """
 
     def __init__(self, num_levels=256, *, validate_args=False, name="normalize_image"):
@@ -54,6 +63,15 @@ class LogitImage(FlowBijector):
       alpha: distance from 0 and 1, so that the logit stays finite.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    bijectors.LogitImage(256).forward(tf.fill([8, 8, 1], 128.0))  # zeros
+    ```
 
     #### References
 

@@ -57,7 +57,7 @@ class ResidualFlow(FlowBijector):
 
     Args:
       network: a callable that maps `[N, *event]` to `[N, *event]`, with Lipschitz constant below 1;
-        for instance a Keras layer that is built. If it has a method `prepared`, as `LipschitzNet`,
+        for instance a Keras layer that is built. If it has a method `prepare`, as `LipschitzNet`,
         the inverse iterates with the function that this returns.
       event_shape: shape of an event, fully known.
       log_det: `"exact"`, `"series"`, `"unbiased"` or `None` for the default of the size.
@@ -173,7 +173,7 @@ class ResidualFlow(FlowBijector):
         """Returns `y` and the log-det for events `[N, *event]`."""
         flat = tf.reshape(x, [-1, math.prod(self._shape)])
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
-        with _tensorflow.recording():
+        with _tensorflow.let_tapes_record():
             with tape:
                 tape.watch(flat)
                 g = self._contraction(tf.reshape(flat, tf.shape(x)), self._network)
@@ -196,7 +196,7 @@ class ResidualFlow(FlowBijector):
 
     def _solve(self, y):
         """Returns the `Solution` of `x + g(x) = y`."""
-        network = network_calls.prepared(
+        network = network_calls.prepare(
             self._network
         )  # Capped kernels, say, are the same at each step.
         return fixed_point.solve(

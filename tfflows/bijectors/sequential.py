@@ -122,6 +122,17 @@ class Block(Sequential):
       bijectors: see `Sequential`.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    block = bijectors.Block([
+        bijectors.ActNorm.trainable([8, 8, 4]), bijectors.InvertibleConv1x1.trainable([8, 8, 4])])
+    block.forward(tf.ones([2, 8, 8, 4])).shape  # [2, 8, 8, 4]
+    ```
     """
 
     is_unit = True

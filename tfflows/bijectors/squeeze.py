@@ -24,6 +24,15 @@ class Squeeze(FlowBijector):
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    bijectors.Squeeze().forward(tf.ones([2, 8, 8, 3])).shape  # [2, 4, 4, 12]
+    ```
+
     #### References
 
     Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017, arXiv:1605.08803,

@@ -38,6 +38,16 @@ class StridedConv(FlowBijector):
     Raises:
       ValueError: if `weight` does not fit `stride`, or the image no multiple of it.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    flow = bijectors.StridedConv.trainable([8, 8, 3], stride=2)
+    flow.forward(tf.ones([2, 8, 8, 3])).shape  # [2, 4, 4, 12]
+    ```
+
     #### References
 
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.

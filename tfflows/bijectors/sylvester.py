@@ -1,4 +1,4 @@
-"""`Sylvester`: generalised Sylvester flows (paper A, section 4) and their dense forms."""
+"""`Sylvester`: generalised Sylvester flows, Hoogeboom et al. (2020), and their dense forms."""
 
 import functools
 
@@ -10,7 +10,7 @@ from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.triangular import TriangularTanh
 from tfflows.evaluation import state
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.network_calls import apply, prepared
+from tfflows.evaluation.network_calls import apply, prepare
 from tfflows.numerics import fixed_point, linear_operators
 from tfflows.numerics.parameters import as_data, as_parameter
 from tfflows.numerics.shapes import with_shape
@@ -42,7 +42,7 @@ class Sylvester(FlowBijector):
         `Sylvester.dense`.
       autoregressive: a callable that maps `u` to `f(u)` and `d(u)`, both of the shape of `u`. A
         built Keras layer or a `tf.Module` is tracked. It may have an attribute `batch_shape`, and a
-        method `prepared()` that returns the callable after having computed all that does not depend
+        method `prepare()` that returns the callable after having computed all that does not depend
         on `u`, for the inverse to call many times.
       tolerance: see `fixed_point.solve`.
       max_iterations: bound on the iterations of the inverse.
@@ -187,7 +187,7 @@ class Sylvester(FlowBijector):
         Args:
           y: `[..., *event]`, as `inverse` takes it.
         """
-        function = prepared(self._autoregressive)
+        function = prepare(self._autoregressive)
         return self._solve(as_data(y, self.dtype), function)[-1].num_iterations
 
     def _batch_shape_tensor(self, x_event_ndims):
@@ -245,7 +245,7 @@ class Sylvester(FlowBijector):
         return x + from_basis(value), self._log_det(diagonal)
 
     def _inverse_and_log_det(self, y):
-        function = prepared(self._autoregressive)
+        function = prepare(self._autoregressive)
         from_basis, v, solution = self._solve(y, function)
         # v - u is f(u): without the log-det, f need not be evaluated once more.
         x = y - from_basis(v - solution.value)

@@ -155,6 +155,15 @@ class MexicanHatScale:
     Raises:
       ValueError: if `log_scale` can't be reached on a flank of all hats.
 
+    #### Example
+
+    ```python
+    from tfflows.bijectors import transforms
+
+    scale = transforms.MexicanHatScale(num_inputs=2, log_scale=0.1)
+    transforms.Affine(scale).num_parameters  # 3
+    ```
+
     #### References
 
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
@@ -228,6 +237,16 @@ class RationalQuadratic(Transform):
     Raises:
       ValueError: if there are fewer than 2 bins, or too many, or `bound` is not positive.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows.bijectors import transforms
+
+    spline = transforms.RationalQuadratic(num_bins=8, bound=3.0)
+    y, log_slope = spline.move(tf.ones([5]), tf.zeros([5, 23]), inverse=False)  # the identity
+    ```
+
     #### References
 
     Durkan, Bekasov, Murray, Papamakarios, *Neural Spline Flows*, NeurIPS 2019, arXiv:1906.04032.
@@ -286,7 +305,7 @@ class Scalar(Transform):
     def move(self, x, parameters, inverse):
         """See `Transform.move`."""
         bijector = self.function(parameters)
-        with _tensorflow.recording():  # It may differentiate something itself.
+        with _tensorflow.let_tapes_record():  # It may differentiate something itself.
             if inverse:
                 return bijector.inverse(x), bijector.inverse_log_det_jacobian(x, 0)
             return bijector.forward(x), bijector.forward_log_det_jacobian(x, 0)

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfflows.evaluation.network_calls import NetworkModule, call_network, prepared
+from tfflows.evaluation.network_calls import NetworkModule, call_network, prepare
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import (
     as_data,
@@ -34,6 +34,16 @@ class TriangularTanh(tf.Module):
 
     Raises:
       ValueError: if a shape is not the above.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows.bijectors import triangular
+
+    function = triangular.TriangularTanh(tf.eye(4), tf.eye(4), tf.zeros([4]), num_columns=4)
+    value, diagonal = function(tf.ones([2, 4]))
+    ```
     """
 
     def __init__(self, r1, r2, bias, num_columns):
@@ -59,7 +69,7 @@ class TriangularTanh(tf.Module):
         shapes = [tf.shape(parameter)[:-rank] for parameter, rank in ranks]
         return functools.reduce(tf.broadcast_dynamic_shape, shapes)
 
-    def prepared(self):
+    def prepare(self):
         """Returns the function `u -> (f(u), d(u))`."""
         r1, r2 = _triangular_matrix(self._r1), _triangular_matrix(self._r2)
         bias = tf.convert_to_tensor(self._bias)
@@ -73,11 +83,11 @@ class TriangularTanh(tf.Module):
 
     def __call__(self, u):
         """Returns `f(u)` and `d(u)`."""
-        return self.prepared()(u)
+        return self.prepare()(u)
 
 
 class ConvTriangularTanh(tf.Module):
-    """The classic Sylvester form on images, what is left without the generalisation of paper A.
+    """The classic Sylvester form on images, what Hoogeboom et al. (2020) generalise.
 
         f(u) = R_1 tanh(R_2 u + b),   d(u) = diag(R_1) diag(R_2) tanh'(R_2 u + b)
 
@@ -95,6 +105,16 @@ class ConvTriangularTanh(tf.Module):
 
     Raises:
       ValueError: if a shape is not the above.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows.bijectors import triangular
+
+    function = triangular.ConvTriangularTanh.trainable([8, 8, 3], seed=1)
+    value, diagonal = function(tf.ones([2, 8, 8, 3]))
+    ```
 
     #### References
 
@@ -137,7 +157,7 @@ class ConvTriangularTanh(tf.Module):
         r1 = tf.Variable(tf.zeros(shape, dtype), name=f"{name}_r1")
         return cls(r1, r2, tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_bias"))
 
-    def prepared(self):
+    def prepare(self):
         """Returns the function `u -> (f(u), d(u))`."""
         (r1, diagonal1), (r2, diagonal2) = (
             _triangular_kernel(self._r1),
@@ -159,7 +179,7 @@ class ConvTriangularTanh(tf.Module):
 
     def __call__(self, u):
         """Returns `f(u)` and `d(u)`."""
-        return self.prepared()(u)
+        return self.prepare()(u)
 
 
 class BoundedTanh(NetworkModule):
@@ -171,13 +191,25 @@ class BoundedTanh(NetworkModule):
     Args:
       network: a callable that maps `[N, H, W, C]` to the four heads `t1`, `h_s1`, `t2`, `h_s2`, one
         after the other in `[N, H, W, 4 C]`. They must not depend on the entry itself, nor on those
-        after it in some order, which is not checked. It may have a method `prepared`, see
+        after it in some order, which is not checked. It may have a method `prepare`, see
         `Sylvester`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+    from tfflows.bijectors import triangular
+
+    network = networks.MaskedConvNet(num_channels=3, width=12, seed=1)
+    function = triangular.BoundedTanh(networks.build_network(network, [8, 8, 3]))
+    value, diagonal = function(tf.ones([2, 8, 8, 3]))
+    ```
     """
 
-    def prepared(self):
+    def prepare(self):
         """Returns the function `u -> (f(u), d(u))`."""
-        return self._with(prepared(self._network))
+        return self._with(prepare(self._network))
 
     def _with(self, network):
         def function(u):

@@ -25,6 +25,16 @@ class Whitening(FlowBijector):
     Raises:
       ValueError: if the shapes do not fit each other.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    flow = bijectors.Whitening(tf.zeros([2]), tf.eye(2), eigenvalues=[4.0, 1.0])
+    flow.forward(tf.constant([2.0, 1.0]))  # [1., 1.], up to signs and order
+    ```
+
     #### References
 
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.

@@ -51,6 +51,17 @@ class Dequantized(tfd.Distribution):
       num_levels: number of values of a pixel.
       name: name of the distribution.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    import zoo
+
+    images = zoo.create("glow.digits", discrete=True)  # A `Dequantized`.
+    x = tf.zeros([3, 8, 8, 1], tf.uint8)
+    images.log_prob(x, seed=[0, 1]).shape  # [3]
+    ```
+
     #### References
 
     Theis, van den Oord, Bethge, *A Note on the Evaluation of Generative Models*, ICLR 2016,

@@ -33,7 +33,7 @@ def evaluate(bijector, function, x):
 
 
 def _recomputed(function, x, constants):
-    """Returns `inside(function, x)`, differentiable by all that it depends on.
+    """Returns `evaluate_inside(function, x)`, differentiable by all that it depends on.
 
     Args:
       function: maps a `Tensor` to a pair of them.
@@ -41,12 +41,12 @@ def _recomputed(function, x, constants):
       constants: the tensors that `function` finds by itself, such as a context.
     """
     # The second time as the first: noise is drawn again from the same seed.
-    later = state.bind(functools.partial(inside, function))
+    later = state.bind(functools.partial(evaluate_inside, function))
 
     @tf.custom_gradient
     def run(x, *constants):
         with _unrecorded():
-            outputs = inside(function, x, state.now().calls)
+            outputs = evaluate_inside(function, x, state.now().calls)
 
         def gradient(*upstream, variables=()):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -108,8 +108,8 @@ class Series:
 
 
 def _keep_output(layers, x):
-    later = [state.bind(functools.partial(inside, layer)) for layer in layers]
-    undo = [state.bind(functools.partial(inside, layer.undo)) for layer in layers]
+    later = [state.bind(functools.partial(evaluate_inside, layer)) for layer in layers]
+    undo = [state.bind(functools.partial(evaluate_inside, layer.undo)) for layer in layers]
     own = [tensors_of(layer.bijector) for layer in layers]
     shared = tensors_of(*(layer.bijector for layer in layers))
 
@@ -118,7 +118,7 @@ def _keep_output(layers, x):
         y, total, losses, calls = x, tf.zeros([], x.dtype), [], state.now().calls
         with _unrecorded():
             for layer in layers:
-                y, log_det, *more = inside(layer, y, calls)
+                y, log_det, *more = evaluate_inside(layer, y, calls)
                 total += log_det
                 losses += more
         output, shape = y, tf.shape(total)
@@ -163,7 +163,7 @@ def _unrecorded():
     return _tensorflow.stop_recording() if tf.executing_eagerly() else contextlib.nullcontext()
 
 
-def inside(function, x, calls=None):
+def evaluate_inside(function, x, calls=None):
     """Returns an output and a log-det, evaluated as the inside of a layer, and the losses in it.
 
     Args:

@@ -62,7 +62,7 @@ def forward_and_log_det(bijector, x, event_ndims=None):
     elif parts.is_series(bijector):
         return through(parts.sequence(bijector), x, event_ndims)
     else:
-        with _tensorflow.recording():  # It may differentiate something itself.
+        with _tensorflow.let_tapes_record():  # It may differentiate something itself.
             x = tf.nest.map_structure(tf.identity, x)  # New tensors, which TFP's cache can't know.
             y, log_det = bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims)
     for _, after in state.now().watching:
@@ -98,7 +98,7 @@ def inverse_and_log_det(bijector, y, event_ndims=None):
     elif parts.is_series(bijector):
         return through(parts.invert(parts.sequence(bijector)), y, event_ndims)
     else:
-        with _tensorflow.recording():
+        with _tensorflow.let_tapes_record():
             y = tf.nest.map_structure(tf.identity, y)
             x, log_det = bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims)
     for _, after in state.now().watching:

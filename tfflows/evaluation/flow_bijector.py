@@ -48,6 +48,25 @@ class FlowBijector(tfb.Bijector):
       dtype: dtype of the parameters, or `None` for a bijector that has none.
       parameters: `dict(locals())` of the subclass's constructor.
       **kwargs: other arguments of `tfb.Bijector`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors
+
+    class Twice(bijectors.FlowBijector):
+        def __init__(self, name="twice"):
+            super().__init__(forward_min_event_ndims=0, parameters=dict(locals()), name=name)
+
+        def _forward_and_log_det(self, x):
+            return 2 * x, tf.math.log(2.0)
+
+        def _inverse_and_log_det(self, y):
+            return y / 2, -tf.math.log(2.0)
+
+    Twice().forward_log_det_jacobian(tf.ones([5]), event_ndims=0)  # 0.693
+    ```
     """
 
     _cache = EvaluationMemo()

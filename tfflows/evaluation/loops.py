@@ -213,7 +213,7 @@ class _Pass:
             layer = dataclasses.replace(layer, bijector=bijector)
             function = layer.undo if self.undoing else layer
             with keras.StatelessScope(mapping):
-                x, log_det, *more = checkpointing.inside(function, x)
+                x, log_det, *more = checkpointing.evaluate_inside(function, x)
             total += log_det
             losses += more
         losses = [] if state.now().calls is None else [tf.add_n(losses)]

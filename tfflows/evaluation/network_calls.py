@@ -151,18 +151,18 @@ def _apply(network, *args):
     return output
 
 
-def prepared(network):
+def prepare(network):
     """Returns a network as a function to call again and again with the same variables.
 
     Args:
-      network: a callable; its method `prepared`, if it has one, returns the function after having
+      network: a callable; its method `prepare`, if it has one, returns the function after having
         computed all that does not depend on the input.
     """
-    if not hasattr(network, "prepared"):
+    if not hasattr(network, "prepare"):
         return functools.partial(apply, network)
     if isinstance(network, keras.layers.Layer):
         read_variables(network)
-    return network.prepared()
+    return network.prepare()
 
 
 def _takes_training(function):

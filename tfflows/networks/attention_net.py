@@ -25,6 +25,16 @@ class AttentionNet(Conditioner):
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    network = networks.build_network(networks.AttentionNet(num_outputs=4, width=16), [8, 8, 2])
+    network(tf.ones([5, 8, 8, 2])).shape  # [5, 8, 8, 4]
+    ```
+
     #### References
 
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539. Hu, Shen, Sun,

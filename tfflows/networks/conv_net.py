@@ -14,6 +14,16 @@ class ConvNet(Conditioner):
       width: channels of the hidden layers.
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    network = networks.build_network(networks.ConvNet(num_outputs=4, width=16), [8, 8, 2])
+    network(tf.ones([5, 8, 8, 2])).shape  # [5, 8, 8, 4]
+    ```
     """
 
     def __init__(self, num_outputs, *, width=512, seed=None, **kwargs):

@@ -1,4 +1,4 @@
-"""`DenseNet`: the conditioner of paper A's mixing experiment."""
+"""`DenseNet`: the conditioner of the mixing experiment of Hoogeboom et al. (2020)."""
 
 import keras
 
@@ -21,6 +21,16 @@ class DenseNet(Conditioner):
       growth: channels that each dense layer adds.
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    network = networks.DenseNet(num_outputs=4, width=16, depth=2, growth=8)
+    networks.build_network(network, [8, 8, 2])(tf.ones([5, 8, 8, 2])).shape  # [5, 8, 8, 4]
+    ```
     """
 
     def __init__(self, num_outputs, *, width=64, depth=8, growth=64, seed=None, **kwargs):

@@ -19,6 +19,16 @@ class GatedResNet(Conditioner):
       num_blocks: number of residual blocks.
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    network = networks.build_network(networks.GatedResNet(num_outputs=4, width=16), [8, 8, 2])
+    network(tf.ones([5, 8, 8, 2])).shape  # [5, 8, 8, 4]
+    ```
     """
 
     def __init__(self, num_outputs, *, width=64, num_blocks=1, seed=None, **kwargs):

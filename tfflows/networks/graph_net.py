@@ -35,6 +35,16 @@ class GraphNet(Conditioner):
     Raises:
       ValueError: if `width` is no multiple of `num_heads`.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    network = networks.build_network(networks.GraphNet(num_outputs=4, width=8), [6, 3])
+    network(tf.ones([5, 6, 3])).shape  # [5, 6, 4]: of complete graphs of 6 nodes
+    ```
+
     #### References
 
     Liu, Kumar, Ba, Kiros, Swersky, *Graph Normalizing Flows*, NeurIPS 2019, arXiv:1905.13177.

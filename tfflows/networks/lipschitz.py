@@ -19,6 +19,15 @@ class LipSwish(keras.layers.Layer):
     Args:
       **kwargs: arguments of `keras.layers.Layer`.
 
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    networks.LipSwish()(tf.constant([-1.0, 0.0, 1.0])).shape  # [3]
+    ```
+
     #### References
 
     Chen, Behrmann, Duvenaud, Jacobsen, *Residual Flows for Invertible Generative Modeling*, NeurIPS
@@ -50,6 +59,16 @@ class CappedConv2D(keras.layers.Conv2D):
       kernel_size: odd `int`.
       max_norm: the largest operator norm, a Python `float`.
       **kwargs: other arguments of `keras.layers.Conv2D`, but for `padding` and `strides`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    layer = networks.CappedConv2D(filters=4, kernel_size=3, max_norm=0.9)
+    layer(tf.ones([2, 8, 8, 4])).shape  # [2, 8, 8, 4]
+    ```
     """
 
     def __init__(self, filters, kernel_size, max_norm, **kwargs):
@@ -154,7 +173,7 @@ class LipschitzNet(Conditioner):
         """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`, or `[N, C]` to `[N, num_outputs]`."""
         return self._evaluate(x, self.convs)
 
-    def prepared(self):
+    def prepare(self):
         """Returns the same function of `x`, with the kernels computed once: for use in loops."""
 
         def with_kernel(conv, kernel):

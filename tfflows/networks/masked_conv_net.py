@@ -1,4 +1,4 @@
-"""`MaskedConvNet`: the autoregressive network of the convolutional Sylvester flow (paper A)."""
+"""`MaskedConvNet`: the autoregressive network of the Sylvester flow of Hoogeboom et al. (2020)."""
 
 import keras
 import numpy as np
@@ -116,9 +116,9 @@ class MaskedConvNet(Conditioner):
 
     def call(self, x):
         """Maps `[N, H, W, C]` to `[N, H, W, num_heads C]`, one head after the other."""
-        return self.prepared()(x)
+        return self.prepare()(x)
 
-    def prepared(self):
+    def prepare(self):
         """Returns the layer as a function whose kernels are already capped.
 
         The caps cost as much as a small batch: what calls the network many times with the same

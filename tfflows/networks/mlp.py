@@ -29,6 +29,16 @@ class MLP(Conditioner):
       activation: of the hidden layers; by default smooth, for densities that are.
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import networks
+
+    network = networks.build_network(networks.MLP(num_outputs=6, seed=1), [3])
+    network(tf.ones([5, 3])).shape  # [5, 6]
+    ```
     """
 
     def __init__(self, num_outputs, *, width=64, depth=2, activation="silu", seed=None, **kwargs):
@@ -115,8 +125,9 @@ class MaskedMLP(Conditioner):
         arguments = {"width": width, "depth": depth, "activation": activation, "seed": seed}
         arguments |= {"num_dims": num_dims, "num_params": num_params, "context_size": context_size}
         super().__init__(arguments, **kwargs)
-        # A hidden unit of degree m sees the entries 0 .. m.
-        hidden = np.arange(width) % max(num_dims - 1, 1)
+        # A hidden unit of degree m sees the entries 0 .. m; one of degree -1 the context alone.
+        least = 0 if context_size is None else -1
+        hidden = np.arange(width) % max(num_dims - 1 - least, 1) + least
         outputs = np.repeat(np.arange(num_dims), num_params)
         degrees = [np.arange(num_dims), *[hidden] * depth, outputs]
 

@@ -15,7 +15,7 @@ class Spline(NamedTuple):
     """Monotonic rational-quadratic splines, Gregory and Delbourgo (1982), with linear tails.
 
     Bin `i` has width `D_i`, ratio of height and width `d_i`, and the slopes `a_i` and `a_{i+1}` at
-    its knots. With `xi = (x - x_i) / D_i`, equations 16 and 17 of paper B:
+    its knots. With `xi = (x - x_i) / D_i`, Liao and He (2021), equations 16 and 17:
 
         y  = y_i + d_i D_i (d_i xi^2 + a_i xi (1 - xi)) / (d_i + r_i xi (1 - xi))
         y' = d_i^2 (a_{i+1} xi^2 + 2 d_i xi (1 - xi) + a_i (1 - xi)^2) / (d_i + r_i xi (1 - xi))^2

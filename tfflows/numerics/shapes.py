@@ -61,7 +61,7 @@ def _checked(x, shape):
 
 def _remembered(x, shape, make):
     """Returns the same tensor for the same `x` in a graph: the memory of bijectors goes by it."""
-    _, result, recording = _memory().get((id(x), shape.rank), (None, None, None))
+    _, result, recording = _known().get((id(x), shape.rank), (None, None, None))
     if (
         result is not None
         and result.shape.is_subtype_of(shape)
@@ -75,10 +75,10 @@ def _remembered(x, shape, make):
 
 def _remember(x, result):
     recording = _tensorflow.Recording(x, result, [])
-    _memory()[id(x), result.shape.rank] = x, result, recording  # `x` is held, and keeps its id.
+    _known()[id(x), result.shape.rank] = x, result, recording  # `x` is held, and keeps its id.
 
 
-def _memory():
+def _known():
     graph = tf.compat.v1.get_default_graph()
     if not hasattr(graph, "_tfflows_known_shapes"):
         graph._tfflows_known_shapes = {}

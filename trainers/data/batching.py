@@ -63,7 +63,7 @@ class Source:
     names: tuple[str, ...] | None = None
 
 
-def held(images: np.ndarray, num_levels: int | None = 256) -> Source:
+def hold(images: np.ndarray, num_levels: int | None = 256) -> Source:
     """Images or points in memory: whole orders of indices, cut into batches."""
     with tf.device("CPU:0"):
         table = tf.constant(images)
@@ -85,7 +85,7 @@ def held(images: np.ndarray, num_levels: int | None = 256) -> Source:
     return Source(batches, len(images), tuple(images.shape[1:]), num_levels)
 
 
-def streamed(records: tf.data.Dataset, decode: Callable, size: int, shape: tuple) -> Source:
+def stream(records: tf.data.Dataset, decode: Callable, size: int, shape: tuple) -> Source:
     """Images decoded as they are needed, from records or paths."""
     window = max(1, min(size, _SHUFFLE_BYTES // int(np.prod(shape))))
 
@@ -117,12 +117,12 @@ def is_held(size: int, shape: tuple[int, ...]) -> bool:
     return size * math.prod(shape) <= HELD_BYTES
 
 
-def held_or_streamed(
+def hold_or_stream(
     records: tf.data.Dataset, decode: Callable, size: int, shape: tuple, what: Callable[[int], str]
 ) -> Source:
     """Images decoded once if they fit into memory; `what(i)` names image `i` in errors."""
     if not is_held(size, shape):
-        return streamed(records, decode, size, shape)
+        return stream(records, decode, size, shape)
     images, filled = np.empty((size, *shape), np.uint8), 0
     batches = records.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(_DECODE_BATCH)
     try:
@@ -134,7 +134,7 @@ def held_or_streamed(
         raise
     if filled != size:
         raise ValueError(f"There must be {size} images. Received: {filled}, up to {what(filled)}.")
-    return held(images)
+    return hold(images)
 
 
 def _decode_one_by_one(

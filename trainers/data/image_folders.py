@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.data import image_files
-from trainers.data.batching import Source, held, is_held, streamed
+from trainers.data.batching import Source, hold, is_held, stream
 from trainers.data.image_paths import readable
 
 _DECODED_AT_ONCE = 10_000
@@ -21,13 +21,13 @@ def open_images(root: str, paths: Sequence[str]) -> Source:
     shape = _common_shape(root, paths)
     names = tuple(readable(os.path.relpath(path, root)) for path in paths)
     if is_held(len(paths), shape):
-        return dataclasses.replace(held(_decoded(root, paths, shape)), names=names)
+        return dataclasses.replace(hold(_decoded(root, paths, shape)), names=names)
 
     def decode(path: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.numpy_function(_decode, [path], tf.uint8, stateful=False), shape)
 
     records = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths])
-    return dataclasses.replace(streamed(records, decode, len(paths), shape), names=names)
+    return dataclasses.replace(stream(records, decode, len(paths), shape), names=names)
 
 
 def _decode(path: bytes) -> np.ndarray:

@@ -114,7 +114,7 @@ def load(
     """
     _check_arguments(batch_size, start_step, flip, shuffle_seed)
     _check_part(part, batch_size, repeat or drop_remainder)
-    data_dir = data_dir and files.expanded(data_dir)
+    data_dir = data_dir and files.expand_home(data_dir)
     source = open_source(name, split, data_dir)
     if drop_remainder and not repeat:
         check_size(split, source.num_examples, batch_size)

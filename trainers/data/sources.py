@@ -19,7 +19,7 @@ from trainers.data import (
     planar,
     split_names,
 )
-from trainers.data.batching import Source, held, held_or_streamed
+from trainers.data.batching import Source, hold, hold_or_stream
 from zoo.storage import files
 
 _DIGITS_SIZES = (1197, 200, 400)
@@ -69,7 +69,7 @@ def _find(name: str, data_dir: str | None) -> tuple[Mapping, Callable[[str], Sou
 def _in_memory(
     found: Mapping[str, np.ndarray], num_levels: int | None = 256
 ) -> tuple[Mapping, Callable[[str], Source]]:
-    return found, lambda split: held(_select(split, found), num_levels)
+    return found, lambda split: hold(_select(split, found), num_levels)
 
 
 def _unknown(name: str, path: pathlib.Path) -> Exception:
@@ -176,7 +176,7 @@ def _open_tfds(name: str, builder: tfds.core.DatasetBuilder, split: str) -> Sour
     def decode(record: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(feature.decode_example(record), shape)
 
-    return held_or_streamed(records, decode, size, shape, lambda i: f"`{name}`, image {i},")
+    return hold_or_stream(records, decode, size, shape, lambda i: f"`{name}`, image {i},")
 
 
 def _image_key(name: str, features: tfds.features.FeaturesDict) -> str:

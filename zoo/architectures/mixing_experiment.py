@@ -1,4 +1,4 @@
-"""Paper A's experiment with mixing layers, at full size: `convexp_glow.cifar10`, `glow.cifar10`."""
+"""The mixing layers of Hoogeboom et al. (2020), at full size."""
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -21,7 +21,7 @@ tfd = tfp.distributions
 def mixing_experiment(
     image_shape, num_levels, steps, growth, mixing, seed=0
 ) -> distributions.Dequantized:
-    """Builds the model of paper A's mixing experiment: DenseNets, no ActNorm, split priors.
+    """Builds the mixing experiment of Hoogeboom et al. (2020): DenseNets, no ActNorm, split priors.
 
     Squeeze, mixing, then per level steps of (affine coupling, mixing), each mixing between two
     learned bias maps; a split prior (a coupling before the split) and a squeeze between levels; a

@@ -1,4 +1,4 @@
-"""Paper A's experiment with residual layers: `sylvester.*`, `residual.*`, `coupling.*`."""
+"""The residual layers of Hoogeboom et al. (2020): Sylvester flows and what they compare with."""
 
 import tensorflow as tf
 

@@ -13,7 +13,7 @@ import numpy as np
 MAX_JSON_BYTES = 1 << 20
 
 
-def expanded(path):
+def expand_home(path):
     """Returns a path as text, with the home directory for `~`, which shells leave in flags.
 
     Raises:
@@ -27,7 +27,7 @@ def expanded(path):
 
 def local(path):
     """Returns a path that a person gave, as `pathlib.Path`; see `expanded`."""
-    return pathlib.Path(expanded(path))
+    return pathlib.Path(expand_home(path))
 
 
 def write_text(path, text):

@@ -102,7 +102,7 @@ def _short(value):
 
 
 @contextlib.contextmanager
-def limited(parameters=MAX_PARAMETERS, variables=MAX_VARIABLES):
+def limit(parameters=MAX_PARAMETERS, variables=MAX_VARIABLES):
     """Lets no more variables be made than these.
 
     Args:

@@ -87,7 +87,7 @@ def _build(config, seed, path, arrays):
         entry = registry.find(str(config["model"])[:200])
         limits.check_arguments(entry, config["arguments"])
         entry = dataclasses.replace(entry, arguments={**entry.arguments, **config["arguments"]})
-        with limits.limited(size, count):
+        with limits.limit(size, count):
             return entry.build(seed=seed), entry
     except Exception as error:  # Builders raise many kinds for what no builder is meant to get.
         raise ValueError(f"{path} must describe a model of the zoo: {error}") from error

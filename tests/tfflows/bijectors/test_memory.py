@@ -16,7 +16,7 @@ from tensorflow.python.eager import context  # What Grappler made of a graph is 
 
 import tfflows
 from tfflows import FlowModel, bijectors, distributions, evaluation, networks, regularizers
-from tfflows.analysis.layers import recording
+from tfflows.analysis.layers import record_evaluations
 from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
@@ -304,7 +304,7 @@ def test_observers_see_the_blocks_and_their_penalty_is_the_same(the_flow):
     penalties, names, gradients = [], [], []
     for on in (False, True):
         with tf.GradientTape() as tape:
-            with recording() as records, evaluation.memory("recompute" if on else "store"):
+            with record_evaluations() as records, evaluation.memory("recompute" if on else "store"):
                 evaluation.forward_and_log_det(the_flow, events(), event_ndims=3)
             penalty = regularizers.transport_cost(1.0)(
                 [r for r in records if r.name != "inner"], None
