@@ -203,8 +203,7 @@ class InvertibleConv1x1(FlowBijector):
         """Returns `W^-1`."""
         eye = tf.eye(self._channels, dtype=self.dtype)
         if self._parameterization == "dense":
-            q, r = tf.linalg.qr(tf.convert_to_tensor(self._weight))
-            return tf.linalg.triangular_solve(r, tf.linalg.matrix_transpose(q), lower=False)
+            return linalg.inverse(tf.convert_to_tensor(self._weight))
         if self._parameterization == "householder":
             return tf.linalg.matrix_transpose(self._orthogonal())
         lower, upper = self._factors()
@@ -222,9 +221,7 @@ class InvertibleConv1x1(FlowBijector):
         if self._parameterization == "householder":
             return tf.zeros([], x.dtype)
         if self._parameterization == "dense":
-            # QR and not `slogdet`, which XLA can't compile.
-            r = tf.linalg.qr(tf.convert_to_tensor(self._weight)).r
-            log_det = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(r))), axis=-1)
+            log_det = linalg.log_abs_det(tf.convert_to_tensor(self._weight))
         else:
             log_det = tf.linalg.trace(tf.convert_to_tensor(self._weight))
         shape = tf.shape(x)[-self.forward_min_event_ndims : -1]

@@ -8,7 +8,7 @@ from tfflows import _tensorflow
 from tfflows.evaluation import network_calls, state
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import call_network
-from tfflows.numerics import fixed_point
+from tfflows.numerics import fixed_point, linalg
 from tfflows.numerics.parameters import as_data
 from tfflows.numerics.rows import with_rows
 
@@ -179,7 +179,8 @@ class ResidualFlow(FlowBijector):
                 g = self._contraction(tf.reshape(flat, tf.shape(x)), self._network)
                 flat_g = tf.reshape(g, tf.shape(flat))
             if self._log_det == "exact":
-                log_det = log_det_of_jacobian(tape.batch_jacobian(flat_g, flat))
+                eye = tf.eye(flat.shape[-1], dtype=flat.dtype)
+                log_det = linalg.log_abs_det(eye + tape.batch_jacobian(flat_g, flat))
             else:
                 log_det = self._estimate(flat, lambda v: tape.gradient(flat_g, flat, v, "zero"))
         return x + g, log_det
@@ -218,13 +219,6 @@ class ResidualFlow(FlowBijector):
           y: `[..., *event]`, as `inverse` takes it.
         """
         return self._solve(as_data(y, self.dtype)).num_iterations
-
-
-def log_det_of_jacobian(jacobian):
-    """Returns `log|det(I + J)|` for `J` `[N, D, D]`; by QR, as XLA has no `slogdet`."""
-    eye = tf.eye(jacobian.shape[-1], dtype=jacobian.dtype)
-    _, r = tf.linalg.qr(eye + jacobian)
-    return tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(r))), axis=-1)
 
 
 def estimate_log_det(pull_back, v, num_terms, go_on_probability, seed):

@@ -11,6 +11,8 @@ matrices `tf.linalg.inv`, do not compile; QR decompositions do.
 
 import tensorflow as tf
 
+from tfflows.numerics.pull_back import custom_gradient
+
 
 def matmul(a: tf.Tensor, b: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:
     """Returns `a b`, as `tf.matmul` does; one `b` for all `a` is one large product.
@@ -57,14 +59,14 @@ def _times(rows, matrix, transpose, num_new):
 def log_abs_det(matrix: tf.Tensor) -> tf.Tensor:
     """Returns `log|det A|`, real, for matrices `[..., n, n]`."""
 
-    @tf.custom_gradient
+    @custom_gradient
     def function(matrix):
-        q, r = tf.linalg.qr(matrix)
+        _, r = tf.linalg.qr(matrix)
         value = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(r))), axis=-1)
 
         def gradient(g):
-            # Cheaper than that of the decomposition: A^-H.
-            return tf.cast(g, matrix.dtype)[..., None, None] * tf.linalg.adjoint(_inverse(q, r))
+            # Cheaper than that of the decomposition: A^-H. Of `matrix`, for second derivatives.
+            return tf.cast(g, matrix.dtype)[..., None, None] * tf.linalg.adjoint(inverse(matrix))
 
         return value, gradient
 
@@ -74,15 +76,14 @@ def log_abs_det(matrix: tf.Tensor) -> tf.Tensor:
 def inverse(matrix: tf.Tensor) -> tf.Tensor:
     """Returns `A^-1` for matrices `[..., n, n]`."""
 
-    @tf.custom_gradient
+    @custom_gradient
     def function(matrix):
-        result = _inverse(*tf.linalg.qr(matrix))
-        adjoint = tf.linalg.adjoint(result)
-        return result, lambda g: -matmul(matmul(adjoint, g), adjoint)
+        q, r = tf.linalg.qr(matrix)
+
+        def gradient(g):
+            adjoint = tf.linalg.adjoint(inverse(matrix))
+            return -matmul(matmul(adjoint, g), adjoint)
+
+        return tf.linalg.triangular_solve(r, tf.linalg.adjoint(q), lower=False), gradient
 
     return function(matrix)
-
-
-def _inverse(q: tf.Tensor, r: tf.Tensor) -> tf.Tensor:
-    """Returns `(Q R)^-1`."""
-    return tf.linalg.triangular_solve(r, tf.linalg.adjoint(q), lower=False)
