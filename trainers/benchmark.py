@@ -23,6 +23,8 @@ import pathlib
 import resource
 import time
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -51,7 +53,7 @@ COUNTED = ("step", "log_prob", "samples")
 COLUMNS = ("parameters", "batch size", "first step, s", "step, s", "examples/s", "samples/s")
 
 
-def read_run(name):
+def read_run(name: str) -> Run:
     """Returns the run of `trainers.train` that the flags ask for, of a name or of a preset."""
     if not os.path.isdir(name):
         entry = command_line.read_entry(zoo.find(name))
@@ -74,7 +76,7 @@ def read_run(name):
     )
 
 
-def noise(entry, count):
+def noise(entry: zoo.Model, count: int) -> tf.Tensor:
     """Returns a batch of the shape and type of a model's data, which decide what a step costs."""
     rng, shape = np.random.default_rng(0), [count, *entry.event_shape]
     if entry.num_levels is None:
@@ -82,14 +84,14 @@ def noise(entry, count):
     return tf.constant(rng.integers(entry.num_levels, size=shape), tf.uint8)
 
 
-def seconds(function):
+def seconds(function: Callable) -> float:
     """Returns how long a call takes."""
     start = time.perf_counter()
     tf.nest.map_structure(lambda t: t.numpy(), function())
     return time.perf_counter() - start
 
 
-def resident_bytes(key):
+def resident_bytes(key: str) -> int:
     """Returns the resident bytes of this process: `VmRSS` now, or `VmHWM` at most so far."""
     status = pathlib.Path("/proc/self/status")
     if not status.exists():
@@ -108,7 +110,7 @@ class Variant:
       preset: folder of the weights, or `None` for initial ones.
     """
 
-    def __init__(self, run, draws, preset):
+    def __init__(self, run: Run, draws: int, preset: str | None) -> None:
         before = resident_bytes("VmRSS")
         self._draws, self._run = draws, run
         recipe, shape = run.recipe, run.entry.event_shape
@@ -142,15 +144,15 @@ class Variant:
         options = {"seed": [0, 1]} if is_discrete(distribution) else {}
         return distribution.log_prob(x, **options)
 
-    def turn(self):
+    def turn(self) -> tuple[float, float]:
         """Returns the seconds of a step and of a batch of samples."""
         return seconds(lambda: self._step(self._batch)), seconds(self._draw)
 
-    def row(self):
+    def row(self) -> dict:
         """Returns what does not change from turn to turn."""
         return self._row | {"peak memory, bytes": resident_bytes("VmHWM")}
 
-    def operations(self):
+    def operations(self) -> dict:
         """Returns the operations of a step, of `log_prob` of a batch, and of the samples."""
         model = training.build_model(
             self._run, self._shards
@@ -169,7 +171,7 @@ class Variant:
         return row
 
 
-def serve(connection, *arguments):
+def serve(connection: Any, *arguments: Any) -> None:
     """Measures a variant as the other end of a connection asks, until that is closed.
 
     Args:
@@ -190,7 +192,7 @@ def serve(connection, *arguments):
 class Worker:
     """The process of a variant, as the one that asks sees it."""
 
-    def __init__(self, name, run, draws):
+    def __init__(self, name: str, run: Run, draws: int) -> None:
         self._what = f"{name} with --jit={run.jit}"
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork.
         self._connection, other = context.Pipe()
@@ -200,7 +202,7 @@ class Worker:
         other.close()  # So that the end of the process is the end of the connection.
         self._answer()
 
-    def ask(self, method):
+    def ask(self, method: str) -> Any:
         """Returns what a method of `Variant` does."""
         self._connection.send(method)
         return self._answer()
@@ -214,14 +216,14 @@ class Worker:
             raise RuntimeError(f"{self._what} can't be measured: {error}")
         return result
 
-    def close(self):
+    def close(self) -> None:
         """Ends the process."""
         self._connection.close()
         self._process.join(10)
         self._process.kill()
 
 
-def measure(runs, rounds, draws):
+def measure(runs: dict[str, Run], rounds: int, draws: int) -> list[dict]:
     """Returns a row for each run with and without XLA, the medians over all turns.
 
     Args:
@@ -256,7 +258,7 @@ def measure(runs, rounds, draws):
     return list(rows.values())
 
 
-def print_table(rows, draws):
+def print_table(rows: list[dict], draws: int) -> None:
     """Prints the rows as a table in Markdown."""
     gigas = [f"{name}, GFLOP" for name in COUNTED]
     header = ["model", "XLA", *COLUMNS, "peak memory, MB", *gigas]
@@ -276,7 +278,7 @@ def print_table(rows, draws):
     )
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Measures, prints the table, writes the JSON."""
     del argv
     if not FLAGS.model:

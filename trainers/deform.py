@@ -9,7 +9,9 @@ leave them, the last as latents; right, the model's density over the domain of t
 the others, `N x` says that the domain is N times as wide.
 """
 
+import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -41,7 +43,9 @@ _WHEEL = ("#ff7a5c", "#ffc15e", "#b8d957", "#3fd0b6", "#5aaef5", "#a08cf0", "#f2
 _GRID = 256
 
 
-def stages(model, points, panels):
+def stages(
+    model: tfp.distributions.Distribution, points: np.ndarray, panels: int
+) -> dict[str, np.ndarray]:
     """Returns the points as some steps of the flow leave them, from data to latents.
 
     Args:
@@ -97,7 +101,7 @@ def _steps(records):
     return "flow", [records[-1].output]  # Its layers move one coordinate each.
 
 
-def domains(values):
+def domains(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the squares that hold the points of every panel, and how much wider than the first.
 
     A square has the middle of the points in its own middle, and 1/1000 of them beyond each side at
@@ -118,7 +122,7 @@ def domains(values):
     return sides.reshape(-1, 4), magnifications
 
 
-def density(model, square):
+def density(model: tfp.distributions.Distribution, square: Sequence[float]) -> np.ndarray:
     """Returns the model's density over a square, `[256, 256]`, the lowest row first."""
     left, right, bottom, top = square
     places = (np.arange(_GRID) + 0.5) / _GRID
@@ -129,7 +133,7 @@ def density(model, square):
     return np.exp(log_prob).reshape(_GRID, _GRID)
 
 
-def colors(points):
+def colors(points: np.ndarray) -> np.ndarray:
     """Returns a colour for each point, `[N, 3]`: the hue is its direction, pale in the middle."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -141,7 +145,12 @@ def colors(points):
     return 1 - (1 - hues) * depth[:, np.newaxis]
 
 
-def save_figure(path, model, points, panels=8):
+def save_figure(
+    path: str | os.PathLike,
+    model: tfp.distributions.Distribution,
+    points: np.ndarray,
+    panels: int = 8,
+) -> dict[str, float]:
     """Draws the points, what the flow makes of them step by step, and the model's density.
 
     Args:
@@ -187,7 +196,7 @@ def save_figure(path, model, points, panels=8):
     return dict(zip(values, magnifications.tolist(), strict=True))
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Loads the model and draws."""
     del argv
     model, workdir = command_line.open_model()

@@ -7,6 +7,7 @@ Prints and writes `metrics.json`: into the work directory, or to `--output`.
 """
 
 import math
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -29,7 +30,7 @@ SHARED_FLAGS = (
 )
 
 
-def make_scorer(model, num_samples, seed, jit="auto"):
+def make_scorer(model: zoo.Trained, num_samples: int, seed: int, jit: str = "auto") -> Callable:
     """Returns the compiled function that scores a batch, in the units of the model.
 
     Args:
@@ -54,7 +55,14 @@ def make_scorer(model, num_samples, seed, jit="auto"):
     return check_and_score
 
 
-def score(model, dataset, num_examples, num_samples, seed, jit="auto"):
+def score(
+    model: zoo.Trained,
+    dataset: tf.data.Dataset,
+    num_examples: int,
+    num_samples: int,
+    seed: int,
+    jit: str = "auto",
+) -> np.ndarray:
     """Returns the score of every event: bits/dim of images, nats of points, nats/node of sets.
 
     Args:
@@ -74,7 +82,14 @@ def score(model, dataset, num_examples, num_samples, seed, jit="auto"):
     return np.concatenate(scores)
 
 
-def open_images(model, dataset, split, batch_size, data_dir=None, start_step=0):
+def open_images(
+    model: zoo.Trained,
+    dataset: str,
+    split: str,
+    batch_size: int,
+    data_dir: str | None = None,
+    start_step: int = 0,
+) -> loading.Data:
     """Returns the data from a batch on, checked against the model."""
     images = loading.load(
         dataset,
@@ -88,7 +103,7 @@ def open_images(model, dataset, split, batch_size, data_dir=None, start_step=0):
     return images
 
 
-def round_trip(model, x, seed):
+def round_trip(model: zoo.Trained, x: tf.Tensor, seed: int) -> tuple[float, np.ndarray]:
     """Inverts what the flow makes of a batch.
 
     Returns:
@@ -100,7 +115,7 @@ def round_trip(model, x, seed):
     return error, tfflows.analysis.inverse_iterations(model.flow, x).numpy()
 
 
-def define(model, num_samples, log_det_terms):
+def define(model: zoo.Trained, num_samples: int, log_det_terms: int) -> str:
     """Returns what a score is, in words."""
     formula, kind = model.kind.definition, model.kind
     if kind == zoo.IMAGES:
@@ -131,7 +146,7 @@ def _define_log_det(model, num_samples, log_det_terms):
     return f", log-det of residual layers by {used}{biased if num_samples > 1 else ''}"
 
 
-def floor(dataset):
+def floor(dataset: str) -> float | None:
     """Returns the entropy of a data set whose density is known, in its units; `None` of others."""
     if dataset in planar.NAMES:
         return planar.entropy(dataset)
@@ -140,7 +155,7 @@ def floor(dataset):
     return None
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Loads the model, scores it and writes the result."""
     del argv
     model, workdir = command_line.open_model()
@@ -173,7 +188,9 @@ def main(argv):
     print(f"  written to        {output}")
 
 
-def summarize(model, scores, round_trip_error, iterations):
+def summarize(
+    model: zoo.Trained, scores: np.ndarray, round_trip_error: float, iterations: np.ndarray
+) -> dict:
     """Returns the figures of a model, for JSON."""
     error_of_mean = None  # Of one event there is none.
     if len(scores) > 1:
@@ -193,7 +210,7 @@ def summarize(model, scores, round_trip_error, iterations):
     return metrics
 
 
-def print_metrics(model, metrics):
+def print_metrics(model: zoo.Trained, metrics: Mapping) -> None:
     """Prints the figures for people."""
     print(f"\n{model.entry.name} on {metrics['data']}")
     error = ", of one only: no error of the mean"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 from trainers.data.node_sets import NAMES as NODE_SETS
 from zoo.catalogue.planar import DATASETS
@@ -26,7 +27,7 @@ class Run:
     split: str | None = None
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of its folder."""
         return "-".join(str(value).replace(" ", "_") for value in self.labels.values())
 
@@ -55,7 +56,9 @@ _STABILITY = {
 }
 
 
-def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=80):
+def stability(
+    depths: Sequence[int] = (8, 32, 64), sizes: Sequence[int] = (8, 32, 64), steps: int = 80
+) -> list[Run]:
     """Glow, balanced flow and the balanced flow without its constraints, by depth and size."""
     runs = []
     for (model, flags), depth, size in itertools.product(_STABILITY.items(), depths, sizes):
@@ -82,7 +85,7 @@ def stability(depths=(8, 32, 64), sizes=(8, 32, 64), steps=80):
     return runs
 
 
-def depth(steps=2000):
+def depth(steps: int = 2000) -> list[Run]:
     """A balanced flow of 64 blocks on crops: a recipe that starts slowly, and a bare one."""
     flags = (
         "--model=balanced.cifar10_small",
@@ -105,7 +108,7 @@ def depth(steps=2000):
     ]
 
 
-def lipschitz(steps=200, seeds=SEEDS):
+def lipschitz(steps: int = 200, seeds: Sequence[int] = SEEDS) -> list[Run]:
     """The balanced flow, with tighter constraints on its blocks, and with none (Fig. 4)."""
     variants = {
         "baseline": (),
@@ -136,7 +139,7 @@ def lipschitz(steps=200, seeds=SEEDS):
     ]
 
 
-def density(steps=1000, seeds=SEEDS):
+def density(steps: int = 1000, seeds: Sequence[int] = SEEDS) -> list[Run]:
     """RealNVP, Glow, neural spline flow and balanced flow of one size on CIFAR-10."""
     adam, adamax = ("adam", 8e-3), ("adamax", 2e-2)
     contestants = [(m, *adam, seed) for seed in seeds for m in ("realnvp", "glow", "rq_nsf")]
@@ -162,7 +165,7 @@ def density(steps=1000, seeds=SEEDS):
     ]
 
 
-def planar(steps=2000):
+def planar(steps: int = 2000) -> list[Run]:
     """All architectures on the data sets in the plane."""
     return [
         Run(
@@ -197,7 +200,7 @@ def _cifar10(labels, model, steps, seed, *flags):
     )
 
 
-def mixing(steps=300, seeds=SEEDS):
+def mixing(steps: int = 300, seeds: Sequence[int] = SEEDS) -> list[Run]:
     """Five mixing layers in the same Glow: the first experiment of Hoogeboom et al. (2020)."""
     models = {
         "1x1": "glow.cifar10_small_wide",
@@ -216,7 +219,7 @@ def mixing(steps=300, seeds=SEEDS):
 _SHORT = ("--set=steps=[2,2,2]", "--recipe=warmup_steps=50")
 
 
-def residual_type(steps=400, seeds=SEEDS):
+def residual_type(steps: int = 400, seeds: Sequence[int] = SEEDS) -> list[Run]:
     """Couplings, residual blocks and convolutional Sylvester layers."""
     return [
         _cifar10({"layer": layer}, f"{layer}.cifar10_small", steps, seed, *_SHORT)
@@ -224,7 +227,7 @@ def residual_type(steps=400, seeds=SEEDS):
     ]
 
 
-def ablations(steps=400, seeds=SEEDS):
+def ablations(steps: int = 400, seeds: Sequence[int] = SEEDS) -> list[Run]:
     """The Sylvester layer without its basis, and without the generalisation."""
     variants = {"no basis": "--set=basis=false", "not generalised": "--set=generalized=false"}
     return [
@@ -233,7 +236,7 @@ def ablations(steps=400, seeds=SEEDS):
     ]
 
 
-def graph(steps=1000, seeds=SEEDS):
+def graph(steps: int = 1000, seeds: Sequence[int] = SEEDS) -> list[Run]:
     """Three flows of node features, of half their usual depth, on four sets."""
     models = ("graph_coupling", "gnf", "gnf_convexp")
     return [

@@ -8,15 +8,20 @@ The folder, `saved_model/` of the work directory or `--output`, has signatures `
 whole, and after it has been loaded again and has computed what the model computes.
 """
 
+import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 from absl import flags
 
 import tfflows
+import zoo
 from tfflows.distributions import density_of, is_discrete, with_temperature
 from trainers import command_line, program
 from trainers.runs import environment
@@ -27,7 +32,7 @@ SHARED_FLAGS = (*command_line.PRESET_FLAGS, "output", "log_det_terms")
 DESCRIPTION = pathlib.Path("assets.extra") / "model.json"
 
 
-def make_module(distribution, log_det_terms=20):
+def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int = 20) -> tf.Module:
     """Returns a `tf.Module` with the functions of a model, for any size of a batch.
 
     For integer images, a `Dequantized` distribution,
@@ -140,7 +145,12 @@ def _is_estimated(density):
     return any(layer.log_det != "exact" for layer in layers)
 
 
-def export(distribution, path, description=None, log_det_terms=20):
+def export(
+    distribution: tfp.distributions.Distribution,
+    path: str | os.PathLike,
+    description: Mapping | None = None,
+    log_det_terms: int = 20,
+) -> None:
     """Writes a SavedModel; nothing is left at `path` unless all of it was written and works.
 
     Args:
@@ -176,7 +186,7 @@ def export(distribution, path, description=None, log_det_terms=20):
         raise
 
 
-def save(module, path, signatures):
+def save(module: tf.Module, path: str | os.PathLike, signatures: Mapping) -> None:
     """Writes a `tf.Module` as a SavedModel, or says why that can't be."""
     try:
         tf.saved_model.save(module, path, signatures)
@@ -189,7 +199,12 @@ def save(module, path, signatures):
         raise ValueError(f"The model can't be exported as a SavedModel: {error}") from error
 
 
-def check(distribution, loaded, log_det_terms=20, seed=(0, 1)):
+def check(
+    distribution: tfp.distributions.Distribution,
+    loaded: Any,
+    log_det_terms: int = 20,
+    seed: Sequence[int] = (0, 1),
+) -> None:
     """Compares what a SavedModel computes with what the model does, for batches of 1 and of 3.
 
     Args:
@@ -237,7 +252,7 @@ def check(distribution, loaded, log_det_terms=20, seed=(0, 1)):
             )
 
 
-def describe(model, log_det_terms):
+def describe(model: zoo.Trained, log_det_terms: int) -> dict:
     """Returns what a reader of a SavedModel of a `zoo.Trained` may want to know, for JSON."""
     return {
         **files.read_json(model.folder / "config.json"),
@@ -251,7 +266,7 @@ def describe(model, log_det_terms):
     }
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Loads the model, writes and checks the SavedModel."""
     del argv
     model, workdir = command_line.open_model()

@@ -1,10 +1,14 @@
 """Pictures: grids of images, points in the plane, and the training curve."""
 
 import math
+import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 from absl import logging
 from PIL import Image
 
@@ -12,7 +16,7 @@ from tfflows.distributions import density_of, is_discrete, with_temperature
 from trainers.data.batching import most_events
 
 
-def grid(images, num_levels, columns=None):
+def grid(images: Any, num_levels: int, columns: int | None = None) -> np.ndarray:
     """Returns the images side by side as one array `[h, w, 3]` of `uint8`.
 
     Args:
@@ -33,7 +37,13 @@ def grid(images, num_levels, columns=None):
     return canvas
 
 
-def save_grid(path, images, num_levels, columns=None, least_size=512):
+def save_grid(
+    path: str | os.PathLike,
+    images: Any,
+    num_levels: int,
+    columns: int | None = None,
+    least_size: int = 512,
+) -> None:
     """Writes `grid` as a PNG, enlarged by a whole factor to at least `least_size` pixels."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +53,9 @@ def save_grid(path, images, num_levels, columns=None, least_size=512):
     picture.resize(size, Image.Resampling.NEAREST).save(path)
 
 
-def save_points(path, points, half_width=4.0, least_size=512):
+def save_points(
+    path: str | os.PathLike, points: np.ndarray, half_width: float = 4.0, least_size: int = 512
+) -> None:
     """Writes a histogram of points `[N, 2]` on `[-half_width, half_width]^2` as a PNG.
 
     The nodes of sets `[N, k, 2]`, all in one, are in a square around all but 1 in 100.
@@ -59,14 +71,19 @@ def save_points(path, points, half_width=4.0, least_size=512):
     save_grid(path, np.round(255 * levels)[np.newaxis], 256, 1, least_size)
 
 
-def usual_count(distribution):
+def usual_count(distribution: tfp.distributions.Distribution) -> int:
     """Returns how many samples a picture shows: 64 images, fewer large ones, or 20,000 points."""
     if not is_discrete(distribution):
         return 20_000 // math.prod(distribution.event_shape[:-1])
     return most_events(64, distribution.event_shape)
 
 
-def sampler(distribution, seed, temperature=1.0, count=None):
+def sampler(
+    distribution: tfp.distributions.Distribution,
+    seed: int,
+    temperature: float = 1.0,
+    count: int | None = None,
+) -> Callable:
     """Returns a function `draw(path)` that writes a picture of samples, always of the same latents.
 
     Samples that are NaN, since an inverse did not converge, are left out, with a warning; if all
@@ -107,7 +124,7 @@ def sampler(distribution, seed, temperature=1.0, count=None):
     return draw
 
 
-def save_curve(path, lines):
+def save_curve(path: str | os.PathLike, lines: list[dict]) -> None:
     """Draws the loss over steps.
 
     Args:

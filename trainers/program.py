@@ -11,6 +11,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -29,7 +31,7 @@ YES, NO = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off",
 flags.DEFINE_bool("traceback", False, "Show where in the code an error comes from.")
 
 
-def start():
+def start() -> None:
     """Imports TensorFlow and looks for GPUs, without what it says in every healthy start."""
     sys.excepthook = _end
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Warnings and errors.
@@ -42,7 +44,7 @@ def start():
         tf.config.list_physical_devices("GPU")  # Once for all: if there is none, it complains.
 
 
-def run(main, shared_flags=()):
+def run(main: Callable, shared_flags: Sequence[str] = ()) -> None:
     """Runs the program of this process.
 
     Args:
@@ -74,7 +76,7 @@ def _run(main, argv):
     return guard(run_with_flags_alone)
 
 
-def guard(main):
+def guard(main: Callable) -> Any:
     """Calls a function; what the user should know of its errors is all that is said of them."""
     try:
         return main()
@@ -90,7 +92,7 @@ def guard(main):
         sys.exit(1)
 
 
-def refuse_words(arguments, words):
+def refuse_words(arguments: Sequence[str], words: Sequence[str]) -> None:
     """Raises if there are words that are no flags, which absl passes on.
 
     Args:
@@ -122,7 +124,7 @@ def refuse_words(arguments, words):
     )
 
 
-def refuse_numbers():
+def refuse_numbers() -> None:
     """Raises if a flag is NaN, which is within any bounds to absl, or infinite."""
     for name in FLAGS:
         value = FLAGS[name].value
@@ -145,7 +147,7 @@ def _switch(argument):
     return next((n for n in names if n in FLAGS and FLAGS[n].boolean), None)
 
 
-def message(error):
+def message(error: BaseException) -> str | None:
     """Returns what to tell the user of an error; `None` if it is one of ours."""
     notes = getattr(error, "__notes__", [])
     if isinstance(error, KeyboardInterrupt):

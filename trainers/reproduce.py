@@ -13,11 +13,13 @@ import csv
 import json
 import math
 import os
+import pathlib
 import queue
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -47,7 +49,9 @@ CURVES += ["mean_variance", "largest_log_det_per_dim"]
 CORES = queue.Queue()  # Those that no run is on.
 
 
-def save_crops(path, size, data_dir=None, photographs=None):
+def save_crops(
+    path: pathlib.Path, size: int, data_dir: str | None = None, photographs: str | None = None
+) -> None:
     """Writes `.npz` splits of `size` x `size` pixels: CIFAR-10, its middle, or cut-up photographs.
 
     Args:
@@ -89,7 +93,7 @@ def save_crops(path, size, data_dir=None, photographs=None):
     partial.replace(path)
 
 
-def call(module, arguments, log):
+def call(module: str, arguments: Sequence[str], log: str | os.PathLike) -> int:
     """Runs a binary on a core of its own; returns its exit code."""
     command = [sys.executable, "-m", module, "--traceback", *arguments]
     core = CORES.get()
@@ -102,7 +106,7 @@ def call(module, arguments, log):
         CORES.put(core)
 
 
-def execute(run, workdir):
+def execute(run: experiments.Run, workdir: pathlib.Path) -> None:
     """Makes one run, unless it has ended."""
     folder, log = workdir / run.name, workdir / f"{run.name}.log"
     if not (folder / "preset").exists() and not (folder / FAILURE).exists():
@@ -123,7 +127,7 @@ def execute(run, workdir):
             raise RuntimeError(f"Scoring {run.name} failed; the output is in {log}.")
 
 
-def summary(run, workdir):
+def summary(run: experiments.Run, workdir: pathlib.Path) -> dict:
     """Returns the row of a run in `results.csv`."""
     folder = workdir / run.name
     row = dict(run.labels)
@@ -149,7 +153,7 @@ def summary(run, workdir):
     return row
 
 
-def layer_measures(report):
+def layer_measures(report: Mapping) -> dict:
     """Returns what a line of `volume.jsonl` says of all layers together."""
     # Not of those that bring pixels to mean 0 and variance 1.
     layers = [v for v in report["layers"] if not v["name"].startswith(("normalize", "data_"))]
@@ -163,7 +167,9 @@ def layer_measures(report):
     }
 
 
-def save_curves(path, runs, workdir):
+def save_curves(
+    path: str | os.PathLike, runs: list[experiments.Run], workdir: pathlib.Path
+) -> None:
     """Draws loss, variance and log-det of the runs over the steps; a colour a first label."""
     import matplotlib
 
@@ -195,7 +201,7 @@ def save_curves(path, runs, workdir):
     pyplot.close(figure)
 
 
-def write_table(path, rows):
+def write_table(path: str | os.PathLike, rows: list[dict]) -> None:
     """Writes the rows as CSV."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with open(path, "w", newline="") as file:
@@ -206,7 +212,7 @@ def write_table(path, rows):
         )
 
 
-def means(runs, rows):
+def means(runs: list[experiments.Run], rows: list[dict]) -> list[str]:
     """Returns lines of text: the mean score over the seeds of each kind of run, and its error."""
     groups = {}
     for run, row in zip(runs, rows, strict=True):
@@ -224,7 +230,7 @@ def means(runs, rows):
     return lines
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Makes the runs and writes the table."""
     del argv
     for name in ("experiment", "workdir"):

@@ -10,6 +10,9 @@ the latents of its first k levels and new ones elsewhere (`--keep_levels`, first
 and the other way round (`--resample_levels`, second row).
 """
 
+import pathlib
+from collections.abc import Sequence
+
 import tensorflow as tf
 from absl import app, flags
 
@@ -43,7 +46,14 @@ flags.DEFINE_list(
 )
 
 
-def perturb(model, images, keep, resample, temperature, seed):
+def perturb(
+    model: zoo.Trained,
+    images: tf.Tensor,
+    keep: Sequence[int],
+    resample: Sequence[int],
+    temperature: float,
+    seed: int,
+) -> tuple[tf.Tensor, int]:
     """Returns the rows of the figure, one after the other, and its number of columns.
 
     Args:
@@ -78,7 +88,7 @@ def perturb(model, images, keep, resample, temperature, seed):
     return tf.reshape(picture, [-1, *images.shape[1:]]), picture.shape[2]
 
 
-def read_levels(name):
+def read_levels(name: str) -> list[int]:
     """Returns the numbers that a flag lists."""
     try:
         return [int(number) for number in getattr(FLAGS, name)]
@@ -89,7 +99,17 @@ def read_levels(name):
         ) from None
 
 
-def draw_levels(model, output, dataset, data_dir, count, keep, resample, temperature, seed):
+def draw_levels(
+    model: zoo.Trained,
+    output: pathlib.Path,
+    dataset: str,
+    data_dir: str | None,
+    count: int,
+    keep: Sequence[int],
+    resample: Sequence[int],
+    temperature: float,
+    seed: int,
+) -> None:
     """Draws the figure of test images with part of their latents drawn anew.
 
     Args:
@@ -124,7 +144,7 @@ def draw_levels(model, output, dataset, data_dir, count, keep, resample, tempera
     pictures.save_grid(output, images, model.num_levels, columns)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Loads the model and draws."""
     del argv
     model, workdir = command_line.open_model()

@@ -18,6 +18,8 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO
 
 import keras
 import numpy as np
@@ -25,6 +27,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfflows
+import zoo
 from trainers import command_line, evaluate, program
 from trainers.data import batching
 from trainers.runs import environment
@@ -37,7 +40,7 @@ BYTES = np.dtype("<f4").itemsize
 
 
 @contextlib.contextmanager
-def journal(output, job):
+def journal(output: pathlib.Path, job: Mapping) -> Iterator[tuple]:
     """Opens the scores so far of an output, for this process alone.
 
     The file has a line of JSON, `job`, and then one number of 4 bytes after the other, in whole
@@ -88,7 +91,7 @@ def _job_of(output):
     return json.loads(described.read_text())["job"] if described.is_file() else {}
 
 
-def check_job(path, before, job):
+def check_job(path: pathlib.Path, before: Mapping, job: Mapping) -> None:
     """Raises an error that names what differs, if anything does."""
     for key, value in job.items():
         if before.get(key) != value:
@@ -98,13 +101,15 @@ def check_job(path, before, job):
             )
 
 
-def read_scores(file, count):
+def read_scores(file: BinaryIO, count: int) -> np.ndarray:
     """Returns the scores of a journal."""
     file.seek(-count * BYTES, os.SEEK_END)
     return np.frombuffer(file.read(), "<f4")
 
 
-def score_rest(model, images, file, done, job):
+def score_rest(
+    model: zoo.Trained, images: tf.data.Dataset, file: BinaryIO, done: int, job: Mapping
+) -> None:
     """Scores the batches that `images` has, which follow on `done` scores, into a journal.
 
     Raises:
@@ -127,7 +132,7 @@ def score_rest(model, images, file, done, job):
         bar.update(done, [("score", scores.mean())])
 
 
-def write_table(path, columns):
+def write_table(path: pathlib.Path, columns: Mapping) -> None:
     """Writes columns as CSV or Parquet, as the name says, whole or not at all."""
     work = path.with_name(f".{path.name}.whole")
     if path.suffix == ".parquet":
@@ -149,7 +154,7 @@ def write_table(path, columns):
     work.replace(path)
 
 
-def make_columns(model, scores, names):
+def make_columns(model: zoo.Trained, scores: np.ndarray, names: Sequence[str] | None) -> dict:
     """Returns the columns of the table."""
     factor = model.kind.nats(model.event_shape.as_list())
     columns = {"index": np.arange(len(scores))}
@@ -159,7 +164,7 @@ def make_columns(model, scores, names):
     return columns | {model.kind.units: scores, "log_prob": log_prob}
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Loads the model, scores what has not been scored, and writes the table."""
     del argv
     output = files.local(FLAGS.output or "")

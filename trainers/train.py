@@ -62,7 +62,7 @@ flags.DEFINE_integer(
 flags.DEFINE_bool("list", False, "List the models and exit.")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Reads the flags and trains."""
     del argv
     if FLAGS.list:

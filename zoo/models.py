@@ -3,14 +3,16 @@
 import dataclasses
 import fnmatch
 import os
+from typing import Any
 
 import keras
+import tensorflow_probability as tfp
 
 from zoo import registry
 from zoo.storage import files, limits, presets
 
 
-def list_models(pattern="*", pretrained=False):
+def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     """Returns the names of the models.
 
     Args:
@@ -21,7 +23,7 @@ def list_models(pattern="*", pretrained=False):
     return [n for n in names if not pretrained or presets.has_weights(n)]
 
 
-def describe(name):
+def describe(name: str | os.PathLike) -> str:
     """Returns what is known of a model as text: its card if it is pretrained.
 
     Args:
@@ -37,7 +39,13 @@ def describe(name):
     return "\n".join([*lines, "", "No pretrained weights."])
 
 
-def create(name, pretrained=False, discrete=False, seed=0, **overrides):
+def create(
+    name: str | os.PathLike,
+    pretrained: bool = False,
+    discrete: bool = False,
+    seed: int = 0,
+    **overrides: Any,
+) -> tfp.distributions.Distribution:
     """Returns a model by name.
 
     Args:
@@ -85,13 +93,13 @@ def create(name, pretrained=False, discrete=False, seed=0, **overrides):
     return distribution.distribution if entry.kind.is_discrete and not discrete else distribution
 
 
-def load(path):
+def load(path: str | os.PathLike) -> tfp.distributions.Distribution:
     """Returns the model of a preset with its weights: `create(path, pretrained=True)`."""
     return create(path, pretrained=True)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
-def build(name, seed=0, **overrides):
+def build(name: str, seed: int = 0, **overrides: Any) -> tfp.distributions.Distribution:
     """Returns the distribution of a name as it is trained: what a `.keras` file stores.
 
     Such a file may come from strangers: sizes are bounded, and a path is no name.

@@ -4,7 +4,8 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow_probability as tfp
 
@@ -116,13 +117,13 @@ class Kind:
     is_discrete: bool
     get_event_shape: Callable[[Mapping], tuple[int, ...]]
 
-    def nats(self, event_shape) -> float:
+    def nats(self, event_shape: Sequence[int]) -> float:
         """Returns how many nats of an event of this shape a unit of its score is."""
         if self.is_discrete:
             return math.log(2) * math.prod(event_shape)
         return event_shape[0] if self == SETS else 1
 
-    def describe(self, event_shape, num_levels=None) -> str:
+    def describe(self, event_shape: Sequence[int], num_levels: int | None = None) -> str:
         """Returns what data of this kind are like, in words."""
         levels = f" with {num_levels} values" if self.is_discrete else ""
         return f"{self.noun} {list(event_shape)}{levels}"
@@ -173,7 +174,7 @@ SETS = Kind(
 KINDS = (IMAGES, POINTS, SETS)
 
 
-def kind_of(event_shape) -> Kind:
+def kind_of(event_shape: Sequence[int]) -> Kind:
     """Returns the kind of data that come without a model: each has a rank of its own."""
     return next(kind for kind in KINDS if kind.rank == len(event_shape))
 
@@ -225,7 +226,7 @@ class Model:
         """Units of its score, as `tfflows.FlowModel` names them."""
         return self.kind.units
 
-    def build(self, seed: int = 0, **overrides) -> tfd.Distribution:
+    def build(self, seed: int = 0, **overrides: Any) -> tfd.Distribution:
         """Returns a new distribution with random weights, as it is trained."""
         unknown = set(overrides) - set(self.arguments)
         if unknown:
@@ -247,7 +248,7 @@ def register(
     recipe: Recipe,
     summary: str,
     paper: str,
-    **arguments,
+    **arguments: Any,
 ) -> None:
     """Lets a name stand for what a builder makes of arguments.
 

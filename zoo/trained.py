@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -64,12 +65,12 @@ class Trained:
         """Number of values of a pixel; `None` if the events are no integers."""
         return self.entry.num_levels
 
-    def check(self, x) -> None:
+    def check(self, x: tf.Tensor) -> None:
         """Raises a `ValueError` if images are not the integers that the model is over."""
         if self.kind.is_discrete:
             self.distribution.check(x)
 
-    def log_prob(self, x, seed, num_samples: int = 1) -> tf.Tensor:
+    def log_prob(self, x: tf.Tensor, seed: Any, num_samples: int = 1) -> tf.Tensor:
         """Returns `log P(x)` or `log p(x)`, in nats, one value an event.
 
         Args:
@@ -82,12 +83,12 @@ class Trained:
         with evaluation.estimating(seed):
             return self.distribution.log_prob(x)
 
-    def score(self, x, seed, num_samples: int = 1) -> tf.Tensor:
+    def score(self, x: tf.Tensor, seed: Any, num_samples: int = 1) -> tf.Tensor:
         """Returns `-log_prob`, see there, in the units of the kind."""
         nats = self.kind.nats(self.event_shape.as_list())
         return -self.log_prob(x, seed, num_samples) / nats
 
-    def dequantize(self, x, seed) -> tf.Tensor:
+    def dequantize(self, x: tf.Tensor, seed: Any) -> tf.Tensor:
         """Returns what the flow gets of a batch: images plus noise, other events as they are."""
         return self.distribution.dequantize(x, seed=seed)[0] if self.kind.is_discrete else x
 

@@ -12,6 +12,7 @@ number of files in a folder.
 """
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -175,7 +176,7 @@ def divide(
     return train, f"{validation}[{first}:{first + scored}]" if scored else None
 
 
-def check_shape(data, event_shape, name):
+def check_shape(data: Data, event_shape: Any, name: str) -> None:
     """Refuses data whose events are not of the shape that a model takes."""
     if data.event_shape != tuple(event_shape):
         raise ValueError(

@@ -25,11 +25,11 @@ class Backup(keras.callbacks.Callback):
       folder: where they go.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: pathlib.Path) -> None:
         super().__init__()
         self._folder = pathlib.Path(folder)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes a backup; the last one stays until this one is whole."""
         self._folder.mkdir(parents=True, exist_ok=True)
         step = int(self.model.optimizer.iterations.numpy())
@@ -46,22 +46,22 @@ class Backup(keras.callbacks.Callback):
             path.unlink()
 
 
-def paths(folder):
+def paths(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the backups in a folder, the newest, which is that of the last step, first."""
     return sorted(pathlib.Path(folder).glob("step_*-*.weights.h5"), key=step_of, reverse=True)
 
 
-def step_of(path):
+def step_of(path: pathlib.Path) -> int:
     """Returns the number of steps taken before a backup was written, from its name."""
     return int(path.name.removeprefix("step_").partition("-")[0])
 
 
-def is_whole(path):
+def is_whole(path: pathlib.Path) -> bool:
     """Returns whether a backup is as it was written."""
     return files.sha256(path).startswith(path.name.partition("-")[2].partition(".")[0])
 
 
-def restore(folder, model):
+def restore(folder: pathlib.Path, model: keras.Model) -> int:
     """Loads the last backup that is whole; returns its step, or 0 if there is no backup.
 
     Backups that are damaged are kept beside it, under the name `*.damaged`.

@@ -2,7 +2,9 @@
 
 import json
 import math
+import pathlib
 import time
+from collections.abc import Callable
 
 import keras
 
@@ -16,15 +18,15 @@ class Throughput(keras.callbacks.Callback):
       batch_size: global batch size.
     """
 
-    def __init__(self, batch_size):
+    def __init__(self, batch_size: int) -> None:
         super().__init__()
         self._batch_size = batch_size
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the clock; the first step, which compiles, is left out."""
         self._start, self._first = None, None
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Computes the mean speed since the first step of the epoch."""
         now = time.perf_counter()
         if self._start is None:
@@ -33,7 +35,7 @@ class Throughput(keras.callbacks.Callback):
             done = (batch - self._first) * self._batch_size
             self._speed = logs["images_per_second"] = done / (now - self._start)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Passes the speed on to the loggers."""
         if logs is not None and self._start is not None:
             logs["images_per_second"] = getattr(self, "_speed", 0.0)
@@ -47,17 +49,17 @@ class JsonLines(keras.callbacks.Callback):
       seconds: training time of the run before it was resumed.
     """
 
-    def __init__(self, path, seconds=0.0):
+    def __init__(self, path: pathlib.Path, seconds: float = 0.0) -> None:
         super().__init__()
         self._path = path
         self._seconds = seconds
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the clock, if this is the first epoch."""
         if not hasattr(self, "_start"):
             self._start = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes a line."""
         line = {
             "step": int(self.model.optimizer.iterations.numpy()),
@@ -68,7 +70,7 @@ class JsonLines(keras.callbacks.Callback):
             file.write(files.to_json(line) + "\n")
 
 
-def read_lines(path):
+def read_lines(path: pathlib.Path) -> list[dict]:
     """Returns the lines of `JsonLines`, the last one for each step; `[]` without a file."""
     if not path.is_file():
         return []
@@ -86,7 +88,7 @@ def read_lines(path):
 class TensorBoard(keras.callbacks.TensorBoard):
     """Logs the metrics over the steps, where that of Keras counts epochs, as reports are here."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the metrics."""
         super().on_epoch_end(int(self.model.optimizer.iterations.numpy()), logs)
 
@@ -99,12 +101,12 @@ class SamplePictures(keras.callbacks.Callback):
       draw: a function that writes a picture to a path, as `pictures.sampler` returns.
     """
 
-    def __init__(self, folder, draw):
+    def __init__(self, folder: pathlib.Path, draw: Callable) -> None:
         super().__init__()
         self._folder = folder
         self._draw = draw
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Draws and writes the picture."""
         step = int(self.model.optimizer.iterations.numpy())
         self._draw(self._folder / f"step_{step:07d}.png")

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -10,12 +11,12 @@ DEEP = 500  # Trainable variables from which on a sooner start outweighs slower 
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-datasets", "numpy")
 
 
-def use_jit(jit: str, event_shape) -> bool:
+def use_jit(jit: str, event_shape: Sequence[int]) -> bool:
     """Returns whether XLA compiles the step for such events: `jit` is "auto", "on" or "off"."""
     return _suits_xla(event_shape) if jit == "auto" else jit == "on"
 
 
-def use_loop(loop: str, jit: bool, event_shape, num_variables: int) -> bool:
+def use_loop(loop: str, jit: bool, event_shape: Sequence[int], num_variables: int) -> bool:
     """Returns whether layers of the step that repeat are a loop: `loop` is as `jit` of `use_jit`.
 
     Args:

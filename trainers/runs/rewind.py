@@ -5,6 +5,7 @@ again that it has reported.
 """
 
 import json
+import pathlib
 
 import tensorflow as tf
 
@@ -12,7 +13,7 @@ from trainers.runs import volume
 from zoo.storage import files
 
 
-def rewind(workdir, step):
+def rewind(workdir: pathlib.Path, step: int) -> None:
     """Drops the reports after a step: lines, TensorBoard's events and pictures.
 
     Args:

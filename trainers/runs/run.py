@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import zoo
 from zoo.storage import files
@@ -132,7 +133,7 @@ def read_config(workdir: pathlib.Path) -> dict | None:
     return config
 
 
-def from_json(config: Mapping, **changes) -> Run:
+def from_json(config: Mapping, **changes: Any) -> Run:
     """Returns the run of a configuration that was read, with changes.
 
     Args:

@@ -4,9 +4,11 @@ import contextlib
 import errno
 import fcntl
 import os
+import pathlib
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
 
 from absl import logging
 
@@ -67,7 +69,7 @@ def write(run: Run, decisions: dict) -> None:
 
 
 @contextlib.contextmanager
-def hold(run: Run):
+def hold(run: Run) -> Iterator[pathlib.Path]:
     """Makes the folder of the run, and holds it for this process until it ends, however it ends.
 
     Yields:

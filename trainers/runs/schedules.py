@@ -1,6 +1,11 @@
 """Learning-rate schedules and optimisers of the recipes."""
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import keras
+
+import zoo
 
 
 @keras.saving.register_keras_serializable(package="trainers")
@@ -14,20 +19,26 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
       power: 1 for a linear warm-up.
     """
 
-    def __init__(self, schedule, steps, least=0.0, power=1.0):
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        steps: int,
+        least: float = 0.0,
+        power: float = 1.0,
+    ) -> None:
         super().__init__()
         self.least = least
         self.power = power
         self.schedule = schedule
         self.steps = steps
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         """Returns the learning rate of a step."""
         ramp = (keras.ops.cast(step, "float32") + 1.0) / max(self.steps, 1)
         rate = keras.ops.maximum(self.schedule(step), self.least)
         return rate * keras.ops.minimum(1.0, ramp) ** self.power
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Returns the configuration."""
         schedule = keras.optimizers.schedules.serialize(self.schedule)
         return {
@@ -38,13 +49,13 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping) -> Self:
         """Makes a schedule from what `get_config` returned."""
         schedule = keras.optimizers.schedules.deserialize(config["schedule"])
         return cls(schedule, config["steps"], config["least"], config["power"])
 
 
-def make_optimizer(recipe, steps_per_pass):
+def make_optimizer(recipe: zoo.Recipe, steps_per_pass: float) -> keras.optimizers.Optimizer:
     """Returns the optimiser of a recipe.
 
     Args:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -59,7 +60,7 @@ def _num_workers():
     )
 
 
-def is_chief(strategy):
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether this process is the one that writes: the only one, or the first worker."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
@@ -78,7 +79,7 @@ def _num_replicas(devices):
     return 1
 
 
-def check_batch(batch_size, replicas):
+def check_batch(batch_size: int, replicas: int) -> None:
     """Refuses a global batch that replicas can't share equally."""
     if batch_size % replicas:
         raise ValueError(
@@ -87,7 +88,9 @@ def check_batch(batch_size, replicas):
         )
 
 
-def set_shards(shards: int | None, batch_size: int, event_shape, devices: Devices) -> int:
+def set_shards(
+    shards: int | None, batch_size: int, event_shape: Sequence[int], devices: Devices
+) -> int:
     """Returns the number of shards of a step and sets the threads for it; call it first of all.
 
     Args:
@@ -116,7 +119,7 @@ def set_shards(shards: int | None, batch_size: int, event_shape, devices: Device
 
 
 @contextlib.contextmanager
-def explain_errors(strategy):
+def explain_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Adds to an error of TensorFlow what it means for the other workers."""
     try:
         yield
@@ -129,7 +132,7 @@ def explain_errors(strategy):
         raise
 
 
-def feed(strategy, load):
+def feed(strategy: tf.distribute.Strategy, load: Callable) -> tf.data.Dataset:
     """Returns an endless data set that gives every replica its rows of the global batches.
 
     Endless, since Keras takes the batches of replicas for as many steps, and workers would have to
@@ -150,7 +153,7 @@ def feed(strategy, load):
     return strategy.distribute_datasets_from_function(on_host)
 
 
-def broadcast(strategy, variables):
+def broadcast(strategy: tf.distribute.Strategy, variables: Sequence) -> None:
     """Sets variables, on all workers, to their values on the first one.
 
     Replicas of one process agree already: what is assigned goes to all of them.

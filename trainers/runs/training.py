@@ -9,6 +9,7 @@ import shlex
 import shutil
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 import tfflows
@@ -158,7 +159,7 @@ def splits(run: Run, replicas: int = 1) -> tuple[str, str | None]:
     return loading.divide(run.recipe.dataset, run.num_validation, replicas, run.data_dir)
 
 
-def validation_data(run: Run, strategy) -> dict:
+def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:
     """Returns what `fit` needs to score reports."""
     dataset = run.recipe.dataset
     split = splits(run, strategy.num_replicas_in_sync)[1]
@@ -229,7 +230,9 @@ def build_model(run: Run, shards: int) -> tfflows.FlowModel:
     return model
 
 
-def make_callbacks(run: Run, model: tfflows.FlowModel, dataset) -> list[keras.callbacks.Callback]:
+def make_callbacks(
+    run: Run, model: tfflows.FlowModel, dataset: tf.data.Dataset
+) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`.
 
     That is in the stored order: a run that is resumed has to look at the same images.

@@ -1,11 +1,15 @@
 """Volume, variance and steepness of every layer over a training run."""
 
 import dataclasses
+import os
+import pathlib
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+import tfflows
 from tfflows import evaluation
 from tfflows.analysis import volume_report
 from tfflows.distributions import density_of, to_real
@@ -26,19 +30,19 @@ class VolumeLog(keras.callbacks.Callback):
       num_iterations: power iterations for the largest singular values.
     """
 
-    def __init__(self, workdir, images, num_iterations=4):
+    def __init__(self, workdir: pathlib.Path, images: tf.Tensor, num_iterations: int = 4) -> None:
         super().__init__()
         self._path = workdir / LINES
         self._images = images
         self._num_iterations = num_iterations
         self._writer = tf.summary.create_file_writer(str(workdir / "tensorboard" / "volume"))
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Reports the state before the first step."""
         if not self._step():
             self._report(0)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Reports the state after the epoch."""
         self._report(self._step())
 
@@ -58,7 +62,7 @@ class VolumeLog(keras.callbacks.Callback):
         self._writer.flush()
 
 
-def report(model, images, num_iterations):
+def report(model: tfflows.FlowModel, images: Any, num_iterations: int) -> list[dict]:
     """Returns the `LayerVolume`s of a `FlowModel` on a batch, as dictionaries.
 
     Args:
@@ -85,7 +89,7 @@ def report(model, images, num_iterations):
     ]
 
 
-def save_figure(path, lines):
+def save_figure(path: str | os.PathLike, lines: list[dict]) -> None:
     """Draws the measures of all layers over the steps; early layers dark, late ones light.
 
     Args:

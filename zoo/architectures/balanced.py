@@ -1,6 +1,7 @@
 """The volume-balanced flow of Liao and He (2021): `balanced.*`."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 from tfflows import bijectors, distributions
 from tfflows.bijectors import transforms
@@ -13,19 +14,19 @@ CONTRACTIONS = {
 
 
 def balanced_block(
-    shape,
-    network,
-    seeds,
-    arguments,
+    shape: Sequence[int],
+    network: str,
+    seeds: Seeds,
+    arguments: Mapping,
     *,
-    stride=1,
-    slope=0.75,
-    num_hats=2,
-    num_bins=16,
-    contraction=None,
-    constrained=True,
-    name="block",
-):
+    stride: int = 1,
+    slope: float = 0.75,
+    num_hats: int = 2,
+    num_bins: int = 16,
+    contraction: str | None = None,
+    constrained: bool = True,
+    name: str = "block",
+) -> bijectors.Block:
     """Returns one block, `f_act o f_aff o f_conv`, equation 18 of the paper.
 
     With `beta = slope`, the block starts as the identity (for `stride=1`): the convolution as
@@ -74,18 +75,18 @@ def balanced_block(
 
 
 def balanced(
-    image_shape,
-    num_levels,
-    steps,
-    split_fraction,
-    network,
-    width,
-    slope=0.75,
-    num_hats=2,
-    num_bins=16,
-    contraction=None,
-    constrained=True,
-    seed=0,
+    image_shape: Sequence[int],
+    num_levels: int,
+    steps: Sequence[int],
+    split_fraction: float,
+    network: str,
+    width: int,
+    slope: float = 0.75,
+    num_hats: int = 2,
+    num_bins: int = 16,
+    contraction: str | None = None,
+    constrained: bool = True,
+    seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds the volume-balanced flow: levels of blocks, the first of each with stride 2.
 

@@ -1,7 +1,10 @@
 """What the builders share: seeds, networks, couplings, levels of image flows."""
 
 import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import keras
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
@@ -22,16 +25,23 @@ NETWORKS = {
 class Seeds:
     """Hands out a new seed for every layer, in the order of building."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self._seed, self._count = seed, 0
 
-    def __call__(self):
+    def __call__(self) -> int:
         """Returns the next seed."""
         self._count += 1
         return self._seed * 10_000 + self._count
 
 
-def build_conditioner(kind, input_shape, num_outputs, seeds, arguments, context_shape=None):
+def build_conditioner(
+    kind: str,
+    input_shape: Sequence[int],
+    num_outputs: int,
+    seeds: Seeds,
+    arguments: Mapping,
+    context_shape: Sequence[int] | None = None,
+) -> keras.layers.Layer:
     """Returns a built network of a kind from `NETWORKS`."""
     if kind not in NETWORKS:
         raise ValueError(f"`network` must be one of {', '.join(NETWORKS)}. Received: {kind!r}.")
@@ -39,14 +49,22 @@ def build_conditioner(kind, input_shape, num_outputs, seeds, arguments, context_
     return networks.build_network(network, input_shape, context_shape)
 
 
-def affine_or_spline(num_bins, bound=3.0):
+def affine_or_spline(num_bins: int | None, bound: float = 3.0) -> transforms.Transform:
     """Returns an affine transform if `num_bins` is `None`, else splines."""
     if num_bins is None:
         return transforms.Affine()
     return transforms.RationalQuadratic(num_bins, bound)
 
 
-def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=None):
+def coupling(
+    shape: Sequence[int],
+    kind: str,
+    seeds: Seeds,
+    arguments: Mapping,
+    name: str,
+    context_shape: Sequence[int] | None = None,
+    num_bins: int | None = None,
+) -> bijectors.Coupling:
     """Returns a coupling of channel halves with a network of its own: affine, or a spline."""
     height, width, channels = shape
     kept, transform = channels // 2, affine_or_spline(num_bins)
@@ -58,18 +76,18 @@ def coupling(shape, kind, seeds, arguments, name, context_shape=None, num_bins=N
     return bijectors.Coupling(network, shape, transform, **options)
 
 
-def repeat(turns, alike=True):
+def repeat(turns: Sequence, alike: bool = True) -> list:
     """Returns layers, a list for each turn, as a `Repeat`, or one after the other."""
     return [bijectors.Repeat(turns)] if alike else list(itertools.chain(*turns))
 
 
-def pairs(blocks):
+def pairs(blocks: list[bijectors.Block]) -> list:
     """Returns blocks that take turns as a `Repeat` of pairs, and a last one without a partner."""
     pairs = zip(blocks[::2], blocks[1::2], strict=False)
     return [bijectors.Repeat(pairs), *blocks[len(blocks) // 2 * 2 :]]
 
 
-def check_image_shape(image_shape, num_squeezes):
+def check_image_shape(image_shape: Any, num_squeezes: int) -> None:
     """Refuses images whose sides can't be halved so many times, once for each level."""
     factor, shape = 2**num_squeezes, image_shape
     known = isinstance(shape, (list, tuple)) and len(shape) == 3
@@ -85,7 +103,14 @@ def check_image_shape(image_shape, num_squeezes):
         )
 
 
-def squeezed_levels(image_shape, num_levels, count, order, steps, prior):
+def squeezed_levels(
+    image_shape: Sequence[int],
+    num_levels: int,
+    count: int,
+    order: str,
+    steps: Callable,
+    prior: Callable,
+) -> list[bijectors.Sequential]:
     """Returns the levels of an image flow, each a squeeze and what `steps` makes.
 
     Between levels half of the channels leave, with a normal prior given the other half: a coupling
@@ -118,7 +143,13 @@ def squeezed_levels(image_shape, num_levels, count, order, steps, prior):
     return levels
 
 
-def image_flow(levels, image_shape, num_levels, dequantizer=None, split_fraction=0.5):
+def image_flow(
+    levels: list[bijectors.Sequential],
+    image_shape: Sequence[int],
+    num_levels: int,
+    dequantizer: distributions.FlowDequantizer | None = None,
+    split_fraction: float | Sequence[float] = 0.5,
+) -> distributions.Dequantized:
     """Returns the `Dequantized` distribution of a multi-scale flow with a standard normal base."""
     flow = bijectors.MultiScale(levels, image_shape, split_fraction=split_fraction)
     base = distributions.standard_normal([sum(flow.latent_sizes)])

@@ -1,6 +1,7 @@
 """Glow with a choice of mixing layers and couplings: Glow, neural spline flows and others."""
 
 import itertools
+from collections.abc import Sequence
 
 from tfflows import bijectors, distributions
 from zoo.architectures.building import (
@@ -14,16 +15,16 @@ from zoo.architectures.mixing import SPATIAL_MIXING, is_alike, mixing_layers
 
 
 def glow(
-    image_shape,
-    num_levels,
-    steps,
-    widths,
-    network,
-    exponentials,
-    mixing,
-    num_bins=None,
-    conv1x1="dense",
-    seed=0,
+    image_shape: Sequence[int],
+    num_levels: int,
+    steps: Sequence[int],
+    widths: Sequence[int],
+    network: str,
+    exponentials: int | None,
+    mixing: str,
+    num_bins: int | None = None,
+    conv1x1: str = "dense",
+    seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds Glow: per level a squeeze and steps of (ActNorm, mixing, coupling).
 

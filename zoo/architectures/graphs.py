@@ -1,5 +1,7 @@
 """Flows of the nodes of a graph."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -11,21 +13,21 @@ tfd = tfp.distributions
 
 
 def graph_flow(
-    num_nodes,
-    network,
-    exponential,
-    num_features=2,
-    adjacency=None,
-    conditional=False,
-    num_blocks=8,
-    width=48,
-    depth=2,
-    num_heads=4,
-    max_norm=0.95,
-    num_bins=8,
-    bound=4.0,
-    seed=0,
-):
+    num_nodes: int,
+    network: str,
+    exponential: bool,
+    num_features: int = 2,
+    adjacency: Sequence | None = None,
+    conditional: bool = False,
+    num_blocks: int = 8,
+    width: int = 48,
+    depth: int = 2,
+    num_heads: int = 4,
+    max_norm: float = 0.95,
+    num_bins: int | None = 8,
+    bound: float = 4.0,
+    seed: int = 0,
+) -> tfp.distributions.Distribution:
     """Builds a flow of the features of nodes, from blocks of three layers.
 
     A block is an `ActNorm` with one scale and shift a feature; if `exponential`, a

@@ -1,5 +1,7 @@
 """The layers that mix dimensions between couplings: what `mixing=` of the Glow builders may be."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -73,12 +75,14 @@ SPATIAL_MIXING = {
 }
 
 
-def is_alike(mixing, conv1x1="dense"):
+def is_alike(mixing: str, conv1x1: str = "dense") -> bool:
     """Returns whether the layers of all steps are alike: permutations are drawn anew for each."""
     return mixing not in ("permutation", "conv1x1_plu") and conv1x1 != "plu"
 
 
-def mixing_layers(mixing, shape, seeds, name, conv1x1="dense"):
+def mixing_layers(
+    mixing: str, shape: Sequence[int], seeds: Callable[[], int], name: str, conv1x1: str = "dense"
+) -> list[tfb.Bijector]:
     """Returns the layers that mix the dimensions between couplings.
 
     Args:

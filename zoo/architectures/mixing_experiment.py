@@ -1,5 +1,7 @@
 """The mixing layers of Hoogeboom et al. (2020), at full size."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -19,7 +21,12 @@ tfd = tfp.distributions
 
 
 def mixing_experiment(
-    image_shape, num_levels, steps, growth, mixing, seed=0
+    image_shape: Sequence[int],
+    num_levels: int,
+    steps: Sequence[int],
+    growth: int,
+    mixing: str,
+    seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds the mixing experiment of Hoogeboom et al. (2020): DenseNets, no ActNorm, split priors.
 

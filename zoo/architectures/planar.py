@@ -22,7 +22,14 @@ def _model(layers):
     return tfd.TransformedDistribution(distributions.standard_normal([2]), tfb.Invert(flow))
 
 
-def planar_balanced(num_blocks=16, width=64, slope=0.75, num_hats=2, num_bins=16, seed=0):
+def planar_balanced(
+    num_blocks: int = 16,
+    width: int = 64,
+    slope: float = 0.75,
+    num_hats: int = 2,
+    num_bins: int = 16,
+    seed: int = 0,
+) -> tfp.distributions.Distribution:
     """Builds the volume-balanced flow: blocks of `balanced` on images of one pixel.
 
     Args:
@@ -51,7 +58,14 @@ def planar_balanced(num_blocks=16, width=64, slope=0.75, num_hats=2, num_bins=16
     return _model([reshape, bijectors.Repeat(blocks), tfb.Invert(reshape)])
 
 
-def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0):
+def planar_coupling(
+    num_bins: int | None,
+    linear: bool,
+    num_blocks: int = 16,
+    width: int = 64,
+    bound: float = 4.0,
+    seed: int = 0,
+) -> tfp.distributions.Distribution:
     """Builds a flow of couplings, each of which moves one coordinate by the other.
 
     Args:
@@ -81,7 +95,9 @@ def planar_coupling(num_bins, linear, num_blocks=16, width=64, bound=4.0, seed=0
     return _model([bijectors.Repeat(blocks)] if linear else pairs(blocks))
 
 
-def planar_maf(num_blocks=8, width=64, seed=0):
+def planar_maf(
+    num_blocks: int = 8, width: int = 64, seed: int = 0
+) -> tfp.distributions.Distribution:
     """Builds the masked autoregressive flow, the coordinates reversed between the blocks.
 
     Args:

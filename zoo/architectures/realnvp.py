@@ -1,11 +1,15 @@
 """RealNVP for images: `realnvp.*`."""
 
+from collections.abc import Sequence
+
 from tfflows import bijectors, distributions
 from tfflows.bijectors import transforms
 from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
 
 
-def realnvp(image_shape, num_levels, widths, network, seed=0) -> distributions.Dequantized:
+def realnvp(
+    image_shape: Sequence[int], num_levels: int, widths: Sequence[int], network: str, seed: int = 0
+) -> distributions.Dequantized:
     """Builds RealNVP: per scale 3 checkerboard couplings, a squeeze, 3 channel couplings.
 
     Half of the channels leave after each scale; the last one has 4 checkerboard couplings and no

@@ -1,5 +1,7 @@
 """The residual layers of Hoogeboom et al. (2020): Sylvester flows and what they compare with."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfflows import bijectors, distributions, networks
@@ -14,14 +16,14 @@ from zoo.architectures.building import (
 )
 
 
-def residual_layers(shape, width, seeds, name):
+def residual_layers(shape: Sequence[int], width: int, seeds: Seeds, name: str) -> list:
     """Returns the identity plus a contraction: 3x3 - 1x1 - 3x3, LipSwish before each."""
     network = networks.LipschitzNet(shape[-1], width=width, seed=seeds())
     networks.build_network(network, shape)
     return [bijectors.ResidualFlow(network, shape, log_det="unbiased", seed=seeds(), name=name)]
 
 
-def coupling_layers(shape, width, seeds, name):
+def coupling_layers(shape: Sequence[int], width: int, seeds: Seeds, name: str) -> list:
     """Returns a 1x1 convolution, without which no channel would change sides, and a coupling."""
     height, wide, channels = shape
     kept = channels // 2
@@ -34,12 +36,19 @@ def coupling_layers(shape, width, seeds, name):
     ]
 
 
-def half_tanh(h):
+def half_tanh(h: tf.Tensor) -> tf.Tensor:
     """Returns `log s = tanh(h) / 2`, the scale of this experiment's couplings."""
     return 0.5 * tf.tanh(h)
 
 
-def sylvester_layers(shape, width, seeds, name, basis=True, generalized=True):
+def sylvester_layers(
+    shape: Sequence[int],
+    width: int,
+    seeds: Seeds,
+    name: str,
+    basis: bool = True,
+    generalized: bool = True,
+) -> list:
     """Returns a convolutional Sylvester flow, or what an ablation leaves of it.
 
     Args:
@@ -79,16 +88,16 @@ LAYERS = {
 
 
 def residual_type(
-    image_shape,
-    num_levels,
-    steps,
-    widths,
-    prior_network,
-    prior_width,
-    layer,
-    basis=True,
-    generalized=True,
-    seed=0,
+    image_shape: Sequence[int],
+    num_levels: int,
+    steps: Sequence[int],
+    widths: Sequence[int],
+    prior_network: str,
+    prior_width: int,
+    layer: str,
+    basis: bool = True,
+    generalized: bool = True,
+    seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds the model of the experiment: per level a squeeze and steps of (ActNorm, X, flip).
 

@@ -1,9 +1,11 @@
 """Model cards, generated from `config.json` and `metadata.json`."""
 
+from collections.abc import Mapping
+
 PICTURES = {"Samples": "samples.png"}  # Of a card whose metadata names no others.
 
 
-def render(config, metadata):
+def render(config: Mapping, metadata: Mapping) -> str:
     """Returns the card of a preset as Markdown.
 
     Args:

@@ -6,14 +6,16 @@ import json
 import math
 import os
 import pathlib
+from typing import Any
 
 import h5py
+import keras
 import numpy as np
 
 MAX_JSON_BYTES = 1 << 20
 
 
-def expand_home(path):
+def expand_home(path: str | os.PathLike) -> str:
     """Returns a path as text, with the home directory for `~`, which shells leave in flags.
 
     Raises:
@@ -25,12 +27,12 @@ def expand_home(path):
     return found
 
 
-def local(path):
+def local(path: str | os.PathLike) -> pathlib.Path:
     """Returns a path that a person gave, as `pathlib.Path`; see `expanded`."""
     return pathlib.Path(expand_home(path))
 
 
-def write_text(path, text):
+def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a file whole or not at all, also if the process or the machine stops meanwhile.
 
     Args:
@@ -49,7 +51,7 @@ def write_text(path, text):
         raise
 
 
-def to_json(content, indent=None):
+def to_json(content: Any, indent: int | None = None) -> str:
     """Returns JSON, with null for numbers that are not finite, which it does not have."""
     try:
         return json.dumps(content, indent=indent, allow_nan=False)
@@ -65,7 +67,7 @@ def _finite(content):
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def write_json(path, content):
+def write_json(path: str | os.PathLike, content: Any) -> None:
     """Writes a JSON file, as `to_json`, whole or not at all."""
     write_text(path, to_json(content, indent=2) + "\n")
 
@@ -77,7 +79,7 @@ class _Memory(io.BytesIO):
         return "memory.weights.h5"
 
 
-def write_weights(model, path, half=False):
+def write_weights(model: keras.Model, path: str | os.PathLike, half: bool = False) -> None:
     """Writes the weights of a Keras model, with the optimiser's state if it is compiled.
 
     HDF5 makes them in memory: after a write that failed, for a lack of room or of rights, that
@@ -114,7 +116,7 @@ def _halve(content):
     return halved
 
 
-def to_disk(path):
+def to_disk(path: str | os.PathLike) -> None:
     """Waits until a file, or the list of files in a folder, would outlast a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -123,13 +125,13 @@ def to_disk(path):
         os.close(descriptor)
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_file(path, max_bytes):
+def check_file(path: str | os.PathLike, max_bytes: int) -> None:
     """Refuses what is no regular file, which could be read without end, or is too large.
 
     Args:
@@ -148,7 +150,7 @@ def check_file(path, max_bytes):
         raise ValueError(f"{path} must have at most {max_bytes} bytes. Received: {size} bytes.")
 
 
-def read_json(path):
+def read_json(path: str | os.PathLike) -> dict:
     """Returns the object in a JSON file, of `MAX_JSON_BYTES` at most.
 
     Raises:

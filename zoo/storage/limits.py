@@ -2,10 +2,13 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from tfflows.variables import forget_deferred_variables
+from zoo import registry
 
 MAX_PARAMETERS = 1 << 30
 MAX_VARIABLES = 20_000
@@ -16,7 +19,7 @@ _MAX_CHANNELS = 4096
 _MAX_TEXT = 100
 
 
-def check_arguments(model, arguments):
+def check_arguments(model: registry.Model, arguments: Any) -> None:
     """Refuses arguments that are not of the types of a model's own, or very large.
 
     Args:
@@ -102,7 +105,7 @@ def _short(value):
 
 
 @contextlib.contextmanager
-def limit(parameters=MAX_PARAMETERS, variables=MAX_VARIABLES):
+def limit(parameters: int = MAX_PARAMETERS, variables: int = MAX_VARIABLES) -> Iterator[None]:
     """Lets no more variables be made than these.
 
     Args:

@@ -11,8 +11,10 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
+import tensorflow_probability as tfp
 
 import tfflows
 from tfflows.variables import named_variables
@@ -23,7 +25,7 @@ WEIGHTS = "model.weights.h5"
 _SHIPPED = pathlib.Path(__file__).parent.parent / "weights"
 
 
-def folder(name):
+def folder(name: str | os.PathLike) -> pathlib.Path:
     """Returns the folder of a name or path."""
     path = files.local(name)
     # Only a name leads into the package, not a path that leaves it again.
@@ -31,19 +33,21 @@ def folder(name):
     return _SHIPPED / name if is_name and not path.is_dir() else path
 
 
-def has_weights(name):
+def has_weights(name: str | os.PathLike) -> bool:
     """Returns whether `name` is a preset with weights."""
     return (folder(name) / WEIGHTS).is_file()
 
 
-def read_card(name):
+def read_card(name: str | os.PathLike) -> str:
     """Returns the text of the card."""
     path = folder(name) / "README.md"
     files.check_file(path, files.MAX_JSON_BYTES)
     return path.read_text(errors="replace")
 
 
-def load_trained(name, weights=True, seed=0):
+def load_trained(
+    name: str | os.PathLike, weights: bool = True, seed: int = 0
+) -> tuple[tfp.distributions.Distribution, registry.Model]:
     """Returns the distribution of a preset as it was trained, `Dequantized` for images; its entry.
 
     Args:
@@ -93,7 +97,7 @@ def _build(config, seed, path, arrays):
         raise ValueError(f"{path} must describe a model of the zoo: {error}") from error
 
 
-def read_arrays(path):
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Returns the weights of the preset in folder `path`, by name, after checking them."""
     path = files.local(path)
     files.check_file(path / WEIGHTS, read_weights.MAX_BYTES)
@@ -120,7 +124,7 @@ def _check_finite(arrays, path):
             )
 
 
-def load_weights(distribution, path):
+def load_weights(distribution: tfp.distributions.Distribution, path: str | os.PathLike) -> None:
     """Loads the weights of the preset in folder `path` after checking them."""
     path = files.local(path)
     _assign(distribution, read_arrays(path), path / WEIGHTS)
@@ -134,7 +138,7 @@ def _assign(distribution, arrays, path):
         raise ValueError(f"{path} must have the weights of config.json's model: {error}") from error
 
 
-def update_metric(path, metric):
+def update_metric(path: str | os.PathLike, metric: Mapping) -> None:
     """Replaces the metric of a preset and renders its card anew.
 
     Args:
@@ -154,7 +158,15 @@ def update_metric(path, metric):
     files.write_text(path / "README.md", card)
 
 
-def save(path, distribution, model_name, arguments, metadata, *, half=False):
+def save(
+    path: str | os.PathLike,
+    distribution: tfp.distributions.Distribution,
+    model_name: str,
+    arguments: Mapping,
+    metadata: Mapping,
+    *,
+    half: bool = False,
+) -> None:
     """Writes a preset. Nothing is left at `path` unless all of it was written.
 
     Args:

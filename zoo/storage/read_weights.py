@@ -26,7 +26,7 @@ _WAIT = 10  # Times as long on a machine that has other work.
 _BYTES_A_SECOND = 10 << 20
 
 
-def read_weights(path):
+def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Returns the arrays of a file of `FlowModel.save_weights`, by name.
 
     Args:
