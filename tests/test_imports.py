@@ -26,6 +26,9 @@ BELOW["tfflows.distributions"] = {
     *BELOW["tfflows.bijectors"],
 }
 BELOW["tfflows.analysis"] = {"tfflows.bijectors", *BELOW["tfflows.bijectors"]}
+for rooms in BELOW.values():
+    rooms.add("tfflows.types")  # The names of types, which know nothing themselves.
+BELOW["tfflows.types"] = set()
 
 
 def modules():

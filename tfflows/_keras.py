@@ -1,14 +1,24 @@
 """Keras layers inside of `tf.Module`s: their variables, unseen by `tf.Module`, and their calls."""
 
-import collections.abc
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import keras
 import tensorflow as tf
 
 from tfflows import _tensorflow
+from tfflows.types import TensorLike
+
+_T = TypeVar("_T")
+
+# By the id of each variable that a network would assign to: the variable, and the new value.
+Updates: TypeAlias = dict[int, tuple[keras.Variable, tf.Tensor]]
+
+# The same with `None` for a variable that is not the network's own.
+AllUpdates: TypeAlias = dict[int, tuple[keras.Variable | None, tf.Tensor]]
 
 
-class NetworkVariables(collections.abc.Sequence, _tensorflow.Trackable):
+class NetworkVariables(Sequence, _tensorflow.Trackable):
     """The `tf.Variable`s of Keras layers, as an attribute in which a `tf.Module` finds them.
 
     They are read anew at each look, and whether they are trainable with them: freezing a layer
@@ -18,25 +28,25 @@ class NetworkVariables(collections.abc.Sequence, _tensorflow.Trackable):
       *networks: Keras layers that are built.
     """
 
-    def __init__(self, *networks):
+    def __init__(self, *networks: keras.layers.Layer) -> None:
         self.networks = networks
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tf.Variable]:
         for network in self.networks:
             yield from read_variables(network)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Any:
         return list(self)[index]
 
     def _trackable_children(self, *args, **kwargs):
         """Names what `tf.train.Checkpoint` saves, as it names the entries of a list."""
         return {str(index): variable for index, variable in enumerate(self)}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(len(network.variables) for network in self.networks)
 
 
-def read_variables(network):
+def read_variables(network: keras.layers.Layer) -> list[tf.Variable]:
     """Returns the `tf.Variable`s of a Keras layer; they are as trainable as it says they are."""
     trainable = {id(variable) for variable in network.trainable_variables}
     found = []
@@ -46,12 +56,12 @@ def read_variables(network):
     return found
 
 
-def networks_of(module):
+def networks_of(module: tf.Module) -> list[keras.layers.Layer]:
     """Returns the Keras layers that the parts of a bijector or distribution hold."""
     return list(module._flatten(predicate=lambda part: isinstance(part, keras.layers.Layer)))
 
 
-def track(owner, network):
+def track(owner: tf.Module, network: _T) -> _T:
     """Makes the variables of a network part of those of a `tf.Module`; returns the network.
 
     One that is frozen, before or after, is not among `trainable_variables`, nor are the parts of it
@@ -71,12 +81,17 @@ def track(owner, network):
                 "are known: call `network.build(input_shape)` or apply it once. "
                 f"Received: network={network!r}, network.built=False."
             )
-        known = getattr(owner, "_network_variables", NetworkVariables()).networks
-        owner._network_variables = NetworkVariables(*known, network)
+        known: Any = getattr(owner, "_network_variables", NetworkVariables())
+        owner._network_variables = NetworkVariables(*known.networks, network)
     return network
 
 
-def call_stateless(network, args, training, values=()):
+def call_stateless(
+    network: keras.layers.Layer,
+    args: Sequence[tf.Tensor],
+    training: bool,
+    values: Iterable[tuple[keras.Variable, tf.Tensor]] = (),
+) -> tuple[Any, keras.StatelessScope, AllUpdates]:
     """Returns output, scope and updates of a network that changes no variable.
 
     Args:
@@ -100,7 +115,7 @@ def call_stateless(network, args, training, values=()):
     return output, scope, updates
 
 
-def weight_losses(module):
+def weight_losses(module: tf.Module) -> list[tf.Tensor]:
     """Returns the losses of the regularizers of the networks' weights, those that are trained.
 
     Args:
@@ -109,14 +124,14 @@ def weight_losses(module):
     return [v.regularizer(v) for v in _trained(module) if v.regularizer is not None]
 
 
-def apply_constraints(module):
+def apply_constraints(module: tf.Module) -> None:
     """Gives the weights of networks that have a constraint the values that it makes of them."""
     for variable in _trained(module):
         if variable.constraint is not None:
             assign(variable, variable.constraint(variable))
 
 
-def assign(variable, value):
+def assign(variable: keras.Variable, value: TensorLike) -> None:
     """Gives a Keras variable a value; that which is the mean of all replicas'."""
     value = tf.cast(value, variable.dtype)
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:

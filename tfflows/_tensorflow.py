@@ -5,6 +5,8 @@ the file to mend.
 """
 
 import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self
 
 import keras
 import numpy as np
@@ -73,28 +75,30 @@ class _NumPyOfPad:
 pad.np = _NumPyOfPad()
 
 
-def clip_gradients(optimizer, gradients):
+def clip_gradients(
+    optimizer: keras.optimizers.Optimizer, gradients: list[tf.Tensor]
+) -> list[tf.Tensor]:
     """Returns the gradients as a Keras optimizer would clip them before it applies them."""
     return optimizer._clip_gradients(gradients)
 
 
-def variables_of_optimizer(optimizer):
+def variables_of_optimizer(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
     """Returns the variables that a Keras optimizer that is built has a state for."""
     return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables
 
 
-def steps_taken(optimizer):
+def steps_taken(optimizer: keras.optimizers.Optimizer) -> tf.Variable:
     """Returns the variable that counts steps; public is only that of updates of the weights."""
     return getattr(optimizer, "inner_optimizer", optimizer)._iterations.value
 
 
-def have_tangents(tensors):
+def have_tangents(tensors: Iterable[tf.Tensor]) -> bool:
     """Returns whether a `tf.autodiff.ForwardAccumulator` follows any of the tensors."""
     return bool(forwardprop_util.pack_tangents(list(tensors)).indices)
 
 
 @contextlib.contextmanager
-def let_tapes_record():
+def let_tapes_record() -> Iterator[None]:
     """Lets tapes record again inside of `stop_recording`: those opened here, and all others."""
     stopped = pywrap_tfe.TFE_Py_TapeSetIsStopped()
     if stopped:
@@ -106,7 +110,7 @@ def let_tapes_record():
             pywrap_tfe.TFE_Py_TapeSetStopOnThread()
 
 
-def is_forward_mode():
+def is_forward_mode() -> bool:
     """Returns whether forward mode now runs a gradient: new tapes don't record."""
     with tf.GradientTape(watch_accessed_variables=False) as new:
         x = tf.zeros([])
@@ -116,7 +120,7 @@ def is_forward_mode():
 
 
 @contextlib.contextmanager
-def apart_from_forward_mode():
+def apart_from_forward_mode() -> Iterator[None]:
     """A context that is no part of the gradient that forward mode runs: new tapes record."""
     pywrap_tfe.TFE_Py_ForwardAccumulatorPushState()
     try:
@@ -125,7 +129,7 @@ def apart_from_forward_mode():
         pywrap_tfe.TFE_Py_ForwardAccumulatorPopState()
 
 
-def forget_deferred_variables():
+def forget_deferred_variables() -> None:
     """Lets Keras forget the variables that it still has to initialise, after that has failed.
 
     It would try again whenever another layer is built, fail again, and leave that layer without
@@ -134,7 +138,7 @@ def forget_deferred_variables():
     global_state.set_global_attribute("uninitialized_variables", [])
 
 
-def tf_variable(variable):
+def tf_variable(variable: keras.Variable) -> tf.Variable:
     """Returns the `tf.Variable` of a Keras variable.
 
     Its public `value` is a tensor inside of a `keras.StatelessScope` and under mixed precision.
@@ -142,24 +146,24 @@ def tf_variable(variable):
     return variable.value if variable._value is None else variable._value
 
 
-def stateless_scope():
+def stateless_scope() -> keras.StatelessScope | None:
     """Returns the innermost `keras.StatelessScope`, or `None`."""
     return get_stateless_scope()
 
 
-def is_inside_keras_call():
+def is_inside_keras_call() -> bool:
     """Returns whether a Keras layer is being called, from which others inherit `training`."""
     return global_state.get_global_attribute("current_call_ctx") is not None
 
 
-def is_compiled_by_xla():
+def is_compiled_by_xla() -> bool:
     """Returns whether what is traced now is part of a function with `jit_compile=True`."""
     return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
         tf.compat.v1.get_default_graph()
     )
 
 
-def make_global_seed():
+def make_global_seed() -> None:
     """Makes the variable of the random numbers that Keras draws without a seed, if there is none.
 
     Keras makes it when it needs it, which fails inside of a `keras.StatelessScope`.
@@ -167,25 +171,25 @@ def make_global_seed():
     global_seed_generator()
 
 
-def seed_states(layer):
+def seed_states(layer: keras.layers.Layer) -> list[keras.Variable]:
     """Returns the variables of the random numbers of a Keras layer, but for those of its parts."""
     return [generator.state for generator in layer._seed_generators]
 
 
-def layers_of(layer):
+def layers_of(layer: keras.layers.Layer) -> list[keras.Operation]:
     """Returns a Keras layer and all its parts; operations of a functional model too."""
     operations = [op for part in layer._flatten_layers() for op in getattr(part, "operations", ())]
     return list({id(part): part for part in [*layer._flatten_layers(), *operations]}.values())
 
 
-def is_known_layer(layer):
+def is_known_layer(layer: keras.Operation) -> bool:
     """Returns whether a layer is one of Keras or tfflows, and no vessel for a user's function."""
     kind, vessels = type(layer), (keras.layers.Lambda, keras.layers.TFSMLayer)
     known = kind.__module__.startswith(("keras.src.", "tfflows.networks."))
     return known and isinstance(layer, keras.layers.Layer) and not isinstance(layer, vessels)
 
 
-def set_trainable(variable, trainable):
+def set_trainable(variable: tf.Variable, trainable: bool) -> None:
     """Says whether tapes watch a `tf.Variable` by themselves, and whether TFP calls it trainable.
 
     TensorFlow fixes this when a variable is made; Keras changes it in its own variables alone.
@@ -207,7 +211,9 @@ class Recording:
       variables: the variables that it read.
     """
 
-    def __init__(self, value, output, variables):
+    def __init__(
+        self, value: tf.Tensor, output: tf.Tensor | None, variables: Sequence[tf.Variable]
+    ) -> None:
         self._open = not pywrap_tfe.TFE_Py_TapeSetIsEmpty()
         self._probe = None
         if self._open:
@@ -219,7 +225,7 @@ class Recording:
                 # are those that are open now, for as long as they are.
                 self._probe = tf.reshape(output, [-1])[:0]
 
-    def can_stand_in(self, now) -> bool:
+    def can_stand_in(self, now: Self) -> bool:
         """Returns whether an evaluation made `now` would be recorded by the same tapes."""
         if not self._open or not now._open:
             return self._open == now._open

@@ -1,14 +1,19 @@
 """A batch in parts: shards of a step, and replicas that may be left without a row."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 
-def num_rows(x):
+def num_rows(x: tf.Tensor) -> int | tf.Tensor:
     """Returns the number of rows of a batch, a Python `int` where it is known."""
     return tf.shape(x)[0] if x.shape.rank is None or x.shape[0] is None else x.shape[0]
 
 
-def split(x, weights, num_parts):
+def split(
+    x: tf.Tensor, weights: tf.Tensor | None, num_parts: int
+) -> list[tuple[tf.Tensor, tf.Tensor | None, int | tf.Tensor]]:
     """Cuts a batch that is not empty into parts whose numbers of rows differ by one at most.
 
     No part is empty: of fewer rows than parts, a row is in several of them, and counts in one.
@@ -34,7 +39,7 @@ def split(x, weights, num_parts):
     return parts
 
 
-def portion(mean, rows, total):
+def portion(mean: tf.Tensor, rows: int | tf.Tensor, total: int | tf.Tensor) -> tf.Tensor:
     """Returns what the mean of `rows` rows adds to that of `total` ones."""
     if rows is total:
         return mean
@@ -43,7 +48,7 @@ def portion(mean, rows, total):
     return mean * (tf.cast(rows, mean.dtype) / tf.cast(total, mean.dtype))
 
 
-def if_any(x, evaluate, otherwise):
+def if_any(x: tf.Tensor, evaluate: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
     """Returns `evaluate()`, or `otherwise()` if a batch has no rows, which few flows can evaluate.
 
     Args:
@@ -57,7 +62,7 @@ def if_any(x, evaluate, otherwise):
     return tf.cond(n > 0, evaluate, otherwise)
 
 
-def rows_on_all_replicas(x):
+def rows_on_all_replicas(x: tf.Tensor) -> tf.Tensor | None:
     """Returns the number of rows of the whole batch, 1 if there are none; `None` on one replica."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return None

@@ -1,18 +1,21 @@
 """`condition`: gives a context to every conditional part of a model."""
 
 import functools
+from typing import TypeVar
 
-import tensorflow_probability as tfp
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.parts import rebuild
 from tfflows.numerics.parameters import as_context
+from tfflows.types import TensorLike
 
-tfb = tfp.bijectors
-tfd = tfp.distributions
+_Model = TypeVar("_Model", bound=tfb.Bijector | tfd.Distribution)
 
 
-def condition(model, context):
+def condition(model: _Model, context: TensorLike | tf.SparseTensor) -> _Model:
     """Returns `p(x | context)`: `model` with `context` bound to each of its conditional parts.
 
     Binding is the one way in which tfflows passes a context. It works alike for a bijector, for a

@@ -1,14 +1,22 @@
 """What people give to `fit`, as Keras takes it, and back."""
 
 import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 from tfflows.distributions.discrete import is_discrete
 
 
-def call(method, distribution, args, kwargs):
+def call(
+    method: Callable[..., Any],
+    distribution: tfd.Distribution,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Any:
     """Calls `fit`, `evaluate` or `predict` of Keras with data as it takes them.
 
     Args:
@@ -26,7 +34,7 @@ def call(method, distribution, args, kwargs):
     names = [name for name in ("x", "y", "sample_weight") if name in signature.parameters]
     arrays = _as_arrays(distribution, *map(given.get, names))
     given.update(zip(names, arrays, strict=False))
-    validation = given.get("validation_data")
+    validation: Any = given.get("validation_data")
     if _is_tuple_of_arrays(validation):
         given["validation_data"] = _as_arrays(distribution, *validation)
     elif validation is not None:
@@ -64,7 +72,7 @@ def _is_array(x):
     return isinstance(x, dict) or hasattr(x, "__array__")
 
 
-def as_array(x, distribution):
+def as_array(x: Any, distribution: tfd.Distribution) -> Any:
     """Returns data as Keras takes them: lists as arrays, and `float64` without loss.
 
     Keras casts floats that it has in memory to `keras.config.floatx()`. Their bits it leaves alone.
@@ -85,7 +93,7 @@ def as_array(x, distribution):
     return {"float64": np.ascontiguousarray(x, np.float64).view(np.int64)}
 
 
-def as_events(x, distribution):
+def as_events(x: Any, distribution: tfd.Distribution) -> tf.Tensor:
     """Returns a batch of what `as_array` returned, or of a data set, as the distribution takes it.
 
     Args:
@@ -122,7 +130,7 @@ def as_events(x, distribution):
     return tf.cast(x, distribution.dtype)
 
 
-def as_batch(x, distribution):
+def as_batch(x: Any, distribution: tfd.Distribution) -> tf.Tensor:
     """Returns `as_events(x, distribution)`, which must have one batch dimension.
 
     Raises:
@@ -145,7 +153,7 @@ def _no_events(x, shape):
     )
 
 
-def told(message):
+def told(message: str) -> str | None:
     """Returns what an error that was raised in a traced function says of the data, or `None`."""
     start = message.rfind("`x` must be ")
     # Keras adds the arguments of `call`, and makes the text before bold.

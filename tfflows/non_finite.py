@@ -1,6 +1,8 @@
 """Where the first value of a training step that is not finite appears."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -13,13 +15,16 @@ from tfflows.distributions.discrete import is_discrete
 from tfflows.evaluation import determinism, network_calls
 from tfflows.variables import named_variables
 
+if TYPE_CHECKING:
+    from tfflows.training import FlowModel
+
 
 class NonFiniteError(ArithmeticError):
     """The loss or a gradient was not finite; the message names the first place where."""
 
 
 @contextlib.contextmanager
-def explain_errors(model):
+def explain_errors(model: "FlowModel") -> Iterator[None]:
     """Raises what an error of TensorFlow says about data, loss or gradients in its place.
 
     Args:
@@ -43,7 +48,9 @@ def explain_errors(model):
         raise NonFiniteError(f"In step {step}: {text}") from None
 
 
-def diagnose_non_finite(model, x, seed, weights=None):
+def diagnose_non_finite(
+    model: "FlowModel", x: tf.Tensor, seed: tf.Tensor, weights: tf.Tensor | None = None
+) -> str:
     """Returns a sentence that says where the first non-finite value of a step appears.
 
     Args:

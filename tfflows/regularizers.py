@@ -4,14 +4,21 @@ Each function returns a function `(records, distribution) -> penalty`, in nats a
 are the `analysis.LayerRecord`s of the evaluation of `log p(x)`, so that nothing is computed twice.
 """
 
-import tensorflow as tf
+from collections.abc import Callable
+from typing import TypeAlias
 
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from tfflows.analysis.layers import LayerRecord
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.evaluation.parts import is_step
 from tfflows.numerics.norms import conv_norm_bound
 
+Penalty: TypeAlias = Callable[[list[LayerRecord], tfd.Distribution], tf.Tensor]
 
-def transport_cost(weight):
+
+def transport_cost(weight: float) -> Penalty:
     """Returns the L2 transport cost of the blocks, Liao and He (2021), section 6.2.
 
         weight * sum over blocks of E|f_l(h) - h|^2
@@ -41,7 +48,7 @@ def transport_cost(weight):
     return penalty
 
 
-def linear_weights(weight):
+def linear_weights(weight: float) -> Penalty:
     """Returns the L2 penalty of the matrices of linear layers, Liao, He and Shu (2019).
 
         weight * sum over linear layers of |W|_F^2
@@ -65,7 +72,7 @@ def linear_weights(weight):
     return penalty
 
 
-def spectral_cap(cap, weight=1.0):
+def spectral_cap(cap: float, weight: float = 1.0) -> Penalty:
     """Returns a penalty on matrices of linear layers whose norm exceeds `cap`.
 
         weight * sum over linear layers of max(0, bound(W) - cap)^2,   bound(W) >= |W|_2

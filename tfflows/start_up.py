@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 
-def import_tensorflow():
+def import_tensorflow() -> None:
     """Imports TensorFlow without the usual lines."""
     if "tensorflow" not in sys.modules:
         with drop_usual_lines():
@@ -36,6 +36,7 @@ def drop_usual_lines() -> Iterator[None]:
     except OSError:  # No standard error, or no sed.
         yield
         return
+    assert sed.stdin is not None  # A pipe, as asked for.
     os.dup2(sed.stdin.fileno(), 2)
     sed.stdin.close()
     try:

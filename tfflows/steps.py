@@ -1,5 +1,8 @@
 """What one step of `FlowModel.fit` and `FlowModel.evaluate` computes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -14,7 +17,7 @@ from tfflows.numerics.rows import rows_are_there
 class LikelihoodSteps:
     """The steps of a `FlowModel`, whose attributes they use."""
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step of maximum likelihood; called by `fit`."""
         x, weights = self._unpack(data)
         if self._loss_and_gradients is None:
@@ -54,7 +57,7 @@ class LikelihoodSteps:
         rows = batch_parts.num_rows(x) if total is None else total
         return self._report(loss, penalties, rows, weight)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluates one batch; called by `evaluate`. The noise depends on the rows before it."""
         x, weights = self._unpack(data)
         seed = self._step_seed(self._loss_metric.count.value)
@@ -81,7 +84,7 @@ class LikelihoodSteps:
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32) if context else 0
         return tf.stack([self.seed + self.shards * replica, tf.cast(step, tf.int32)])
 
-    def _make_loss_and_gradients(self):
+    def _make_loss_and_gradients(self) -> Callable[..., Any]:
         """Returns the function that XLA compiles.
 
         `(x, seed) -> loss, penalties, gradients`, and the new values of the variables `_updated`.

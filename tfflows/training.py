@@ -2,10 +2,14 @@
 
 import inspect
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfflows import batch_parts, evaluation, keras_data, weight_files
 from tfflows._keras import weight_losses
@@ -14,11 +18,11 @@ from tfflows.analysis.bits import bits_per_dim
 from tfflows.distributions.discrete import density_of, is_discrete, to_real
 from tfflows.evaluation.state import MODES
 from tfflows.non_finite import NonFiniteError, explain_errors
+from tfflows.regularizers import Penalty
 from tfflows.shown_metrics import ShownMetrics
 from tfflows.steps import LikelihoodSteps
+from tfflows.types import TensorLike
 from tfflows.variables import named_variables, set_trainable
-
-tfd = tfp.distributions
 
 __all__ = ["UNITS", "FlowModel", "NonFiniteError"]
 
@@ -90,18 +94,18 @@ class FlowModel(LikelihoodSteps, keras.Model):
 
     def __init__(
         self,
-        distribution,
+        distribution: tfd.Distribution,
         *,
-        units="bits_per_dim",
-        seed=0,
-        shards=1,
-        check_finite=True,
-        regularizers=None,
-        memory="store",
-        loop=False,
-        name="flow_model",
-        **kwargs,
-    ):
+        units: str = "bits_per_dim",
+        seed: int = 0,
+        shards: int = 1,
+        check_finite: bool = True,
+        regularizers: Mapping[str, Penalty] | None = None,
+        memory: str = "store",
+        loop: bool = False,
+        name: str = "flow_model",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, autocast=False, **kwargs)  # Keras would cast data to float32.
         if units not in UNITS:
             raise ValueError(f"`units` must be one of {UNITS}. Received: units={units!r}.")
@@ -120,16 +124,17 @@ class FlowModel(LikelihoodSteps, keras.Model):
         self.regularizers = dict(regularizers or {})
         self.memory = memory
         self.loop = loop
-        self._builder = None
+        self._builder: tuple[Callable[..., Any], dict[str, Any]] | None = None
         self._jit = False
         dtype = "float64" if self._real_dtype == tf.float64 else "float32"
         self._loss_metric = keras.metrics.Mean(name="loss", dtype=dtype)
         means = [keras.metrics.Mean(name=key, dtype=dtype) for key in (units, *self.regularizers)]
         self._shown_metrics = ShownMetrics(means)
         self._network_metric = keras.metrics.Mean(name="network_losses", dtype=dtype)
-        self._updated = []  # The Keras variables that networks assign to in a step.
-        self._loss_and_gradients = None
-        self._trained = None
+        # Those that networks assign to in a step.
+        self._updated: list[keras.Variable] = []
+        self._loss_and_gradients: Callable[..., Any] | None = None
+        self._trained: list[int] | None = None
         for path, variable in named_variables(distribution).items():
             if not hasattr(variable, "path"):  # As Keras's own have, by which optimizers choose.
                 variable.path = path
@@ -138,7 +143,12 @@ class FlowModel(LikelihoodSteps, keras.Model):
             set_trainable(distribution, False)
 
     @classmethod
-    def from_builder(cls, builder, builder_kwargs=None, **kwargs):
+    def from_builder(
+        cls,
+        builder: Callable[..., tfd.Distribution],
+        builder_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Returns a model that can be saved whole, as a `.keras` file.
 
         Args:
@@ -152,7 +162,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         model._builder = (builder, builder_kwargs)
         return model
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the configuration; needs a model made by `from_builder`."""
         if self._builder is None:
             raise ValueError(
@@ -175,7 +185,9 @@ class FlowModel(LikelihoodSteps, keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Self:
         """Makes a model from what `get_config` returned.
 
         Only a registered function is called as builder: a file may come from strangers.
@@ -196,72 +208,72 @@ class FlowModel(LikelihoodSteps, keras.Model):
     # Variables: those of the distribution, which Keras does not find by itself.
 
     @property
-    def trainable(self):
+    def trainable(self) -> bool:
         """Whether anything is trained; set, it is handed on to all parts of the distribution."""
         return self._trainable
 
     @trainable.setter
-    def trainable(self, value):
+    def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
         set_trainable(self.distribution, self._trainable)
 
     @property
-    def trainable_weights(self):
+    def trainable_weights(self) -> list[tf.Variable]:
         """The distribution's trainable variables."""
         return list(self.distribution.trainable_variables) if self.trainable else []
 
     @property
-    def non_trainable_weights(self):
+    def non_trainable_weights(self) -> list[tf.Variable]:
         """The distribution's other variables."""
         trainable = {id(variable) for variable in self.trainable_weights}
         return [v for v in self.distribution.variables if id(v) not in trainable]
 
     @property
-    def weights(self):
+    def weights(self) -> list[tf.Variable]:
         """All the distribution's variables."""
         return self.trainable_weights + self.non_trainable_weights
 
     @property
-    def variables(self):
+    def variables(self) -> list[tf.Variable]:
         """All the distribution's variables."""
         return self.weights
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list[tf.Variable]:
         """The distribution's trainable variables."""
         return self.trainable_weights
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> list[tf.Variable]:
         """The distribution's other variables."""
         return self.non_trainable_weights
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """The loss, in nats; the likelihood, in `units`; the penalties, in nats."""
         return [self._loss_metric, self._shown_metrics]
 
     @property
-    def metrics_names(self):
+    def metrics_names(self) -> list[str]:
         """The names of what `evaluate` returns, in this order."""
         return ["loss", *sorted(metric.name for metric in self._shown_metrics.metrics)]
 
-    def count_params(self):
+    def count_params(self) -> int:
         """Returns the number of trainable parameters."""
         return sum(v.shape.num_elements() for v in self.trainable_weights)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Writes each variable under its path, for `save_weights` and `.keras`."""
         weight_files.write(self.distribution, store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Reads what `save_own_variables` wrote; refuses names or shapes that do not match."""
         weight_files.read(self.distribution, store)
 
     # Likelihood.
 
     @property
-    def losses(self):
+    def losses(self) -> list[tf.Tensor]:
         """The losses of the regularizers of the networks' weights."""
         return weight_losses(self.distribution)
 
@@ -275,13 +287,15 @@ class FlowModel(LikelihoodSteps, keras.Model):
                 return self.distribution.log_prob(x, seed=seed)
             return self.distribution.log_prob(x)
 
-    def __call__(self, x, *args, **kwargs):
+    def __call__(
+        self, x: TensorLike | dict[str, tf.Tensor], *args: Any, **kwargs: Any
+    ) -> tf.Tensor:
         """Returns `call(x)`; `x` may be a list, which Keras takes for several inputs."""
         if isinstance(x, (list, tuple)):
             x = keras_data.as_events(x, self.distribution)
         return super().__call__(x, *args, **kwargs)
 
-    def call(self, x, training=None):
+    def call(self, x: TensorLike | dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Returns `log p(x)` in nats, one value an event."""
         x = keras_data.as_events(x, self.distribution)
 
@@ -304,7 +318,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
             return nats / self.distribution.event_shape[-2]
         return bits_per_dim(-nats, self.distribution.event_shape.num_elements())
 
-    def initialize(self, batch):
+    def initialize(self, batch: TensorLike) -> None:
         """Runs data-dependent initialisation (`ActNorm`) on one batch, in eager mode.
 
         Args:
@@ -321,7 +335,12 @@ class FlowModel(LikelihoodSteps, keras.Model):
 
     # Training.
 
-    def compile(self, optimizer="adamax", jit_compile=False, **kwargs):
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "adamax",
+        jit_compile: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
         """Configures training.
 
         Args:
@@ -345,17 +364,17 @@ class FlowModel(LikelihoodSteps, keras.Model):
         # Keras's own compilation wraps the optimizer too, which fails under a strategy.
         super().compile(optimizer=optimizer, jit_compile=False, **kwargs)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         """Returns the arguments of `compile`, for a `.keras` file."""
         config = super().get_compile_config()
         return config and {**config, "jit_compile": self._jit}
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with what `get_compile_config` returned."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_weights)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Callable[..., Any] | None:
         """Makes the function of a step, anew if what is frozen has changed."""
         variables = self.trainable_weights
         if not variables:
@@ -386,7 +405,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Builds nothing: all is built. Keras would draw a batch, and add up workers' `uint8`."""
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains; see `keras.Model.fit`. Data may be lists too; `float64` stays what it is.
 
         Raises:
@@ -406,7 +425,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         with explain_errors(self):
             return keras_data.call(super().fit, self.distribution, args, kwargs)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> float | list[float] | dict[str, float]:
         """Evaluates; see `keras.Model.evaluate`.
 
         Raises:
@@ -415,7 +434,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         with explain_errors(self):
             return keras_data.call(super().evaluate, self.distribution, args, kwargs)
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Returns `log p(x)` of all data in nats; see `keras.Model.predict`.
 
         Raises:

@@ -1,5 +1,7 @@
 """The variables of a model: names that stay the same from run to run, and freezing."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfflows import _tensorflow
@@ -9,7 +11,7 @@ from tfflows._tensorflow import forget_deferred_variables
 __all__ = ["forget_deferred_variables", "named_variables", "set_trainable"]
 
 
-def named_variables(module):
+def named_variables(module: tf.Module) -> dict[str, tf.Variable]:
     """Returns the variables of a bijector or distribution under their paths in the object.
 
     The path follows from the structure alone (`bijector/levels/0/bijectors/2/kernel`), not from the
@@ -24,7 +26,7 @@ def named_variables(module):
     leaves = module._flatten(
         recursive=True, predicate=lambda v: isinstance(v, tf.Variable), with_path=True
     )
-    paths = {}
+    paths: dict[int, tuple[Any, Any, tf.Variable]] = {}
     for path, variable in leaves:
         # TFP keeps every constructor argument a second time, under `_parameters`.
         rank = (sum("parameters" in str(part) for part in path), len(path), str(path))
@@ -38,7 +40,7 @@ def named_variables(module):
     return dict(sorted(named.items()))
 
 
-def set_trainable(module, trainable):
+def set_trainable(module: tf.Module, trainable: bool) -> None:
     """Freezes a bijector or distribution with all its parts, or unfreezes it.
 
     What is frozen is left out of `trainable_variables`, of the object itself and of all that it is
@@ -64,7 +66,7 @@ def set_trainable(module, trainable):
     len(flow.trainable_variables), len(flow.variables)  # 1, 3
     ```
     """
-    of_networks = set()
+    of_networks: set[int] = set()
     for network in networks_of(module):
         network.trainable = not trainable  # Keras does nothing, nor to its parts, if it is set.
         network.trainable = trainable

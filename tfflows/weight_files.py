@@ -1,17 +1,24 @@
 """The variables of a model in a file of Keras: one array each, under its path."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfflows.variables import named_variables
 
 
-def write(module, store):
-    """Writes each variable under its path, for `save_weights` and `.keras`."""
+def write(module: tf.Module, store: Any) -> None:
+    """Writes each variable under its path, for `save_weights` and `.keras`.
+
+    Args:
+      module: any `tfb.Bijector` or `tfd.Distribution`.
+      store: what Keras gives for it: much like a dictionary of arrays.
+    """
     for name, variable in _by_key(module).items():
         store[name] = variable.numpy()
 
 
-def read(module, store):
+def read(module: tf.Module, store: Any) -> None:
     """Reads what `write` wrote.
 
     Raises:

@@ -125,6 +125,26 @@ FUNCTIONS = {
     ),
     "normalized_adjacency": (lambda d, a: numerics.normalized_adjacency(tf.abs(a)), LINEAR),
     "adjacency_norm_bound": (lambda d, a: numerics.adjacency_norm_bound(a), LINEAR),
+    "conv_norm_bound": (lambda d, kernel: numerics.conv_norm_bound(kernel), KERNEL),
+    "capped_kernel": (lambda d, kernel: numerics.capped_kernel(kernel, 0.5), KERNEL),
+    "matrix_norm_bound": (lambda d, matrix: numerics.matrix_norm_bound(matrix), LINEAR),
+    "sequence_norm_bound": (lambda d, sequence: numerics.sequence_norm_bound(sequence), [2, 5]),
+    "spectral_norm_power_iteration": (
+        lambda d, kernel, u: numerics.spectral_norm_power_iteration(kernel, u),
+        KERNEL,
+        [1, 4, 4, 1],
+    ),
+    "call_network": (
+        lambda d, x, c: evaluation.call_network(lambda x, c: x + tf.cast(c, x.dtype), x, 1, c),
+        POINTS,
+        [2],
+    ),
+    "TriangularTanh": (
+        lambda d, r, b, u: bijectors.triangular.TriangularTanh(r, r, b, 2)(u),
+        [2, 2],
+        [2],
+        POINTS,
+    ),
     "Sylvester.householder": (
         lambda d, v, r, b: bijectors.Sylvester.householder(v, r, r, b).forward(np.ones([3])),
         [3, 3],

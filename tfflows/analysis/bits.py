@@ -3,9 +3,12 @@
 import math
 
 import numpy as np
+import tensorflow as tf
+
+from tfflows.types import TensorLike
 
 
-def bits_per_dim(log_prob, num_dims):
+def bits_per_dim(log_prob: TensorLike, num_dims: int) -> float | np.ndarray | tf.Tensor:
     """Returns `-log_2 P(x) / D`, the bits that an ideal code spends on one pixel of one channel.
 
     The log-probability is that of *integer* images, whose cells have unit size; a density over

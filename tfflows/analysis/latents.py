@@ -1,15 +1,19 @@
 """Which latents of a multi-scale flow carry what: exchange the latents of some levels."""
 
-import tensorflow_probability as tfp
+from collections.abc import Iterable
+
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 from tfflows._tensorflow import InvertBase
 from tfflows.bijectors.multi_scale import MultiScale
 from tfflows.numerics.parameters import as_data
+from tfflows.types import Seed, TensorLike
 
-tfd = tfp.distributions
 
-
-def resample_levels(model, x, levels, seed=None):
+def resample_levels(
+    model: tfd.TransformedDistribution, x: TensorLike, levels: Iterable[int], seed: Seed = None
+) -> tf.Tensor:
     """Returns `x` decoded again with new latents in some levels, Liao and He (2021), section 6.3.
 
         z = f(x);   z_l ~ base for l in `levels`;   result = f^-1(z)

@@ -2,14 +2,14 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfflows.evaluation.evaluate import forward_and_log_det
 from tfflows.evaluation.state import observe_layers
-
-tfb = tfp.bijectors
+from tfflows.types import Ndims, TensorLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LayerRecord:
 
 
 @contextlib.contextmanager
-def record_evaluations():
+def record_evaluations() -> Iterator[list[LayerRecord]]:
     """Records every evaluation of a bijector inside the `with` block.
 
     A composed bijector comes after its parts. A model's outermost bijector, which TFP calls itself,
@@ -60,7 +60,9 @@ def record_evaluations():
         yield records
 
 
-def record_layers(flow, x, event_ndims=None):
+def record_layers(
+    flow: tfb.Bijector, x: TensorLike, event_ndims: Ndims | None = None
+) -> list[LayerRecord]:
     """Returns a `LayerRecord` for every bijector of a flow, in the order of evaluation.
 
     A composed bijector comes after its parts.
@@ -75,7 +77,7 @@ def record_layers(flow, x, event_ndims=None):
     return records
 
 
-def first_non_finite(flow, x):
+def first_non_finite(flow: tfb.Bijector, x: TensorLike) -> LayerRecord | None:
     """Returns the first `LayerRecord` whose output or log-det is not finite, or `None`.
 
     Args:

@@ -1,14 +1,21 @@
 """What linear and quasi-linear flows can reach: Liao and He (2021), 2.1 and appendix A."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors.whitening import Whitening
+from tfflows.types import TensorLike
 
 
-def quasi_linear_optimum(data, noise_variance, *, center=None):
+def quasi_linear_optimum(
+    data: TensorLike | Iterable[TensorLike],
+    noise_variance: float,
+    *,
+    center: TensorLike | None = None,
+) -> float:
     """Returns the largest mean log-likelihood of a quasi-linear flow, Liao and He (2021), (6).
 
     A quasi-linear flow is `f(x) = W(x) x` with `log|det f'| = log|det W(x)|`. If `W` may be any
@@ -56,7 +63,9 @@ def quasi_linear_optimum(data, noise_variance, *, center=None):
     return -0.5 * (fixed + total / count)
 
 
-def ppca_flow(data, rank=None, noise_variance=0.0):
+def ppca_flow(
+    data: TensorLike | Iterable[TensorLike], rank: int | None = None, noise_variance: float = 0.0
+) -> Whitening:
     """Returns the linear flow of largest likelihood, Liao and He (2021), appendices A.1 and A.2.
 
     The maximum-likelihood Gaussian of probabilistic PCA as a bijector: with mean and covariance

@@ -25,6 +25,7 @@ import functools
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -57,7 +58,7 @@ class Count:
     loops: int = 0
     unknown: frozenset[str] = frozenset()
 
-    def __add__(self, other):
+    def __add__(self, other: "Count") -> "Count":
         return Count(
             self.operations + other.operations,
             self.loops + other.loops,
@@ -77,7 +78,7 @@ class _Instruction:
     attributes: str
 
 
-def count(function: Callable, *args) -> Count:
+def count(function: Callable, *args: Any) -> Count:
     """Returns the floating-point operations of a call.
 
     Args:
@@ -123,7 +124,7 @@ def count_hlo(text: str) -> Count:
     return of_computation(entry)
 
 
-def _of_library(instruction) -> Count:
+def _of_library(instruction: _Instruction) -> Count:
     """Returns the operations of a call of a library: of the two of a QR decomposition, m x n."""
     target = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)[1]
     if target not in ("Qr", "ProductOfElementaryHouseholderReflectors"):
@@ -133,7 +134,7 @@ def _of_library(instruction) -> Count:
     return Count(math.prod(batch) * round(2 * n * n * (m - n / 3)))
 
 
-def _operations(instruction) -> int:
+def _operations(instruction: _Instruction) -> int:
     """Returns the operations of an instruction that calls no other."""
     opcode, (dtype, shape) = instruction.opcode, instruction.shapes[0]
     if not re.match(r"(b?f|c)\d", dtype):
@@ -165,7 +166,7 @@ def _operations(instruction) -> int:
     return 0
 
 
-def _connections(instruction) -> int:
+def _connections(instruction: _Instruction) -> int:
     """Returns the number of products of a convolution whose factors are both elements."""
     (_, image), (_, kernel) = instruction.inputs[:2]
     _, output = instruction.shapes[0]
@@ -194,17 +195,17 @@ def _connections(instruction) -> int:
     return pairs * of_output["b"] * of_output["f"] * of_kernel["i"]
 
 
-def _numbers(name, attributes) -> list[int]:
+def _numbers(name: str, attributes: str) -> list[int]:
     found = re.search(rf"{name}=\{{([\d,]*)\}}", attributes)
     return [int(n) for n in found[1].split(",") if n] if found else []
 
 
-def _branches(attributes) -> list[str]:
+def _branches(attributes: str) -> list[str]:
     groups = _BRANCHES.findall(attributes)
     return [name.strip(" %") for either in groups for name in max(either).split(",")]
 
 
-def _needed(instructions) -> list[_Instruction]:
+def _needed(instructions: list[_Instruction]) -> list[_Instruction]:
     """Returns the instructions that the last one, the result, depends on."""
     by_name = {instruction.name: instruction for instruction in instructions}
     waiting, needed = [instructions[-1].name], {}
@@ -216,9 +217,10 @@ def _needed(instructions) -> list[_Instruction]:
     return list(needed.values())
 
 
-def _parse(text) -> tuple[dict[str, list[_Instruction]], str]:
+def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
     """Returns the instructions of each computation, the result last, and the entry's name."""
-    computations, entry, current, root = {}, None, None, None
+    computations: dict[str, list[_Instruction]] = {}
+    entry = current = root = None
     for line in text.splitlines():
         header = re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line)
         if header and not line.startswith((" ", "HloModule")):
@@ -233,7 +235,7 @@ def _parse(text) -> tuple[dict[str, list[_Instruction]], str]:
     return computations, entry
 
 
-def _instruction(name, text) -> _Instruction:
+def _instruction(name: str, text: str) -> _Instruction:
     """Parses `TYPE opcode(operands), attributes`; types may be nested tuples."""
     end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
     opcode, _, _ = text[end:].strip().partition("(")
@@ -250,11 +252,11 @@ def _instruction(name, text) -> _Instruction:
     )
 
 
-def _shapes(text) -> list[tuple[str, list[int]]]:
+def _shapes(text: str) -> list[tuple[str, list[int]]]:
     return [(d, [int(n) for n in sizes.split(",") if n]) for d, sizes in _SHAPE.findall(text)]
 
 
-def _closing(text, start) -> int:
+def _closing(text: str, start: int) -> int:
     """Returns the position of the bracket that closes the one at `start`."""
     depth = 0
     for position in range(start, len(text)):

@@ -2,13 +2,15 @@
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 
 from tfflows.analysis.layers import record_layers
 from tfflows.evaluation.parts import dtype_of
 from tfflows.numerics.parameters import as_data
+from tfflows.types import TensorLike
 
 
-def round_trip_error(bijector, x):
+def round_trip_error(bijector: tfb.Bijector, x: TensorLike) -> tf.Tensor:
     """Returns `max |f^-1(f(x)) - x|` for each event of a batch.
 
     Args:
@@ -28,7 +30,7 @@ def round_trip_error(bijector, x):
     return tf.where(failed, tf.constant(np.nan, error.dtype), largest)
 
 
-def inverse_iterations(bijector, x):
+def inverse_iterations(bijector: tfb.Bijector, x: TensorLike) -> tf.Tensor:
     """Returns how many iterations the inverse of each layer that iterates takes, by event.
 
     Args:

@@ -1,17 +1,17 @@
 """Volume, variance and steepness of every layer: Liao and He (2021), Proposition 1."""
 
 import dataclasses
+from collections.abc import Hashable, Mapping
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfflows.analysis.layers import record_layers
 from tfflows.analysis.round_trip import round_trip_error
 from tfflows.evaluation.evaluate import forward_and_log_det
 from tfflows.evaluation.parts import dtype_of, parts
 from tfflows.numerics.parameters import as_data
-
-tfb = tfp.bijectors
+from tfflows.types import TensorLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,14 @@ class LayerVolume:
         return self.log_det / self.num_dims
 
 
-def volume_report(flow, x, *, num_iterations=0, gradients=None, drift=False):
+def volume_report(
+    flow: tfb.Bijector,
+    x: TensorLike,
+    *,
+    num_iterations: int = 0,
+    gradients: Mapping[Hashable, tf.Tensor] | None = None,
+    drift: bool = False,
+) -> list[LayerVolume]:
     """Returns a `LayerVolume` for every layer of a flow, in the order of evaluation.
 
     Liao and He (2021), section 2.3: with `|f_l'| <= K_l`, inequality (8) bounds the volume,
@@ -101,7 +108,9 @@ def _volume(record, num_iterations, gradients, drift):
     )
 
 
-def jacobian_norm(bijector, x, num_iterations=10, seed=0):
+def jacobian_norm(
+    bijector: tfb.Bijector, x: TensorLike, num_iterations: int = 10, seed: int = 0
+) -> tf.Tensor:
     """Returns the largest singular value of the Jacobian of `forward` at every event of a batch.
 
     Power iteration with `J^T J`, by a forward-mode product and a reverse-mode product. The result

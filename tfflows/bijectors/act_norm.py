@@ -1,12 +1,14 @@
 """`ActNorm`: an affine map per channel, initialised from data."""
 
 import warnings
+from typing import Self
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics.parameters import as_data, as_event_shape, as_parameter, check_finite
+from tfflows.types import DTypeLike, Shape, TensorLike
 
 
 class ActNorm(FlowBijector):
@@ -41,7 +43,15 @@ class ActNorm(FlowBijector):
     arXiv:1807.03039.
     """
 
-    def __init__(self, shift, log_scale, *, event_ndims=3, validate_args=False, name="act_norm"):
+    def __init__(
+        self,
+        shift: TensorLike,
+        log_scale: TensorLike,
+        *,
+        event_ndims: int = 3,
+        validate_args: bool = False,
+        name: str = "act_norm",
+    ) -> None:
         parameters = dict(locals())
         self._shift = as_parameter(shift)
         self._log_scale = as_parameter(log_scale)
@@ -62,7 +72,9 @@ class ActNorm(FlowBijector):
         )
 
     @classmethod
-    def trainable(cls, event_shape, *, dtype=tf.float32, name="act_norm"):
+    def trainable(
+        cls, event_shape: Shape, *, dtype: DTypeLike = tf.float32, name: str = "act_norm"
+    ) -> Self:
         """Returns an `ActNorm` with variables, the identity until `initialize`.
 
         Args:
@@ -84,7 +96,7 @@ class ActNorm(FlowBijector):
         vector = tfp.util.ParameterProperties(event_ndims=1)
         return {"shift": vector, "log_scale": vector}
 
-    def initialize(self, x, epsilon=1e-6):
+    def initialize(self, x: TensorLike, epsilon: float = 1e-6) -> None:
         """Sets the variables so that `forward(x)` has mean 0 and variance 1 in every channel.
 
         A channel that is constant in the batch has no such scale. It gets that of the channel which

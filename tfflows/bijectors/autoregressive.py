@@ -4,8 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors.predicted import Predicted
+from tfflows.bijectors.transforms import TransformLike
 from tfflows.evaluation import state
 from tfflows.numerics import fixed_point
+from tfflows.types import DTypeLike, KnownShape, Network, TensorLike
 
 FEW = 8  # Entries that are undone one after the other.
 
@@ -69,17 +71,17 @@ class Autoregressive(Predicted):
 
     def __init__(
         self,
-        network,
-        event_shape,
-        transform,
+        network: Network,
+        event_shape: KnownShape,
+        transform: TransformLike,
         *,
-        conditional=False,
-        context=None,
-        context_ndims=None,
-        dtype=tf.float32,
-        validate_args=False,
-        name="autoregressive",
-    ):
+        conditional: bool = False,
+        context: TensorLike | None = None,
+        context_ndims: int | None = None,
+        dtype: DTypeLike = tf.float32,
+        validate_args: bool = False,
+        name: str = "autoregressive",
+    ) -> None:
         super().__init__(
             network,
             event_shape,
@@ -136,7 +138,7 @@ class Autoregressive(Predicted):
             max_iterations=int(np.prod(self._shape)) + 2,
         )
 
-    def inverse_iterations(self, y):
+    def inverse_iterations(self, y: TensorLike) -> tf.Tensor:
         """Returns how many evaluations of the network `inverse` takes for each event, `int32`.
 
         Args:

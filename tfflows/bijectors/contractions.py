@@ -1,6 +1,7 @@
 """Elementwise contractions onto an interval, Liao and He (2021), section 6.2."""
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,7 @@ from tfflows.evaluation.flow_bijector import FlowBijector
 class _Contraction(FlowBijector):
     """An elementwise bijector from the real line onto an open interval."""
 
-    def __init__(self, event_ndims, parameters, **kwargs):
+    def __init__(self, event_ndims: int, parameters: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(forward_min_event_ndims=event_ndims, parameters=parameters, **kwargs)
 
     def _sum(self, log_slopes):
@@ -47,7 +48,9 @@ class TanhContraction(_Contraction):
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
     """
 
-    def __init__(self, *, event_ndims=3, validate_args=False, name="tanh_contraction"):
+    def __init__(
+        self, *, event_ndims: int = 3, validate_args: bool = False, name: str = "tanh_contraction"
+    ) -> None:
         super().__init__(event_ndims, dict(locals()), validate_args=validate_args, name=name)
 
     def _forward_and_log_det(self, x):
@@ -93,7 +96,13 @@ class NormalCDFContraction(_Contraction):
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
     """
 
-    def __init__(self, *, event_ndims=3, validate_args=False, name="normal_cdf_contraction"):
+    def __init__(
+        self,
+        *,
+        event_ndims: int = 3,
+        validate_args: bool = False,
+        name: str = "normal_cdf_contraction",
+    ) -> None:
         super().__init__(event_ndims, dict(locals()), validate_args=validate_args, name=name)
 
     def _log_det(self, x):

@@ -1,12 +1,15 @@
 """`ConvExponential`: the exponential of a convolution (Hoogeboom et al., 2020, section 3)."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, Self
 
 import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import images, norms, power_iteration, series
-from tfflows.numerics.parameters import as_parameter, check_kernel, normal_variable
+from tfflows.numerics.parameters import as_event_shape, as_parameter, check_kernel, normal_variable
+from tfflows.types import DTypeLike, Seed, Shape, TensorLike
 
 
 class ConvExponential(FlowBijector):
@@ -69,16 +72,16 @@ class ConvExponential(FlowBijector):
 
     def __init__(
         self,
-        kernel,
+        kernel: TensorLike,
         *,
-        max_norm=0.95,
-        padding="zero",
-        norm="certified",
-        power_vector=None,
-        tolerance=None,
-        validate_args=False,
-        name="conv_exponential",
-    ):
+        max_norm: float | None = 0.95,
+        padding: str = "zero",
+        norm: str = "certified",
+        power_vector: TensorLike | None = None,
+        tolerance: float | None = None,
+        validate_args: bool = False,
+        name: str = "conv_exponential",
+    ) -> None:
         parameters = dict(locals())
         self._kernel = as_parameter(kernel)
         self._power_vector = None if power_vector is None else as_parameter(power_vector)
@@ -122,15 +125,15 @@ class ConvExponential(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        event_shape,
+        event_shape: Shape,
         *,
-        kernel_size=3,
-        norm="certified",
-        seed=None,
-        dtype=tf.float32,
-        name="conv_exponential",
-        **kwargs,
-    ):
+        kernel_size: int | Sequence[int] = 3,
+        norm: str = "certified",
+        seed: Seed = None,
+        dtype: DTypeLike = tf.float32,
+        name: str = "conv_exponential",
+        **kwargs: Any,
+    ) -> Self:
         """Returns a `ConvExponential` with a trainable kernel, `N(0, 1) / (kh kw C)` at first.
 
         Args:
@@ -142,7 +145,7 @@ class ConvExponential(FlowBijector):
           name: name of the bijector.
           **kwargs: other arguments of the class.
         """
-        height, width, channels = event_shape
+        height, width, channels = as_event_shape(event_shape)
         size = [kernel_size] * 2 if isinstance(kernel_size, int) else list(kernel_size)
         kernel = normal_variable(
             [*size, channels, channels],
@@ -162,23 +165,23 @@ class ConvExponential(FlowBijector):
             )
         return cls(kernel, norm=norm, power_vector=vector, name=name, **kwargs)
 
-    def norm_bound(self):
+    def norm_bound(self) -> tf.Tensor:
         """Returns the bound (or estimate) of the operator norm of `kernel`, before scaling."""
         kernel = tf.convert_to_tensor(self._kernel)
         if self._norm == "certified":
             return norms.conv_norm_bound(kernel)
         return power_iteration.spectral_norm_power_iteration(kernel, self._power_vector)[0]
 
-    def update_norm(self, num_iterations=1):
+    def update_norm(self, num_iterations: int = 1) -> None:
         """Moves `power_vector` on by some power iterations; training does so once a step."""
-        if self._norm == "power_iteration":
+        if self._norm == "power_iteration" and self._power_vector is not None:
             kernel = tf.convert_to_tensor(self._kernel)
             _, vector = power_iteration.spectral_norm_power_iteration(
                 kernel, self._power_vector, num_iterations
             )
             self._power_vector.assign(vector)
 
-    def scaled_kernel(self):
+    def scaled_kernel(self) -> tf.Tensor:
         """Returns the kernel that is exponentiated, of norm at most `max_norm`."""
         kernel = tf.convert_to_tensor(self._kernel)
         if self._max_norm is None:

@@ -1,5 +1,7 @@
 """`ConvSylvester`: the convolutional Sylvester flow (Hoogeboom et al., 2020, section 4)."""
 
+from typing import Any, Self
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -8,7 +10,8 @@ from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.sequential import Sequential
 from tfflows.bijectors.sylvester import Sylvester
 from tfflows.bijectors.triangular import BoundedTanh
-from tfflows.numerics.parameters import normal_variable, stateless_seed
+from tfflows.numerics.parameters import as_event_shape, normal_variable, stateless_seed
+from tfflows.types import DTypeLike, Network, Seed, Shape
 
 
 class ConvSylvester(Sylvester):
@@ -41,8 +44,15 @@ class ConvSylvester(Sylvester):
 
     @classmethod
     def trainable(
-        cls, event_shape, network, *, seed=None, dtype=tf.float32, name="conv_sylvester", **kwargs
-    ):
+        cls,
+        event_shape: Shape,
+        network: Network,
+        *,
+        seed: Seed = None,
+        dtype: DTypeLike = tf.float32,
+        name: str = "conv_sylvester",
+        **kwargs: Any,
+    ) -> Self:
         """Returns a `ConvSylvester` with trainable variables.
 
         At first the kernel of the exponential is `N(0, 1) / (9 C^2)` and `Q` is random.
@@ -55,7 +65,7 @@ class ConvSylvester(Sylvester):
           name: name of the bijector.
           **kwargs: other arguments of `Sylvester`.
         """
-        channels = event_shape[-1]
+        channels = as_event_shape(event_shape)[-1]
         seeds = tfp.random.split_seed(stateless_seed(seed), 2)
         rotation = InvertibleConv1x1.trainable(
             [None, None, channels],

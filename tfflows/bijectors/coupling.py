@@ -4,6 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.bijectors.predicted import Predicted
+from tfflows.bijectors.transforms import TransformLike
+from tfflows.types import DTypeLike, KnownShape, Network, TensorLike
 
 
 class Coupling(Predicted):
@@ -66,20 +68,20 @@ class Coupling(Predicted):
 
     def __init__(
         self,
-        network,
-        event_shape,
-        transform,
+        network: Network,
+        event_shape: KnownShape,
+        transform: TransformLike,
         *,
-        split="channel",
-        split_size=None,
-        reverse=False,
-        conditional=False,
-        context=None,
-        context_ndims=None,
-        dtype=tf.float32,
-        validate_args=False,
-        name="coupling",
-    ):
+        split: str = "channel",
+        split_size: int | None = None,
+        reverse: bool = False,
+        conditional: bool = False,
+        context: TensorLike | None = None,
+        context_ndims: int | None = None,
+        dtype: DTypeLike = tf.float32,
+        validate_args: bool = False,
+        name: str = "coupling",
+    ) -> None:
         parameters = dict(locals())
         shape = tf.TensorShape(event_shape).as_list()
         self._split_size = shape[-1] // 2 if split_size is None else split_size

@@ -1,11 +1,14 @@
 """`DualAffineCoupling`: two affine couplings, so that one layer moves every entry."""
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
 from tfflows.bijectors.coupling import Coupling
 from tfflows.bijectors.transforms import Affine, MexicanHatScale
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics.parameters import as_context
+from tfflows.types import DTypeLike, KnownShape, Network, TensorFunction, TensorLike
 
 
 class DualAffineCoupling(FlowBijector):
@@ -51,18 +54,18 @@ class DualAffineCoupling(FlowBijector):
 
     def __init__(
         self,
-        networks,
-        event_shape,
+        networks: Iterable[Network],
+        event_shape: KnownShape,
         *,
-        split_size=None,
-        scale=None,
-        conditional=False,
-        context=None,
-        context_ndims=None,
-        dtype=tf.float32,
-        validate_args=False,
-        name="dual_affine_coupling",
-    ):
+        split_size: int | None = None,
+        scale: str | TensorFunction | None = None,
+        conditional: bool = False,
+        context: TensorLike | None = None,
+        context_ndims: int | None = None,
+        dtype: DTypeLike = tf.float32,
+        validate_args: bool = False,
+        name: str = "dual_affine_coupling",
+    ) -> None:
         context = as_context(context, dtype)
         parameters = dict(locals())
         networks = list(networks)
@@ -102,7 +105,7 @@ class DualAffineCoupling(FlowBijector):
         return Coupling.parameter_properties(dtype)
 
     @property
-    def couplings(self):
+    def couplings(self) -> list[Coupling]:
         """The two `Coupling`s, in the order in which `forward` applies them."""
         return list(self._couplings)
 

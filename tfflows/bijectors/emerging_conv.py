@@ -1,5 +1,8 @@
 """`EmergingConv`: two autoregressive convolutions of opposite orders."""
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,6 +11,7 @@ from tfflows.numerics import images
 from tfflows.numerics.causal_conv import causal_conv, solve_causal_conv
 from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.rows import with_rows
+from tfflows.types import DTypeLike, Seed, Shape, TensorLike
 
 
 class EmergingConv(FlowBijector):
@@ -62,7 +66,14 @@ class EmergingConv(FlowBijector):
     2019, arXiv:1901.11137.
     """
 
-    def __init__(self, kernels, *, mask="square", validate_args=False, name="emerging_conv"):
+    def __init__(
+        self,
+        kernels: TensorLike,
+        *,
+        mask: str = "square",
+        validate_args: bool = False,
+        name: str = "emerging_conv",
+    ) -> None:
         parameters = dict(locals())
         self._kernels = as_parameter(kernels)
         shape = self._kernels.shape
@@ -92,14 +103,14 @@ class EmergingConv(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        event_shape,
+        event_shape: Shape,
         *,
-        kernel_size=3,
-        mask="square",
-        seed=None,
-        dtype=tf.float32,
-        name="emerging_conv",
-    ):
+        kernel_size: int | Sequence[int] = 3,
+        mask: str = "square",
+        seed: Seed = None,
+        dtype: DTypeLike = tf.float32,
+        name: str = "emerging_conv",
+    ) -> Self:
         """Returns an `EmergingConv` close to the identity, with a trainable variable.
 
         At first the kernels are `N(0, 1) / (taps C)`, and `d = exp` of that.

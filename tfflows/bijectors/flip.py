@@ -1,5 +1,7 @@
 """`Flip`: reverses axes of an event."""
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
@@ -27,7 +29,14 @@ class Flip(FlowBijector):
     ```
     """
 
-    def __init__(self, axis=-1, *, event_ndims=3, validate_args=False, name="flip"):
+    def __init__(
+        self,
+        axis: int | Iterable[int] = -1,
+        *,
+        event_ndims: int = 3,
+        validate_args: bool = False,
+        name: str = "flip",
+    ) -> None:
         parameters = dict(locals())
         self._axes = [axis] if isinstance(axis, int) else list(axis)
         if not all(-event_ndims <= a < 0 for a in self._axes):

@@ -1,6 +1,7 @@
 """`GraphConvExponential`: Hoogeboom et al. (2020), section 3, for the nodes of graphs."""
 
 import math
+from typing import Any, Self
 
 import tensorflow as tf
 
@@ -8,6 +9,7 @@ from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import graphs, linalg, norms, series
 from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.shapes import with_shape
+from tfflows.types import DTypeLike, Seed, Shape, TensorLike
 
 
 class GraphConvExponential(FlowBijector):
@@ -79,19 +81,19 @@ class GraphConvExponential(FlowBijector):
 
     def __init__(
         self,
-        adjacency,
-        self_kernel,
-        neighbor_kernel,
+        adjacency: graphs.AdjacencyLike | None,
+        self_kernel: TensorLike,
+        neighbor_kernel: TensorLike,
         *,
-        mask=None,
-        max_norm=0.95,
-        adjacency_norm=None,
-        conditional=False,
-        context=None,
-        tolerance=None,
-        validate_args=False,
-        name="graph_conv_exponential",
-    ):
+        mask: TensorLike | None = None,
+        max_norm: float | None = 0.95,
+        adjacency_norm: TensorLike | None = None,
+        conditional: bool = False,
+        context: graphs.AdjacencyLike | None = None,
+        tolerance: float | None = None,
+        validate_args: bool = False,
+        name: str = "graph_conv_exponential",
+    ) -> None:
         parameters = dict(locals())
         self._self_kernel = as_parameter(self_kernel)
         self._neighbor_kernel = as_parameter(neighbor_kernel)
@@ -162,14 +164,14 @@ class GraphConvExponential(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        event_shape,
-        adjacency,
+        event_shape: Shape,
+        adjacency: graphs.AdjacencyLike | None,
         *,
-        seed=None,
-        dtype=tf.float32,
-        name="graph_conv_exponential",
-        **kwargs,
-    ):
+        seed: Seed = None,
+        dtype: DTypeLike = tf.float32,
+        name: str = "graph_conv_exponential",
+        **kwargs: Any,
+    ) -> Self:
         """Returns a `GraphConvExponential` with trainable kernels, `N(0, 1) / (2 F)` at first.
 
         Args:
@@ -189,11 +191,11 @@ class GraphConvExponential(FlowBijector):
         ]
         return cls(adjacency, *kernels, name=name, **kwargs)
 
-    def norm_bound(self):
+    def norm_bound(self) -> tf.Tensor:
         """Returns the certified bound of `|M|_2` before scaling, `[...]`, one for each graph."""
         return self._norm_bound(self._graph())
 
-    def scaled_kernels(self):
+    def scaled_kernels(self) -> list[tf.Tensor]:
         """Returns the `T0` and `T1` that are used, `[..., F, F]`, of a `|M|_2` up to `max_norm`."""
         return self._scaled_kernels(self._graph())
 

@@ -1,5 +1,7 @@
 """`InvertibleConv1x1`: a linear map of the channels, the same at every position."""
 
+from typing import Self
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -8,6 +10,7 @@ from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.shapes import with_shape
+from tfflows.types import DTypeLike, Parameter, Seed, Shape, TensorLike
 
 PARAMETERIZATIONS = ("dense", "plu", "qr", "householder")
 
@@ -60,16 +63,16 @@ class InvertibleConv1x1(FlowBijector):
 
     def __init__(
         self,
-        weight=None,
+        weight: TensorLike | None = None,
         *,
-        parameterization="dense",
-        permutation=None,
-        sign=None,
-        reflections=None,
-        event_ndims=3,
-        validate_args=False,
-        name="invertible_conv1x1",
-    ):
+        parameterization: str = "dense",
+        permutation: TensorLike | None = None,
+        sign: TensorLike | None = None,
+        reflections: TensorLike | None = None,
+        event_ndims: int = 3,
+        validate_args: bool = False,
+        name: str = "invertible_conv1x1",
+    ) -> None:
         parameters = dict(locals())
         needed = {
             "dense": ("weight",),
@@ -91,7 +94,7 @@ class InvertibleConv1x1(FlowBijector):
         self._parameterization = parameterization
         self._weight = None if weight is None else as_parameter(weight)
         self._reflections = None if reflections is None else as_parameter(reflections)
-        main = self._reflections if self._weight is None else self._weight
+        main: Parameter = self._reflections if self._weight is None else self._weight
         if self._weight is not None and main.shape[-1] != main.shape[-2]:
             raise ValueError(f"`weight` must be square. Received: weight.shape={main.shape}.")
         self._permutation = None if permutation is None else np.asarray(permutation)
@@ -110,14 +113,14 @@ class InvertibleConv1x1(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        event_shape,
+        event_shape: Shape,
         *,
-        parameterization="dense",
-        num_reflections=None,
-        seed=None,
-        dtype=tf.float32,
-        name="invertible_conv1x1",
-    ):
+        parameterization: str = "dense",
+        num_reflections: int | None = None,
+        seed: Seed = None,
+        dtype: DTypeLike = tf.float32,
+        name: str = "invertible_conv1x1",
+    ) -> Self:
         """Returns a random rotation with trainable variables.
 
         Args:
@@ -188,7 +191,7 @@ class InvertibleConv1x1(FlowBijector):
         lower = tf.linalg.set_diag(tf.linalg.band_part(a, -1, 0), tf.ones_like(diagonal))
         return lower, upper
 
-    def matrix(self):
+    def matrix(self) -> tf.Tensor:
         """Returns `W` `[..., C, C]`."""
         if self._parameterization == "dense":
             return tf.convert_to_tensor(self._weight)

@@ -61,13 +61,13 @@ class MatvecExponential(FlowBijector):
 
     def __init__(
         self,
-        operator,
+        operator: tf.linalg.LinearOperator,
         *,
-        norm_bound=None,
-        tolerance=None,
-        validate_args=False,
-        name="matvec_exponential",
-    ):
+        norm_bound: float | tf.Tensor | None = None,
+        tolerance: float | None = None,
+        validate_args: bool = False,
+        name: str = "matvec_exponential",
+    ) -> None:
         parameters = dict(locals())
         if operator.domain_dimension != operator.range_dimension:
             raise ValueError(
@@ -94,7 +94,7 @@ class MatvecExponential(FlowBijector):
         return {"operator": tfp.util.BatchedComponentProperties()}
 
     @property
-    def operator(self):
+    def operator(self) -> tf.linalg.LinearOperator:
         """`M`."""
         return self._operator
 

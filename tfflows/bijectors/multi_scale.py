@@ -1,12 +1,16 @@
 """`MultiScale`: a flow that lets go of part of the dimensions after every level."""
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfflows.evaluation.evaluate import forward_and_log_det, inverse_and_log_det
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics.parameters import as_data
 from tfflows.numerics.shapes import with_shape
+from tfflows.types import KnownShape, TensorLike
 
 
 class MultiScale(FlowBijector):
@@ -49,8 +53,14 @@ class MultiScale(FlowBijector):
     """
 
     def __init__(
-        self, levels, event_shape, *, split_fraction=0.5, validate_args=False, name="multi_scale"
-    ):
+        self,
+        levels: Iterable[tfb.Bijector],
+        event_shape: KnownShape,
+        *,
+        split_fraction: float | list[float] | tuple[float, ...] = 0.5,
+        validate_args: bool = False,
+        name: str = "multi_scale",
+    ) -> None:
         parameters = dict(locals())
         levels = list(levels)
         fractions = (
@@ -79,23 +89,23 @@ class MultiScale(FlowBijector):
         )
 
     @property
-    def parts(self):
+    def parts(self) -> list[tfb.Bijector]:  # type: ignore[override]
         """The bijectors, one a level."""
         return list(self._levels)
 
     levels = parts
 
     @property
-    def latent_shapes(self):
+    def latent_shapes(self) -> list[list[int]]:
         """Shapes `[h, w, c]` of the latents that leave after each level."""
         return [list(shape) for shape in self._latent_shapes]
 
     @property
-    def latent_sizes(self):
+    def latent_sizes(self) -> list[int]:
         """Number of latents that leave after each level."""
         return [shape[0] * shape[1] * shape[2] for shape in self._latent_shapes]
 
-    def split_latents(self, z):
+    def split_latents(self, z: TensorLike) -> list[tf.Tensor]:
         """Returns the latents `[..., H W C]` as a list of `[..., h, w, c]`, one a level."""
         z = as_data(z, self.dtype)
         parts = tf.split(z, self.latent_sizes, axis=-1)
@@ -105,7 +115,7 @@ class MultiScale(FlowBijector):
             for part, s in zip(parts, self._latent_shapes, strict=True)
         ]
 
-    def merge_latents(self, parts):
+    def merge_latents(self, parts: Iterable[TensorLike]) -> tf.Tensor:
         """Returns the list of `split_latents` as one `Tensor` `[..., H W C]` again."""
         return tf.concat([_flatten(as_data(part, self.dtype)) for part in parts], axis=-1)
 

@@ -1,5 +1,8 @@
 """`PeriodicConv`: an invertible convolution on a torus."""
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,6 +11,7 @@ from tfflows.numerics import convolution, images, linalg
 from tfflows.numerics.parameters import as_event_shape, as_parameter, check_kernel, normal_variable
 from tfflows.numerics.rows import with_rows
 from tfflows.numerics.shapes import with_shape
+from tfflows.types import DTypeLike, Seed, Shape, TensorLike
 
 
 class PeriodicConv(FlowBijector):
@@ -57,7 +61,9 @@ class PeriodicConv(FlowBijector):
     Sohl-Dickstein, Dinh, Duckworth, *Invertible Convolutional Flow*, NeurIPS 2019.
     """
 
-    def __init__(self, kernel, *, validate_args=False, name="periodic_conv"):
+    def __init__(
+        self, kernel: TensorLike, *, validate_args: bool = False, name: str = "periodic_conv"
+    ) -> None:
         parameters = dict(locals())
         self._kernel = as_parameter(kernel)
         check_kernel(self._kernel)
@@ -73,8 +79,14 @@ class PeriodicConv(FlowBijector):
 
     @classmethod
     def trainable(
-        cls, event_shape, *, kernel_size=3, seed=None, dtype=tf.float32, name="periodic_conv"
-    ):
+        cls,
+        event_shape: Shape,
+        *,
+        kernel_size: int | Sequence[int] = 3,
+        seed: Seed = None,
+        dtype: DTypeLike = tf.float32,
+        name: str = "periodic_conv",
+    ) -> Self:
         """Returns a convolution with a trainable kernel, the identity + `N(0, 1) / (kh kw C)`.
 
         Args:

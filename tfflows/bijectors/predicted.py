@@ -1,13 +1,16 @@
 """What `Coupling` and `Autoregressive` share: a network, its context, and what it predicts."""
 
+from typing import Any
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows.bijectors.transforms import as_transform
+from tfflows.bijectors.transforms import Transform, TransformLike, as_transform
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import call_network
 from tfflows.numerics.parameters import as_context
 from tfflows.numerics.shapes import with_shape
+from tfflows.types import KnownShape, Network, TensorLike
 
 
 class Predicted(FlowBijector):
@@ -28,8 +31,16 @@ class Predicted(FlowBijector):
     is_unit = True
 
     def __init__(
-        self, network, event_shape, transform, *, conditional, context, context_ndims, **kwargs
-    ):
+        self,
+        network: Network,
+        event_shape: KnownShape,
+        transform: TransformLike,
+        *,
+        conditional: bool,
+        context: TensorLike | None,
+        context_ndims: int | None,
+        **kwargs: Any,
+    ) -> None:
         self._shape = tf.TensorShape(event_shape).as_list()
         self._transform = as_transform(transform)
         self._conditional = conditional
@@ -52,12 +63,12 @@ class Predicted(FlowBijector):
         return {"context": tfp.util.ParameterProperties(event_ndims=event_ndims)}
 
     @property
-    def network(self):
+    def network(self) -> Network:
         """What predicts the parameters."""
         return self._network
 
     @property
-    def transform(self):
+    def transform(self) -> Transform:
         """What the parameters do to an entry."""
         return self._transform
 

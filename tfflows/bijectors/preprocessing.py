@@ -28,7 +28,9 @@ class NormalizeImage(FlowBijector):
     ```
     """
 
-    def __init__(self, num_levels=256, *, validate_args=False, name="normalize_image"):
+    def __init__(
+        self, num_levels: int = 256, *, validate_args: bool = False, name: str = "normalize_image"
+    ) -> None:
         parameters = dict(locals())
         self._num_levels = num_levels
         super().__init__(
@@ -78,7 +80,14 @@ class LogitImage(FlowBijector):
     Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017, arXiv:1605.08803.
     """
 
-    def __init__(self, num_levels=256, *, alpha=0.05, validate_args=False, name="logit_image"):
+    def __init__(
+        self,
+        num_levels: int = 256,
+        *,
+        alpha: float = 0.05,
+        validate_args: bool = False,
+        name: str = "logit_image",
+    ) -> None:
         parameters = dict(locals())
         if not 0 < alpha < 0.5:
             raise ValueError(f"`alpha` must lie in (0, 1/2). Received: alpha={alpha}.")

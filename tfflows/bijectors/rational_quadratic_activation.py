@@ -1,6 +1,7 @@
 """`RationalQuadraticActivation`: the elementwise spline of the volume-balanced flow."""
 
 import math
+from typing import Self
 
 import tensorflow as tf
 
@@ -8,6 +9,7 @@ from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import rational_quadratic
 from tfflows.numerics.compiled import CompiledFunction
 from tfflows.numerics.parameters import as_event_shape, as_parameter
+from tfflows.types import DTypeLike, Shape, TensorLike
 
 MIN_WIDTH = 1e-3  # Of a bin, relative to the box.
 SMALLEST = 1e-9  # Of a softmax or sigmoid: one that underflows to 0 would leave no bijection.
@@ -102,18 +104,18 @@ class RationalQuadraticActivation(FlowBijector):
 
     def __init__(
         self,
-        unnormalized_widths,
-        unnormalized_ratios,
-        unnormalized_slopes,
-        log_width,
+        unnormalized_widths: TensorLike,
+        unnormalized_ratios: TensorLike,
+        unnormalized_slopes: TensorLike,
+        log_width: TensorLike,
         *,
-        parameterization="contractive",
-        tails="linear",
-        far_slope=1.0,
-        event_ndims=3,
-        validate_args=False,
-        name="rational_quadratic_activation",
-    ):
+        parameterization: str = "contractive",
+        tails: str = "linear",
+        far_slope: float = 1.0,
+        event_ndims: int = 3,
+        validate_args: bool = False,
+        name: str = "rational_quadratic_activation",
+    ) -> None:
         parameters = dict(locals())
         self._widths = as_parameter(unnormalized_widths)
         self._ratios = as_parameter(unnormalized_ratios)
@@ -162,16 +164,16 @@ class RationalQuadraticActivation(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        event_shape,
+        event_shape: Shape,
         *,
-        slope=1.0,
-        num_bins=16,
-        width=3.0,
-        parameterization="contractive",
-        tails="linear",
-        dtype=tf.float32,
-        name="rational_quadratic_activation",
-    ):
+        slope: float = 1.0,
+        num_bins: int = 16,
+        width: float = 3.0,
+        parameterization: str = "contractive",
+        tails: str = "linear",
+        dtype: DTypeLike = tf.float32,
+        name: str = "rational_quadratic_activation",
+    ) -> Self:
         """Returns an activation with variables that starts as `y = slope x`.
 
         For `"paper"` with its shifted first knot, as `y = slope x` plus a constant.
@@ -219,7 +221,7 @@ class RationalQuadraticActivation(FlowBijector):
             name=name,
         )
 
-    def spline(self):
+    def spline(self) -> rational_quadratic.Spline:
         """Returns the `rational_quadratic.Spline` of each channel."""
         return _spline(*self._unnormalized(), **self._options())
 

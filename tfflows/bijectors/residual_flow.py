@@ -11,6 +11,7 @@ from tfflows.evaluation.network_calls import call_network
 from tfflows.numerics import fixed_point, linalg
 from tfflows.numerics.parameters import as_data
 from tfflows.numerics.rows import with_rows
+from tfflows.types import DTypeLike, KnownShape, Network, TensorFunction, TensorLike
 
 _MOST_EXACT = 32  # Largest event whose Jacobian is computed by default.
 _NUM_TERMS = {"exact": None, "series": 10, "unbiased": 3}
@@ -100,19 +101,19 @@ class ResidualFlow(FlowBijector):
 
     def __init__(
         self,
-        network,
-        event_shape,
+        network: Network,
+        event_shape: KnownShape,
         *,
-        log_det=None,
-        num_terms=None,
-        stop_probability=0.5,
-        seed=0,
-        tolerance=None,
-        max_iterations=1000,
-        dtype=tf.float32,
-        validate_args=False,
-        name="residual_flow",
-    ):
+        log_det: str | None = None,
+        num_terms: int | None = None,
+        stop_probability: float = 0.5,
+        seed: int = 0,
+        tolerance: float | None = None,
+        max_iterations: int = 1000,
+        dtype: DTypeLike = tf.float32,
+        validate_args: bool = False,
+        name: str = "residual_flow",
+    ) -> None:
         parameters = dict(locals())
         self._shape = tf.TensorShape(event_shape).as_list()
         if log_det is None:
@@ -146,12 +147,12 @@ class ResidualFlow(FlowBijector):
         )
 
     @property
-    def network(self):
+    def network(self) -> Network:
         """The contraction `g`."""
         return self._network
 
     @property
-    def log_det(self):
+    def log_det(self) -> str:
         """How the log-det is computed: `"exact"`, `"series"` or `"unbiased"`."""
         return self._log_det
 
@@ -212,7 +213,7 @@ class ResidualFlow(FlowBijector):
         x = self._solve(y).value
         return x, -self._forward_and_log_det(x)[1]
 
-    def inverse_iterations(self, y):
+    def inverse_iterations(self, y: TensorLike) -> tf.Tensor:
         """Returns how many iterations `inverse` takes for each event, `int32`.
 
         Args:
@@ -221,7 +222,13 @@ class ResidualFlow(FlowBijector):
         return self._solve(as_data(y, self.dtype)).num_iterations
 
 
-def estimate_log_det(pull_back, v, num_terms, go_on_probability, seed):
+def estimate_log_det(
+    pull_back: TensorFunction,
+    v: tf.Tensor,
+    num_terms: int,
+    go_on_probability: float,
+    seed: tf.Tensor,
+) -> tf.Tensor:
     """Returns an estimate of `log det(I + J)`, one an event, and of its gradient.
 
     Args:

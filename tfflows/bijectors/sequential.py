@@ -1,15 +1,15 @@
 """`Sequential`: bijectors one after the other, in the order in which data passes them."""
 
 import itertools
+from collections.abc import Iterable
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfflows.evaluation import parts
 from tfflows.evaluation.evaluate import through
 from tfflows.evaluation.flow_bijector import FlowBijector
-
-tfb = tfp.bijectors
 
 
 class Sequential(FlowBijector):
@@ -41,7 +41,14 @@ class Sequential(FlowBijector):
 
     is_series = True
 
-    def __init__(self, bijectors, *, repeats=(), validate_args=False, name="sequential"):
+    def __init__(
+        self,
+        bijectors: Iterable["tfb.Bijector | Repeat"],
+        *,
+        repeats: Iterable[tuple[int, int, int]] = (),
+        validate_args: bool = False,
+        name: str = "sequential",
+    ) -> None:
         bijectors, repeats = _flatten(bijectors, repeats)
         parameters = dict(locals())
         if not bijectors or not all(isinstance(b, tfb.Bijector) for b in bijectors):
@@ -69,7 +76,7 @@ class Sequential(FlowBijector):
         )
 
     @property
-    def bijectors(self):
+    def bijectors(self) -> list[tfb.Bijector]:
         """The parts, in the order in which `forward` applies them."""
         return list(self._bijectors)
 
@@ -138,7 +145,14 @@ class Block(Sequential):
     is_unit = True
     is_series = False
 
-    def __init__(self, bijectors, *, repeats=(), validate_args=False, name="block"):
+    def __init__(
+        self,
+        bijectors: Iterable["tfb.Bijector | Repeat"],
+        *,
+        repeats: Iterable[tuple[int, int, int]] = (),
+        validate_args: bool = False,
+        name: str = "block",
+    ) -> None:
         super().__init__(bijectors, repeats=repeats, validate_args=validate_args, name=name)
 
 
@@ -173,7 +187,7 @@ class Repeat(list):
     ```
     """
 
-    def __init__(self, turns):
+    def __init__(self, turns: Iterable[tfb.Bijector | Iterable[tfb.Bijector]]) -> None:
         super().__init__([turn] if isinstance(turn, tfb.Bijector) else list(turn) for turn in turns)
         contents = [parts.Contents(turn) for turn in self]
         for number, content in enumerate(contents):
@@ -185,13 +199,16 @@ class Repeat(list):
                 )
 
 
-def _flatten(bijectors, repeats):
+def _flatten(
+    bijectors: Iterable[tfb.Bijector | Repeat], repeats: Iterable[tuple[int, int, int]]
+) -> tuple[list[tfb.Bijector], tuple[tuple[int, int, int], ...]]:
     """Returns a list without `Repeat`s, and where these were in addition to the others."""
-    flat, repeats = [], list(repeats)
+    flat: list[tfb.Bijector] = []
+    found = list(repeats)
     for item in bijectors:
         if isinstance(item, Repeat):
-            repeats += [(len(flat), len(item[0]), len(item))] if item else []
+            found += [(len(flat), len(item[0]), len(item))] if item else []
             flat += itertools.chain(*item)
         else:
             flat.append(item)
-    return flat, tuple(repeats)
+    return flat, tuple(found)

@@ -39,7 +39,14 @@ class Squeeze(FlowBijector):
     section 3.6.
     """
 
-    def __init__(self, factor=2, *, order="space_to_depth", validate_args=False, name="squeeze"):
+    def __init__(
+        self,
+        factor: int = 2,
+        *,
+        order: str = "space_to_depth",
+        validate_args: bool = False,
+        name: str = "squeeze",
+    ) -> None:
         parameters = dict(locals())
         if order not in ("space_to_depth", "glow"):
             raise ValueError(

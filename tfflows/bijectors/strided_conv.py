@@ -1,6 +1,7 @@
 """`StridedConv`: an invertible convolution whose stride is its size."""
 
 import math
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,7 @@ from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics.parameters import as_event_shape, as_parameter
+from tfflows.types import DTypeLike, Shape, TensorLike
 
 
 class StridedConv(FlowBijector):
@@ -54,8 +56,14 @@ class StridedConv(FlowBijector):
     """
 
     def __init__(
-        self, weight, *, stride=1, parameterization="plu", validate_args=False, name="strided_conv"
-    ):
+        self,
+        weight: TensorLike,
+        *,
+        stride: int = 1,
+        parameterization: str = "plu",
+        validate_args: bool = False,
+        name: str = "strided_conv",
+    ) -> None:
         parameters = dict(locals())
         self._weight = as_parameter(weight)
         size = self._weight.shape[-1]
@@ -91,14 +99,14 @@ class StridedConv(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        event_shape,
+        event_shape: Shape,
         *,
-        stride=1,
-        scale=1.0,
-        parameterization="plu",
-        dtype=tf.float32,
-        name="strided_conv",
-    ):
+        stride: int = 1,
+        scale: float = 1.0,
+        parameterization: str = "plu",
+        dtype: DTypeLike = tf.float32,
+        name: str = "strided_conv",
+    ) -> Self:
         """Returns a convolution with a trainable weight, `scale` times the identity at first.
 
         Args:
@@ -121,7 +129,7 @@ class StridedConv(FlowBijector):
         )
         return cls(weight, stride=stride, parameterization=parameterization, name=name)
 
-    def weight_log_det(self):
+    def weight_log_det(self) -> tf.Tensor:
         """Returns `log|det W|`, the log-det of one position."""
         size = self._weight.shape[-1]
         return self._conv.forward_log_det_jacobian(tf.zeros([1, 1, size], self.dtype), 3)

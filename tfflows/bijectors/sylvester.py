@@ -1,9 +1,11 @@
 """`Sylvester`: generalised Sylvester flows, Hoogeboom et al. (2020), and their dense forms."""
 
 import functools
+from collections.abc import Callable
+from typing import Any, Self
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfflows.bijectors.columns import HouseholderColumns, OrthonormalColumns
 from tfflows.bijectors.flip import Flip
@@ -14,8 +16,7 @@ from tfflows.evaluation.network_calls import apply, prepare
 from tfflows.numerics import fixed_point, linear_operators
 from tfflows.numerics.parameters import as_data, as_parameter
 from tfflows.numerics.shapes import with_shape
-
-tfb = tfp.bijectors
+from tfflows.types import Shape, TensorLike
 
 
 class Sylvester(FlowBijector):
@@ -85,15 +86,15 @@ class Sylvester(FlowBijector):
 
     def __init__(
         self,
-        basis,
-        autoregressive,
+        basis: tfb.Bijector | tf.linalg.LinearOperator | OrthonormalColumns | HouseholderColumns,
+        autoregressive: Callable[..., tuple[tf.Tensor, tf.Tensor]],
         *,
-        tolerance=None,
-        max_iterations=1000,
-        event_shape=None,
-        validate_args=False,
-        name="sylvester",
-    ):
+        tolerance: float | None = None,
+        max_iterations: int = 1000,
+        event_shape: Shape | None = None,
+        validate_args: bool = False,
+        name: str = "sylvester",
+    ) -> None:
         parameters = dict(locals())
         self._basis = self._operator = None
         batch_shape = tf.TensorShape(getattr(autoregressive, "batch_shape", ()))
@@ -123,7 +124,16 @@ class Sylvester(FlowBijector):
         )
 
     @classmethod
-    def dense(cls, columns, r1, r2, bias, *, name="sylvester", **kwargs):
+    def dense(
+        cls,
+        columns: TensorLike,
+        r1: TensorLike,
+        r2: TensorLike,
+        bias: TensorLike,
+        *,
+        name: str = "sylvester",
+        **kwargs: Any,
+    ) -> Self:
         """Returns the flow of van den Berg et al. (2018).
 
             y = x + Q R_1 tanh(R_2 Q^T x + b)
@@ -146,7 +156,16 @@ class Sylvester(FlowBijector):
         return cls(basis, TriangularTanh(r1, r2, bias, basis.num_columns), name=name, **kwargs)
 
     @classmethod
-    def householder(cls, reflections, r1, r2, bias, *, name="sylvester", **kwargs):
+    def householder(
+        cls,
+        reflections: TensorLike,
+        r1: TensorLike,
+        r2: TensorLike,
+        bias: TensorLike,
+        *,
+        name: str = "sylvester",
+        **kwargs: Any,
+    ) -> Self:
         """Returns `dense` with `Q` the first `M` columns of a product of reflections.
 
         Args:
@@ -162,7 +181,16 @@ class Sylvester(FlowBijector):
         return cls(basis, TriangularTanh(r1, r2, bias, basis.num_columns), name=name, **kwargs)
 
     @classmethod
-    def triangular(cls, r1, r2, bias, *, reverse=False, name="sylvester", **kwargs):
+    def triangular(
+        cls,
+        r1: TensorLike,
+        r2: TensorLike,
+        bias: TensorLike,
+        *,
+        reverse: bool = False,
+        name: str = "sylvester",
+        **kwargs: Any,
+    ) -> Self:
         """Returns `dense` with `Q` the identity, or the reversal of the order of the entries.
 
         The paper alternates between both.
@@ -181,7 +209,7 @@ class Sylvester(FlowBijector):
         function = TriangularTanh(r1, r2, bias, num_dims)
         return cls(basis, function, event_shape=(num_dims,), name=name, **kwargs)
 
-    def inverse_iterations(self, y):
+    def inverse_iterations(self, y: TensorLike) -> tf.Tensor:
         """Returns how many iterations `inverse` takes for each event, `int32`.
 
         Args:

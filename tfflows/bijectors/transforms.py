@@ -8,6 +8,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ from tfflows import _tensorflow
 from tfflows.numerics import entry_splines
 from tfflows.numerics.parameters import as_data
 from tfflows.numerics.shapes import with_shape
+from tfflows.types import TensorLike
 
 __all__ = ["Affine", "MexicanHatScale", "RationalQuadratic", "Scalar", "Transform", "as_transform"]
 
@@ -104,7 +106,7 @@ class Affine(Transform):
 
     scale: str | Callable[[tf.Tensor], tf.Tensor] | None = "tanh"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         known = self.scale is None or callable(self.scale) or self.scale in LOG_SCALES
         if not known:
             raise ValueError(
@@ -113,18 +115,22 @@ class Affine(Transform):
             )
 
     @property
-    def num_parameters(self) -> int:
+    def num_parameters(self) -> int:  # type: ignore[override]
         """One shift, and what the scale takes."""
         return 1 if self.scale is None else 1 + getattr(self.scale, "num_inputs", 1)
 
-    def move(self, x, parameters, inverse):
+    def move(
+        self, x: tf.Tensor, parameters: tf.Tensor, inverse: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Transform.move`."""
         channels = tf.concat([tf.shape(x)[:-1], [-1]], axis=0)
         return self.move_channels(
             x, tf.reshape(tf.linalg.matrix_transpose(parameters), channels), inverse
         )
 
-    def move_channels(self, x, h, inverse):
+    def move_channels(
+        self, x: tf.Tensor, h: tf.Tensor, inverse: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Transform.move_channels`; here all first parameters are first."""
         if self.scale is None:
             return (x - h if inverse else x + h), tf.zeros_like(h)
@@ -172,7 +178,7 @@ class MexicanHatScale:
     highest = 1.0  # At 0.
     lowest = -2 * math.exp(-1.5)  # At +-sqrt(3).
 
-    def __init__(self, num_inputs=4, log_scale=0.0):
+    def __init__(self, num_inputs: int = 4, log_scale: float = 0.0) -> None:
         self.num_inputs = num_inputs
         self.log_scale = log_scale
         offsets = _SPREAD * np.linspace(-1, 1, num_inputs) if num_inputs > 1 else np.zeros(1)
@@ -193,15 +199,15 @@ class MexicanHatScale:
 
     # Two that compute the same are equal: layers that have them are alike, see `looping`.
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
         return (self.num_inputs, self.log_scale) == (other.num_inputs, other.log_scale)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((self.num_inputs, self.log_scale))
 
-    def __call__(self, h):
+    def __call__(self, h: TensorLike) -> tf.Tensor:
         """Maps `[..., M C]`, all of the first hat first, to `log s` `[..., C]`."""
         h = as_data(h)
         shape = tf.concat([tf.shape(h)[:-1], [self.num_inputs, -1]], axis=0)
@@ -255,7 +261,7 @@ class RationalQuadratic(Transform):
     num_bins: int = 8
     bound: float = 3.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         least = entry_splines.MIN_BIN
         if self.num_bins < 2 or self.num_bins * least >= 1:
             raise ValueError(
@@ -266,11 +272,13 @@ class RationalQuadratic(Transform):
             raise ValueError(f"`bound` must be positive. Received: bound={self.bound}.")
 
     @property
-    def num_parameters(self) -> int:
+    def num_parameters(self) -> int:  # type: ignore[override]
         """Widths, heights, and the slopes between."""
         return 3 * self.num_bins - 1
 
-    def move(self, x, parameters, inverse):
+    def move(
+        self, x: tf.Tensor, parameters: tf.Tensor, inverse: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Transform.move`."""
         return entry_splines.transform(x, parameters, self.bound, inverse)
 
@@ -302,7 +310,9 @@ class Scalar(Transform):
     function: Callable[[tf.Tensor], tfp.bijectors.Bijector]
     num_parameters: int | None = None
 
-    def move(self, x, parameters, inverse):
+    def move(
+        self, x: tf.Tensor, parameters: tf.Tensor, inverse: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Transform.move`."""
         bijector = self.function(parameters)
         with _tensorflow.let_tapes_record():  # It may differentiate something itself.
@@ -311,7 +321,11 @@ class Scalar(Transform):
             return bijector.forward(x), bijector.forward_log_det_jacobian(x, 0)
 
 
-def as_transform(value: Transform | Callable) -> Transform:
+# What `Coupling` and `Autoregressive` take; a function makes a scalar bijector of parameters.
+TransformLike: TypeAlias = Transform | Callable[[tf.Tensor], tfp.bijectors.Bijector]
+
+
+def as_transform(value: TransformLike) -> Transform:
     """Returns a `Transform`, a function as a `Scalar`.
 
     Raises:

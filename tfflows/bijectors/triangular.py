@@ -1,6 +1,7 @@
 """Autoregressive functions for `Sylvester`, with the diagonals of their Jacobians."""
 
 import functools
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,7 @@ from tfflows.numerics.parameters import (
     stateless_seed,
 )
 from tfflows.numerics.rows import with_rows
+from tfflows.types import DTypeLike, PairFunction, Seed, Shape, TensorLike
 
 _LARGEST = 0.999  # Of an entry on a diagonal: 1 + d stays above 0.001 when tanh is rounded to 1.
 
@@ -46,7 +48,7 @@ class TriangularTanh(tf.Module):
     ```
     """
 
-    def __init__(self, r1, r2, bias, num_columns):
+    def __init__(self, r1: TensorLike, r2: TensorLike, bias: TensorLike, num_columns: int) -> None:
         super().__init__()
         self._r1, self._r2, self._bias = (as_parameter(p) for p in (r1, r2, bias))
         expected = {"r1": (num_columns,) * 2, "r2": (num_columns,) * 2, "bias": (num_columns,)}
@@ -63,25 +65,26 @@ class TriangularTanh(tf.Module):
             self._bias.shape[:-1],
         )
 
-    def batch_shape_tensor(self):
+    def batch_shape_tensor(self) -> tf.Tensor:
         """Returns the batch shape of the parameters."""
         ranks = ((self._r1, 2), (self._r2, 2), (self._bias, 1))
         shapes = [tf.shape(parameter)[:-rank] for parameter, rank in ranks]
         return functools.reduce(tf.broadcast_dynamic_shape, shapes)
 
-    def prepare(self):
+    def prepare(self) -> PairFunction:
         """Returns the function `u -> (f(u), d(u))`."""
         r1, r2 = _triangular_matrix(self._r1), _triangular_matrix(self._r2)
         bias = tf.convert_to_tensor(self._bias)
         slopes = tf.linalg.diag_part(r1) * tf.linalg.diag_part(r2)
 
         def function(u):
+            u = as_data(u, self.dtype)
             h = tf.tanh(linalg.matvec(r2, u) + bias)
             return linalg.matvec(r1, h), slopes * (1 - h**2)
 
         return function
 
-    def __call__(self, u):
+    def __call__(self, u: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `f(u)` and `d(u)`."""
         return self.prepare()(u)
 
@@ -122,7 +125,7 @@ class ConvTriangularTanh(tf.Module):
     Inference*, UAI 2018, arXiv:1803.05649.
     """
 
-    def __init__(self, r1, r2, bias):
+    def __init__(self, r1: TensorLike, r2: TensorLike, bias: TensorLike) -> None:
         super().__init__()
         self._r1, self._r2, self._bias = (as_parameter(p) for p in (r1, r2, bias))
         channels = self._bias.shape[-1]
@@ -136,7 +139,14 @@ class ConvTriangularTanh(tf.Module):
         self.dtype = self._bias.dtype
 
     @classmethod
-    def trainable(cls, event_shape, *, seed=None, dtype=tf.float32, name="conv_triangular_tanh"):
+    def trainable(
+        cls,
+        event_shape: Shape,
+        *,
+        seed: Seed = None,
+        dtype: DTypeLike = tf.float32,
+        name: str = "conv_triangular_tanh",
+    ) -> Self:
         """Returns the function with variables: `R_1 = 0`, `R_2` with `N(0, 1)` on its diagonal.
 
         The rest of `R_2` is `N(0, 1) / (9 C)`.
@@ -157,7 +167,7 @@ class ConvTriangularTanh(tf.Module):
         r1 = tf.Variable(tf.zeros(shape, dtype), name=f"{name}_r1")
         return cls(r1, r2, tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_bias"))
 
-    def prepare(self):
+    def prepare(self) -> PairFunction:
         """Returns the function `u -> (f(u), d(u))`."""
         (r1, diagonal1), (r2, diagonal2) = (
             _triangular_kernel(self._r1),
@@ -177,7 +187,7 @@ class ConvTriangularTanh(tf.Module):
 
         return function
 
-    def __call__(self, u):
+    def __call__(self, u: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `f(u)` and `d(u)`."""
         return self.prepare()(u)
 
@@ -207,7 +217,7 @@ class BoundedTanh(NetworkModule):
     ```
     """
 
-    def prepare(self):
+    def prepare(self) -> PairFunction:
         """Returns the function `u -> (f(u), d(u))`."""
         return self._with(prepare(self._network))
 
@@ -222,7 +232,7 @@ class BoundedTanh(NetworkModule):
 
         return function
 
-    def __call__(self, u):
+    def __call__(self, u: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `f(u)` and `d(u)`."""
         return self._with(self._network)(u)
 

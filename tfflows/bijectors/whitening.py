@@ -6,6 +6,7 @@ import tensorflow_probability as tfp
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_parameter
+from tfflows.types import Parameter, TensorLike
 
 
 class Whitening(FlowBijector):
@@ -40,7 +41,15 @@ class Whitening(FlowBijector):
     Liao, He, *Jacobian Determinant of Normalizing Flows*, 2021, arXiv:2102.06539.
     """
 
-    def __init__(self, mean, eigenvectors, eigenvalues, *, validate_args=False, name="whitening"):
+    def __init__(
+        self,
+        mean: TensorLike,
+        eigenvectors: TensorLike,
+        eigenvalues: TensorLike,
+        *,
+        validate_args: bool = False,
+        name: str = "whitening",
+    ) -> None:
         parameters = dict(locals())
         self._mean = as_parameter(mean)
         self._vectors = as_parameter(eigenvectors)
@@ -69,7 +78,7 @@ class Whitening(FlowBijector):
         return {"mean": vector, "eigenvectors": matrix, "eigenvalues": vector}
 
     @property
-    def eigenvalues(self):
+    def eigenvalues(self) -> Parameter:
         """`lambda`."""
         return self._values
 

@@ -1,10 +1,13 @@
 """`WoodburyConv`: a low-rank change of all pixels, and one of all channels."""
 
+from typing import Self
+
 import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_parameter, normal_variable, stateless_seed
+from tfflows.types import DTypeLike, KnownShape, Seed, TensorLike
 
 
 class WoodburyConv(FlowBijector):
@@ -55,14 +58,14 @@ class WoodburyConv(FlowBijector):
 
     def __init__(
         self,
-        spatial_u,
-        spatial_v,
-        channel_u=None,
-        channel_v=None,
+        spatial_u: TensorLike,
+        spatial_v: TensorLike,
+        channel_u: TensorLike | None = None,
+        channel_v: TensorLike | None = None,
         *,
-        validate_args=False,
-        name="woodbury_conv",
-    ):
+        validate_args: bool = False,
+        name: str = "woodbury_conv",
+    ) -> None:
         parameters = dict(locals())
         self._spatial = self._pair("spatial", spatial_u, spatial_v, rank=3)
         self._channel = None
@@ -95,14 +98,14 @@ class WoodburyConv(FlowBijector):
     @classmethod
     def trainable(
         cls,
-        event_shape,
+        event_shape: KnownShape,
         *,
-        rank=24,
-        channel_rank=None,
-        seed=None,
-        dtype=tf.float32,
-        name="woodbury_conv",
-    ):
+        rank: int = 24,
+        channel_rank: int | None = None,
+        seed: Seed = None,
+        dtype: DTypeLike = tf.float32,
+        name: str = "woodbury_conv",
+    ) -> Self:
         """Returns a layer close to the identity with trainable factors.
 
         At first the factors are `N(0, 1) / n`, `n` the size of the axis, as in Hoogeboom et al.

@@ -1,9 +1,12 @@
 """`Dequantized`: a distribution over integer images from a density over real ones."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfflows._keras import track
 from tfflows._tensorflow import is_compiled_by_xla
@@ -12,8 +15,7 @@ from tfflows.distributions import integer_images
 from tfflows.evaluation.network_calls import apply
 from tfflows.evaluation.state import estimating
 from tfflows.numerics.parameters import stateless_seed
-
-tfd = tfp.distributions
+from tfflows.types import Network, Seed, TensorLike
 
 _NO_INTEGERS = (
     "images have NaNs, which no integers stand for: the inverse of a layer did not converge, or "
@@ -69,7 +71,14 @@ class Dequantized(tfd.Distribution):
     Burda, Grosse, Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016, arXiv:1509.00519.
     """
 
-    def __init__(self, distribution, *, dequantizer=None, num_levels=256, name="dequantized"):
+    def __init__(
+        self,
+        distribution: tfd.Distribution,
+        *,
+        dequantizer: Callable[[tf.Tensor], tfd.Distribution] | None = None,
+        num_levels: int = 256,
+        name: str = "dequantized",
+    ) -> None:
         parameters = dict(locals())
         self._continuous = distribution
         self._dequantizer = dequantizer
@@ -84,17 +93,17 @@ class Dequantized(tfd.Distribution):
         )
 
     @property
-    def distribution(self):
+    def distribution(self) -> tfd.Distribution:
         """The density over real images."""
         return self._continuous
 
     @property
-    def dequantizer(self):
+    def dequantizer(self) -> Callable[[tf.Tensor], tfd.Distribution] | None:
         """`q(u | x)`, or `None` for uniform noise."""
         return self._dequantizer
 
     @property
-    def num_levels(self):
+    def num_levels(self) -> int:
         """Number of values of a pixel."""
         return self._num_levels
 
@@ -108,7 +117,7 @@ class Dequantized(tfd.Distribution):
     def _event_shape_tensor(self):
         return self._continuous.event_shape_tensor()
 
-    def check(self, x):
+    def check(self, x: TensorLike) -> None:
         """Raises an error if an image of `x` is not of integers `0 .. num_levels - 1`.
 
         Args:
@@ -119,7 +128,7 @@ class Dequantized(tfd.Distribution):
         """
         self._strangers(tf.convert_to_tensor(x))
 
-    def dequantize(self, x, seed=None):
+    def dequantize(self, x: TensorLike, seed: Seed = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `x + u` and `log q(u | x)` for one sample `u`.
 
         Args:
@@ -147,16 +156,18 @@ class Dequantized(tfd.Distribution):
         u, log_q = noise.experimental_sample_and_log_prob(seed=stateless_seed(seed))
         return x + u, log_q
 
-    def log_prob(self, value, name="log_prob", **kwargs):
+    def log_prob(self, value: TensorLike, name: str = "log_prob", **kwargs: Any) -> tf.Tensor:
         """See `tfd.Distribution`; takes a `seed`."""
         # Not yet of the dtype that TFP gives an array: 0.5 would be 0, and 300 be 44.
         return super().log_prob(tf.convert_to_tensor(value), name, **kwargs)
 
-    def prob(self, value, name="prob", **kwargs):
+    def prob(self, value: TensorLike, name: str = "prob", **kwargs: Any) -> tf.Tensor:
         """See `tfd.Distribution`; takes a `seed`."""
         return super().prob(tf.convert_to_tensor(value), name, **kwargs)
 
-    def unnormalized_log_prob(self, value, name="unnormalized_log_prob", **kwargs):
+    def unnormalized_log_prob(
+        self, value: TensorLike, name: str = "unnormalized_log_prob", **kwargs: Any
+    ) -> tf.Tensor:
         """See `tfd.Distribution`; takes a `seed`."""
         return super().unnormalized_log_prob(tf.convert_to_tensor(value), name, **kwargs)
 
@@ -176,7 +187,7 @@ class Dequantized(tfd.Distribution):
         with estimating(seed):
             return self._continuous.log_prob(v) - log_q
 
-    def importance_log_prob(self, x, num_samples, seed=None):
+    def importance_log_prob(self, x: TensorLike, num_samples: int, seed: Seed = None) -> tf.Tensor:
         """Returns the bound with `num_samples` samples of the dequantiser.
 
         The samples are taken one after the other, so memory does not grow with their number.
@@ -206,7 +217,7 @@ class Dequantized(tfd.Distribution):
         )
         return self._marked(total - tf.constant(math.log(num_samples), total.dtype), strange)
 
-    def to_integers(self, v):
+    def to_integers(self, v: TensorLike) -> tf.Tensor:
         """Returns the integers whose cells the real images `v` lie in, the nearest if outside.
 
         There is none for NaN, which is what an inverse that did not converge returns. **Under XLA,
@@ -258,13 +269,20 @@ class FlowDequantizer(tf.Module):
       name: name of the module.
     """
 
-    def __init__(self, distribution, context_network, *, num_levels=256, name="flow_dequantizer"):
+    def __init__(
+        self,
+        distribution: tfd.TransformedDistribution,
+        context_network: Network,
+        *,
+        num_levels: int = 256,
+        name: str = "flow_dequantizer",
+    ) -> None:
         super().__init__(name=name)
         self._distribution = distribution
         self._context_network = track(self, context_network)
         self._num_levels = num_levels
 
-    def __call__(self, x):
+    def __call__(self, x: tf.Tensor) -> tfd.TransformedDistribution:
         """Returns the distribution of the noise of images `x` `[..., H, W, C]`."""
         scaled = x / self._num_levels - 0.5
         flat = tf.reshape(scaled, [-1, *x.shape[-3:]])

@@ -1,11 +1,10 @@
 """Distributions of integers and of real events, asked in one way."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfflows.distributions.dequantized import Dequantized
-
-tfd = tfp.distributions
+from tfflows.types import Seed
 
 
 def is_discrete(distribution: tfd.Distribution) -> bool:
@@ -18,7 +17,7 @@ def density_of(distribution: tfd.Distribution) -> tfd.Distribution:
     return distribution.distribution if is_discrete(distribution) else distribution
 
 
-def to_real(distribution: tfd.Distribution, x: tf.Tensor, seed) -> tf.Tensor:
+def to_real(distribution: tfd.Distribution, x: tf.Tensor, seed: Seed) -> tf.Tensor:
     """Returns what the density gets of a batch: integers plus noise, other events as they are.
 
     Args:

@@ -14,7 +14,7 @@ _REMEDY = (
 _TOLD = re.compile(_RULE.replace("{}", r"\d+") + r".* must be reduced to \d+\.")
 
 
-def strangers(x, num_levels, event_ndims):
+def strangers(x: tf.Tensor, num_levels: int, event_ndims: int) -> tf.Tensor | None:
     """Looks for images that are not integers `0 .. num_levels - 1`; floats may be integers.
 
     Args:
@@ -63,13 +63,13 @@ def strangers(x, num_levels, event_ndims):
             return tf.identity(~inside)
     if count > 0:
         first = tf.where(tf.reshape(~inside, [-1]))[0, 0]
-        found = f"{count} of {total} have other values, the first is number {first}; "
-        found += f"x.dtype={dtype.name}, from"
-        raise ValueError(f"{rule} Received: {found} {low:.6g} to {high:.6g}. {remedy}")
+        text = f"{count} of {total} have other values, the first is number {first}; "
+        text += f"x.dtype={dtype.name}, from"
+        raise ValueError(f"{rule} Received: {text} {low:.6g} to {high:.6g}. {remedy}")
     return None
 
 
-def told(message):
+def told(message: str) -> str | None:
     """Returns what `strangers` says in the message of an error of TensorFlow; `None` if nothing."""
     found = _TOLD.search(message)
     return found and found[0].replace("[", "").replace("]", "").replace(" . ", ". ")

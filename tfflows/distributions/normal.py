@@ -2,16 +2,23 @@
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
-tfd = tfp.distributions
+from tfflows.types import DTypeLike, KnownShape
 
 
-def standard_normal(event_shape, dtype=tf.float32):
+def standard_normal(event_shape: KnownShape, dtype: DTypeLike = tf.float32) -> tfd.Sample:
     """Returns `N(0, I)` over events of shape `event_shape`."""
     return tfd.Sample(tfd.Normal(tf.zeros([], dtype), tf.ones([], dtype)), event_shape)
 
 
-def trainable_normal(event_shape, *, per_channel=True, dtype=tf.float32, name="base"):
+def trainable_normal(
+    event_shape: KnownShape,
+    *,
+    per_channel: bool = True,
+    dtype: DTypeLike = tf.float32,
+    name: str = "base",
+) -> tfd.Independent:
     """Returns a diagonal normal with learned mean and scale, a standard normal at first.
 
     Args:

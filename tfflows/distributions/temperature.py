@@ -1,14 +1,15 @@
 """`with_temperature`: samples closer to the mode."""
 
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfflows.numerics.parameters import as_parameter
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
+from tfflows.types import TensorLike
 
 
-def with_temperature(model, temperature):
+def with_temperature(
+    model: tfd.TransformedDistribution, temperature: TensorLike
+) -> tfd.TransformedDistribution:
     """Returns `model` with the standard deviation of its base multiplied by `temperature`.
 
     Latents are `mean + temperature (z - mean)` with `z` from the base. The model itself is not

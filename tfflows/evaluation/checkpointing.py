@@ -14,9 +14,12 @@ import tensorflow_probability as tfp
 
 from tfflows import _tensorflow
 from tfflows.evaluation import network_calls, state
+from tfflows.types import PairFunction, Structure
 
 
-def evaluate(bijector, function, x):
+def evaluate(
+    bijector: tfp.bijectors.Bijector, function: PairFunction, x: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `function(x)`, an output and a log-det; recomputed, if it is the bijector's turn.
 
     Args:
@@ -83,11 +86,11 @@ class Layer:
     output_ndims: int
     evaluate: Callable
 
-    def __call__(self, x):
+    def __call__(self, x: Structure) -> tuple[Structure, tf.Tensor]:
         """Returns the output and the log-det."""
         return self.evaluate(self.bijector, self.inverse, x, self.event_ndims)
 
-    def undo(self, y):
+    def undo(self, y: Structure) -> tuple[Structure, tf.Tensor]:
         """Returns the input and a log-det."""
         return self.evaluate(self.bijector, not self.inverse, y, self.output_ndims)
 
@@ -102,7 +105,7 @@ class Series:
 
     layers: tuple[Layer, ...]
 
-    def __call__(self, x):
+    def __call__(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the output and the log-det."""
         return _keep_output(self.layers, x)
 
@@ -163,7 +166,9 @@ def _unrecorded():
     return _tensorflow.stop_recording() if tf.executing_eagerly() else contextlib.nullcontext()
 
 
-def evaluate_inside(function, x, calls=None):
+def evaluate_inside(
+    function: PairFunction, x: tf.Tensor, calls: network_calls.Calls | None = None
+) -> tuple[tf.Tensor, ...]:
     """Returns an output and a log-det, evaluated as the inside of a layer, and the losses in it.
 
     Args:
@@ -177,7 +182,7 @@ def evaluate_inside(function, x, calls=None):
     with state.evaluating(is_inside=True, **state.apart(state.now())):
         own = state.now().calls
         y, log_det = function(x)
-    if calls is not None:
+    if calls is not None and own is not None:
         calls.add([], own.updates)
     return y, tf.convert_to_tensor(log_det), *(own.total(x.dtype) if own else [])
 
@@ -195,7 +200,7 @@ def _after(upstream, x):
     return x + tf.cast(tf.minimum(tf.abs(element), 0), x.dtype)
 
 
-def tensors_of(*bijectors):
+def tensors_of(*bijectors: tfp.bijectors.Bijector) -> list[tf.Tensor]:
     """Returns the tensors among the parameters of bijectors and their parts, each once."""
 
     def is_constant(value):

@@ -1,19 +1,24 @@
 """Whether a network is a function of each event alone, which makes a flow a bijection."""
 
 import weakref
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfflows import _tensorflow
-from tfflows._keras import call_stateless
+from tfflows._keras import AllUpdates, call_stateless
 
 _MUST = "must be a function of each event alone, but"
 _REMEDY = "or make it deterministic: `tfflows.networks.Deterministic(layer)`"
-_checked = weakref.WeakKeyDictionary()  # What the networks that were looked at were like.
+# What the networks that were looked at were like.
+_checked: weakref.WeakKeyDictionary[keras.layers.Layer, tuple[Any, ...]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def check_updates(network, updates):
+def check_updates(network: keras.layers.Layer, updates: AllUpdates) -> None:
     """Raises an error if a call of a network used random numbers or the statistics of a batch."""
     for layer in _tensorflow.layers_of(network):
         described = f"the layer {layer.name!r} ({type(layer).__name__}) of `network`"
@@ -45,12 +50,12 @@ def _not_a_bijection(network, what, why, remedy):
     )
 
 
-def told(message):
+def told(message: str) -> str | None:
     """Returns what an error that was raised in a traced function says of networks, or `None`."""
     return message[message.rindex("In training ") :].strip() if _MUST in message else None
 
 
-def check_function(network, args):
+def check_function(network: keras.layers.Layer, args: Sequence[tf.Tensor]) -> None:
     """Raises an error if a network with unknown layers is no function of each event alone.
 
     Keras's own layers show what they do by the variables that they assign to. Others are called on

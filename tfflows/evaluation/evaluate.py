@@ -1,15 +1,19 @@
 """How bijectors are evaluated: output and log-det together, one after the other, watched."""
 
+from collections.abc import Mapping
+
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 
 from tfflows import _tensorflow
 from tfflows.evaluation import checkpointing, parts, state
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.plan import plan
 from tfflows.numerics.parameters import as_data, check_finite
+from tfflows.types import Ndims, Structure, TensorLike
 
 
-def initialize(bijector, x):
+def initialize(bijector: tfb.Bijector, x: TensorLike | Mapping[str, TensorLike]) -> None:
     """Runs the data-dependent initialisation of every part that has one, in order.
 
     Each part with a method `initialize(x)` (as `ActNorm`) sees what the parts before it, already
@@ -34,7 +38,11 @@ def initialize(bijector, x):
         forward_and_log_det(bijector, x)
 
 
-def forward_and_log_det(bijector, x, event_ndims=None):
+def forward_and_log_det(
+    bijector: tfb.Bijector,
+    x: TensorLike | Mapping[str, TensorLike],
+    event_ndims: Ndims | None = None,
+) -> tuple[Structure, tf.Tensor]:
     """Returns `f(x)` and `log|det f'(x)|` from one evaluation.
 
     Args:
@@ -70,7 +78,11 @@ def forward_and_log_det(bijector, x, event_ndims=None):
     return y, log_det
 
 
-def inverse_and_log_det(bijector, y, event_ndims=None):
+def inverse_and_log_det(
+    bijector: tfb.Bijector,
+    y: TensorLike | Mapping[str, TensorLike],
+    event_ndims: Ndims | None = None,
+) -> tuple[Structure, tf.Tensor]:
     """Returns `f^-1(y)` and `log|det (f^-1)'(y)|` from one evaluation.
 
     Args:
@@ -113,7 +125,9 @@ def _as_input(value, bijector, event_ndims):
     return as_data(value, parts.dtype_of(bijector))
 
 
-def through(sequence, x, event_ndims):
+def through(
+    sequence: list[parts.Part | parts.Turns], x: Structure, event_ndims: Ndims
+) -> tuple[Structure, tf.Tensor]:
     """Evaluates parts one after the other; returns the output and the sum of the log-dets.
 
     Args:

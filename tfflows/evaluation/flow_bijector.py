@@ -1,15 +1,18 @@
 """`FlowBijector`, the base class of every bijector in tfflows."""
 
 import copy
+from collections.abc import Sequence
+from typing import Any, Self, TypeVar
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfflows._keras import track
 from tfflows.evaluation.memo import EvaluationMemo
 from tfflows.numerics.shapes import with_known_shape
+from tfflows.types import DTypeLike, Shape
 
-tfb = tfp.bijectors
+_T = TypeVar("_T")
 
 
 class FlowBijector(tfb.Bijector):
@@ -70,22 +73,22 @@ class FlowBijector(tfb.Bijector):
     """
 
     _cache = EvaluationMemo()
-    parts = ()  # What it is composed of, in the order of `forward`.
+    parts: Sequence[tfb.Bijector] = ()  # What it is composed of, in the order of `forward`.
     is_series = False  # Whether it is no more than its parts, one after the other.
     is_unit = False  # Whether `memory` takes it as a whole.
 
     def __init__(
         self,
         *,
-        forward_min_event_ndims,
-        inverse_min_event_ndims=None,
-        event_shape=None,
-        inverse_event_shape=None,
-        batch_shape=None,
-        dtype=None,
-        parameters,
-        **kwargs,
-    ):
+        forward_min_event_ndims: int,
+        inverse_min_event_ndims: int | None = None,
+        event_shape: Shape | None = None,
+        inverse_event_shape: Shape | None = None,
+        batch_shape: Shape | None = None,
+        dtype: DTypeLike | None = None,
+        parameters: dict[str, Any],
+        **kwargs: Any,
+    ) -> None:
         parameters = {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
         if inverse_min_event_ndims is None:
             inverse_min_event_ndims = forward_min_event_ndims
@@ -102,19 +105,19 @@ class FlowBijector(tfb.Bijector):
         )
         self._static_batch_shape = None if batch_shape is None else tf.TensorShape(batch_shape)
 
-    def _forward_and_log_det(self, x):
+    def _forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `f(x)` and `log|det f'(x)|`; the subclass's part."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
-    def _inverse_and_log_det(self, y):
+    def _inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `f^-1(y)` and `log|det (f^-1)'(y)|`; the subclass's part."""
         raise NotImplementedError(f"{type(self).__name__} has no inverse.")
 
-    def _track_network(self, network):
+    def _track_network(self, network: _T) -> _T:
         """Checks that `network` is built and makes its variables part of this bijector's."""
         return track(self, network)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # From the parameters: a copy of the attributes would have two copies of each network's
         # variables, one in the Keras layer and one in the list that `tf.Module` sees.
         return type(self)(**copy.deepcopy(self.parameters, memo))
@@ -201,7 +204,7 @@ class FlowBijector(tfb.Bijector):
 
     # TFP slices a bijector by itself, and one inside of a distribution after having broadcast it.
 
-    def __getitem__(self, slices):
+    def __getitem__(self, slices: Any) -> Self:
         self._check_can_be_sliced()
         return super().__getitem__(slices)
 
@@ -219,6 +222,6 @@ class FlowBijector(tfb.Bijector):
             )
 
     @classmethod
-    def _parameter_properties(cls, dtype):
+    def _parameter_properties(cls, dtype: tf.DType | None) -> dict[str, Any]:
         """Returns the parameters that may have batch dimensions, as TFP describes them."""
         return {}

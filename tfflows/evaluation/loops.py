@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
+from typing import Self
 
 import keras
 import tensorflow as tf
@@ -25,7 +27,7 @@ class Loop:
     networks: list[keras.layers.Layer]
 
     @classmethod
-    def of(cls, turns):
+    def of(cls, turns: list[list[checkpointing.Layer]]) -> Self | None:
         """Returns a loop, or `None` if there is nothing to loop over, or part of it is frozen."""
         contents = [Contents([layer.bijector for layer in turn]) for turn in turns]
         alike = len({content.sharing for content in contents}) == 1
@@ -34,7 +36,7 @@ class Loop:
         columns = zip(*(content.variables for content in contents), strict=True)
         return cls(turns, list(map(list, columns)), contents[0].networks)
 
-    def __call__(self, x):
+    def __call__(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the output and the log-det."""
         if self._keeps_shape(x):
             return _evaluate(self, x)
@@ -193,7 +195,7 @@ class _Pass:
     loop: Loop
     undoing: bool
 
-    def __call__(self, x, values):
+    def __call__(self, x: tf.Tensor, values: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """Returns an output, a log-det of the batch shape of `x`, and the losses of networks.
 
         The last is left out outside of `calling_networks`.

@@ -11,8 +11,10 @@ identity alone, which returns old values after `variable.assign`. This memo forg
 """
 
 import weakref
+from typing import Any, Self
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows import _tensorflow
 from tfflows.evaluation import state
@@ -24,25 +26,25 @@ class EvaluationMemo:
     Used as a class attribute, like the cache that it replaces: `__get__` binds it to an instance.
     """
 
-    def __init__(self, bijector=None):
+    def __init__(self, bijector: tfp.bijectors.Bijector | None = None) -> None:
         self._bijector = bijector
 
-    def __get__(self, bijector, bijector_class=None):
+    def __get__(self, bijector: tfp.bijectors.Bijector, bijector_class: type | None = None) -> Self:
         return type(self)(bijector)
 
-    def forward(self, x, **kwargs):
+    def forward(self, x: tf.Tensor, **kwargs: Any) -> tf.Tensor:
         """Returns `f(x)`."""
         return self._evaluate(x, inverse=False, **kwargs)[0]
 
-    def inverse(self, y, **kwargs):
+    def inverse(self, y: tf.Tensor, **kwargs: Any) -> tf.Tensor:
         """Returns `f^-1(y)`."""
         return self._evaluate(y, inverse=True, **kwargs)[0]
 
-    def forward_attributes(self, x, **kwargs):
+    def forward_attributes(self, x: tf.Tensor, **kwargs: Any) -> dict[str, tf.Tensor]:
         """Returns the log-det at `x`, that of the inverse, as `Bijector` looks for it."""
         return {"ildj": -self._evaluate(x, inverse=False, **kwargs)[1]}
 
-    def inverse_attributes(self, y, **kwargs):
+    def inverse_attributes(self, y: tf.Tensor, **kwargs: Any) -> dict[str, tf.Tensor]:
         """Returns the log-det of the inverse at `y`."""
         return {"ildj": self._evaluate(y, inverse=True, **kwargs)[1]}
 
@@ -158,7 +160,7 @@ class _GraphStore:
         }
 
 
-def _may_write(operation) -> bool:
+def _may_write(operation: tf.Operation) -> bool:
     if operation.type in ("ReadVariableOp", "VariableShape", "Identity", "Placeholder"):
         return False
     return any(tensor.dtype == tf.resource for tensor in operation.inputs)

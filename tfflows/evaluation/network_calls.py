@@ -4,15 +4,19 @@ import contextlib
 import copy
 import functools
 import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
 
 from tfflows import _tensorflow
-from tfflows._keras import call_stateless, read_variables, track
+from tfflows._keras import Updates, call_stateless, read_variables, track
 from tfflows.evaluation import determinism, state
+from tfflows.numerics.parameters import as_context, as_data
 from tfflows.numerics.rows import with_rows
 from tfflows.numerics.shapes import with_shape
+from tfflows.types import Network, TensorLike
 
 
 class Calls:
@@ -24,17 +28,17 @@ class Calls:
       updates: for each Keras variable that they would assign to, the variable and its new value.
     """
 
-    def __init__(self, training):
+    def __init__(self, training: bool) -> None:
         self.training = training
-        self.losses = []
-        self.updates = {}
+        self.losses: list[tf.Tensor] = []
+        self.updates: Updates = {}
         self._graph = _graph()
 
-    def total(self, dtype):
+    def total(self, dtype: tf.DType) -> list[tf.Tensor]:
         """Returns the sum of the losses in a list, which is empty if there are none."""
         return [tf.add_n([tf.cast(loss, dtype) for loss in self.losses])] if self.losses else []
 
-    def add(self, losses, updates=None):
+    def add(self, losses: Sequence[tf.Tensor], updates: Updates | None = None) -> None:
         """Adds losses and updates, of the graph that the block was opened in."""
         if (losses or updates) and _graph() is not self._graph:
             raise ValueError(
@@ -45,11 +49,11 @@ class Calls:
         self.losses += losses
         self.updates |= updates or {}
 
-    def apart(self):
+    def apart(self) -> "Calls":
         """Returns a `Calls` of networks that are called alike, which hears what they say alone."""
         return Calls(self.training)
 
-    def assign_updates(self):
+    def assign_updates(self) -> None:
         """Gives the variables their new values."""
         for variable, value in self.updates.values():
             variable.assign(value)
@@ -60,7 +64,7 @@ def _graph():
 
 
 @contextlib.contextmanager
-def calling_networks(training=True):
+def calling_networks(training: bool = True) -> Iterator[Calls]:
     """Calls networks as in training inside the `with` block, and collects what they say.
 
     Networks get `training=True`, those that are frozen (`network.trainable = False`) and
@@ -98,12 +102,13 @@ def calling_networks(training=True):
     gradients = tape.gradient(loss, flow.trainable_variables)
     ```
     """
-    with state.evaluating(calls=Calls(training), number=state.new_number()):
-        yield state.now().calls
+    calls = Calls(training)
+    with state.evaluating(calls=calls, number=state.new_number()):
+        yield calls
 
 
 @contextlib.contextmanager
-def apart():
+def apart() -> Iterator[Calls | None]:
     """Calls networks as the block around does, with what they say apart from it.
 
     Yields:
@@ -113,13 +118,15 @@ def apart():
         yield state.now().calls
 
 
-def add(losses):
+def add(losses: Sequence[tf.Tensor]) -> None:
     """Adds losses to the `Calls` of the block around."""
+    calls = state.now().calls
     if losses:
-        state.now().calls.add(losses)
+        assert calls is not None  # Outside of all blocks there are no losses.
+        calls.add(losses)
 
 
-def apply(network, *args):
+def apply(network: Network, *args: tf.Tensor) -> Any:
     """Returns what a network makes of its arguments: the one call of a network in tfflows.
 
     Args:
@@ -147,11 +154,15 @@ def _apply(network, *args):
     output, scope, updates = call_stateless(network, args, training)
     if training:
         determinism.check_updates(network, updates)
-    calls.add(scope.losses, updates)
+    # Not those of others, such as the state of Keras's random numbers, that a frozen one may draw.
+    own = {
+        key: (variable, value) for key, (variable, value) in updates.items() if variable is not None
+    }
+    calls.add(scope.losses, own)
     return output
 
 
-def prepare(network):
+def prepare(network: Network) -> Network:
     """Returns a network as a function to call again and again with the same variables.
 
     Args:
@@ -172,7 +183,13 @@ def _takes_training(function):
         return False
 
 
-def call_network(network, x, event_ndims, context=None, context_ndims=None):
+def call_network(
+    network: Network,
+    x: TensorLike,
+    event_ndims: int,
+    context: TensorLike | None = None,
+    context_ndims: int | None = None,
+) -> tf.Tensor:
     """Returns `network(x)` or `network(x, context)` for any batch shape.
 
     Networks see exactly one batch dimension: that of `x`, flattened. The batch dimensions of the
@@ -184,16 +201,19 @@ def call_network(network, x, event_ndims, context=None, context_ndims=None):
       x: `[..., *event]`, with `event_ndims` event dimensions.
       event_ndims: Python `int`.
       context: `None`, or `[..., *context_event]`.
-      context_ndims: number of event dimensions of the context.
+      context_ndims: number of event dimensions of the context; by default `event_ndims`.
     """
+    x = as_data(x)
     batch, event = tf.shape(x)[:-event_ndims], x.shape[-event_ndims:]
     flat = tf.reshape(x, [-1, *event])
     if context is None:
         output = apply(network, flat)
     else:
-        context_event = context.shape[-context_ndims:]
-        context = tf.broadcast_to(context, tf.concat([batch, context_event], axis=0))
-        output = apply(network, flat, tf.reshape(context, [-1, *context_event]))
+        given: Any = as_context(context, x.dtype)
+        ndims = event_ndims if context_ndims is None else context_ndims
+        context_event = given.shape[-ndims:]
+        given = tf.broadcast_to(given, tf.concat([batch, context_event], axis=0))
+        output = apply(network, flat, tf.reshape(given, [-1, *context_event]))
     if x.shape.rank == event_ndims + 1:
         return output
     output_event = output.shape[1:]
@@ -211,18 +231,18 @@ class NetworkModule(tf.Module):
       ValueError: if it is a layer that is not built.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: Network) -> None:
         super().__init__(name=getattr(network, "name", None))
         self._network = track(self, network)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)(copy.deepcopy(self._network, memo))
 
     @property
-    def network(self):
+    def network(self) -> Network:
         """The network."""
         return self._network
 
-    def __call__(self, *args):
+    def __call__(self, *args: tf.Tensor) -> Any:
         """Calls the network."""
         return apply(self._network, *args)

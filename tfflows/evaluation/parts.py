@@ -1,19 +1,19 @@
 """What is composed of what: the parts of bijectors, copies of them, layers that are alike."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfflows import _tensorflow
 from tfflows._keras import read_variables
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import NetworkModule
-
-tfb = tfp.bijectors
 
 
 class Part(NamedTuple):
@@ -58,11 +58,11 @@ def is_step(bijector: tfb.Bijector) -> bool:
     return bool(parts(bijector)) and getattr(bijector, "is_unit", False)
 
 
-def flatten(items: list[Part | Turns]) -> Iterator[Part | Turns]:
+def flatten(items: Iterable[Part | Turns]) -> Iterator[Part | Turns]:
     """Yields parts in order, with the parts of series in place of these."""
     for part in items:
         if isinstance(part, Turns):
-            yield Turns(tuple(tuple(flatten(turn)) for turn in part.turns))
+            yield Turns(tuple(tuple(_laid_out(flatten(turn))) for turn in part.turns))
         elif not is_series(part.bijector):
             yield part
         else:
@@ -70,10 +70,16 @@ def flatten(items: list[Part | Turns]) -> Iterator[Part | Turns]:
             yield from flatten(invert(inner) if part.inverse else inner)
 
 
-def invert(items: list[Part | Turns]) -> list[Part | Turns]:
+def _laid_out(items: Iterable[Part | Turns]) -> Iterator[Part]:
+    """Yields parts in order, those that repeat one turn after the other: of a loop in a loop."""
+    for part in items:
+        yield from itertools.chain(*part.turns) if isinstance(part, Turns) else [part]
+
+
+def invert(items: Sequence[Part | Turns]) -> list[Part | Turns]:
     """Returns the parts of the inverse, in order."""
     return [
-        Turns(tuple(tuple(invert(turn)) for turn in reversed(part.turns)))
+        Turns(tuple(tuple(_laid_out(invert(turn))) for turn in reversed(part.turns)))
         if isinstance(part, Turns)
         else Part(part.bijector, not part.inverse)
         for part in reversed(items)
@@ -82,7 +88,8 @@ def invert(items: list[Part | Turns]) -> list[Part | Turns]:
 
 def sequence(bijector: tfb.Bijector) -> list[Part | Turns]:
     """Returns the parts of a series in the order of `forward`, those that repeat as `Turns`."""
-    found, flat = [], list(parts(bijector))
+    found: list[Part | Turns] = []
+    flat = list(parts(bijector))
     position = 0
     for start, period, count in getattr(bijector, "repeats", ()):
         found += flat[position:start]
@@ -98,7 +105,11 @@ def dtype_of(bijector: tfb.Bijector) -> tf.DType | None:
     return next(filter(None, (dtype_of(part.bijector) for part in inner)), bijector.dtype)
 
 
-def rebuild(part, leaf=lambda value: value, changes=lambda part: {}):
+def rebuild(
+    part: Any,
+    leaf: Callable[[Any], Any] = lambda value: value,
+    changes: Callable[[Any], dict[str, Any]] = lambda part: {},
+) -> Any:
     """Returns a copy of `part` with changes in it, or `part` itself where there is none.
 
     Args:
@@ -131,8 +142,10 @@ class Contents:
       networks: its Keras layers.
     """
 
-    def __init__(self, bijectors: list[tfb.Bijector]):
-        self.variables, self.networks, self._constants = [], [], []
+    def __init__(self, bijectors: list[tfb.Bijector]) -> None:
+        self.variables: list[tf.Variable] = []
+        self.networks: list[keras.layers.Layer] = []
+        self._constants: list[Any] = []
         self._described = [self._describe(bijector) for bijector in bijectors]
         known = set(map(id, self.variables))
         self._is_complete = all(

@@ -1,6 +1,6 @@
 """In which steps bijectors are evaluated one after the other: as `memory` and `looping` say."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
@@ -9,12 +9,13 @@ from tfflows.evaluation.checkpointing import Layer, Series
 from tfflows.evaluation.loops import Loop
 from tfflows.evaluation.parts import Part, Turns
 from tfflows.evaluation.state import Evaluation
+from tfflows.types import Ndims
 
 LEAST = 3  # Repetitions that are worth a loop.
 
 
 def plan(
-    sequence: list[Part | Turns], event_ndims: int, evaluate: Callable, now: Evaluation
+    sequence: Iterable[Part | Turns], event_ndims: Ndims, evaluate: Callable, now: Evaluation
 ) -> Iterator[Layer | Series | Loop]:
     """Yields functions of a `Tensor`, in order, each to an output and a log-det.
 
@@ -26,12 +27,12 @@ def plan(
     """
     if now.is_inverting or now.is_looping:
         sequence = parts.flatten(sequence)
-    series = []
+    series: list[Layer] = []
     for part in sequence:
         turns, event_ndims = _layers(part, event_ndims, evaluate)
         loop = len(turns) >= LEAST and now.is_looping and Loop.of(turns)
         for step in [loop] if loop else [layer for turn in turns for layer in turn]:
-            if now.is_inverting and step is not loop and _is_invertible(step.bijector):
+            if now.is_inverting and isinstance(step, Layer) and _is_invertible(step.bijector):
                 series.append(step)
                 continue
             yield from _joined(series)

@@ -4,10 +4,21 @@ import contextlib
 import dataclasses
 import itertools
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import tensorflow as tf
 
 from tfflows.numerics.parameters import stateless_seed
+from tfflows.types import Seed
+
+if TYPE_CHECKING:
+    from tfflows.evaluation.network_calls import Calls
+
+_T = TypeVar("_T")
+# Called with a bijector, its input and, after it, the output and the log-det.
+Observer: TypeAlias = Callable[..., Any]
 
 MODES = ("store", "recompute", "invert")
 _numbers = itertools.count(1)
@@ -30,30 +41,30 @@ class Evaluation:
 
     memory: str = "store"
     looping: bool = False
-    seed: object = None
+    seed: Seed = None
     num_terms: int | None = None
-    observers: tuple = ()
-    calls: object = None
+    observers: tuple[tuple[Observer, Observer], ...] = ()
+    calls: "Calls | None" = None
     is_inside: bool = False
     number: int = 0
 
     @property
-    def watching(self):
+    def watching(self) -> tuple[tuple[Observer, Observer], ...]:
         """The observers of what is evaluated now: they don't look into layers that aren't kept."""
         return () if self.is_inside else self.observers
 
     @property
-    def is_inverting(self):
+    def is_inverting(self) -> bool:
         """Whether a series of layers is to keep its output alone."""
         return self.memory == "invert" and not self.is_inside and not self.observers
 
     @property
-    def is_looping(self):
+    def is_looping(self) -> bool:
         """Whether the layers of a `Repeat` are to be one loop."""
         hidden = self.is_inside or self.observers
         return self.looping and not hidden and not tf.executing_eagerly()
 
-    def noise_seed(self, layer_seed):
+    def noise_seed(self, layer_seed: int) -> tf.Tensor:
         """Returns the stateless seed of the noise of a layer, for one evaluation."""
         if self.seed is None:
             return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
@@ -67,13 +78,13 @@ class _Local(threading.local):  # The replicas of a strategy are threads.
 _local = _Local()
 
 
-def now():
+def now() -> Evaluation:
     """Returns the `Evaluation` that holds in this thread."""
     return _local.evaluation
 
 
 @contextlib.contextmanager
-def evaluating(**changes):
+def evaluating(**changes: Any) -> Iterator[None]:
     """Changes attributes of the `Evaluation` inside the `with` block."""
     with _holding(dataclasses.replace(now(), **changes)):
         yield
@@ -88,7 +99,7 @@ def _holding(evaluation):
         _local.evaluation = before
 
 
-def bind(function):
+def bind(function: Callable[..., _T]) -> Callable[..., _T]:
     """Returns `function`, whose later calls, such as those of gradients, are evaluated as one now.
 
     What networks say in these calls is heard by nobody.
@@ -102,18 +113,18 @@ def bind(function):
     return call
 
 
-def apart(evaluation):
+def apart(evaluation: Evaluation) -> dict[str, Any]:
     """Returns the changes by which what networks say is not heard by the block around."""
     calls = evaluation.calls
     return {} if calls is None else {"calls": calls.apart(), "number": new_number()}
 
 
-def new_number():
+def new_number() -> int:
     """Returns a number that no block has."""
     return next(_numbers)
 
 
-def memory(mode):
+def memory(mode: str) -> AbstractContextManager[None]:
     """Saves memory: says what gradient tapes inside the `with` block keep of a flow.
 
     - `"store"`: all that a gradient needs, as ever. Memory grows with every operation.
@@ -166,7 +177,7 @@ def memory(mode):
     return evaluating(memory=mode)
 
 
-def looping(on=True):
+def looping(on: bool = True) -> AbstractContextManager[None]:
     """Lets graphs have one copy of layers that repeat, instead of one for each.
 
     Where a flow has a `Repeat` (32 blocks; or 32 times `ActNorm`, 1x1 convolution and coupling), a
@@ -207,7 +218,7 @@ def looping(on=True):
     return evaluating(looping=on)
 
 
-def estimating(seed=None, num_terms=None):
+def estimating(seed: Seed = None, num_terms: int | None = None) -> AbstractContextManager[None]:
     """Seeds the log-dets that are estimated inside the `with` block, or changes their precision.
 
     Some log-dets, such as those of `ResidualFlow` in many dimensions, are estimated with random
@@ -247,7 +258,7 @@ def estimating(seed=None, num_terms=None):
 
 
 @contextlib.contextmanager
-def observe_layers(before=None, after=None):
+def observe_layers(before: Observer | None = None, after: Observer | None = None) -> Iterator[None]:
     """Watches the evaluation of each bijector of a composed flow, in the order of evaluation.
 
     It sees what the thread that opened the `with` block evaluates.

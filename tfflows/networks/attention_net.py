@@ -1,6 +1,9 @@
 """`AttentionNet`: the conditioner of the volume-balanced flow."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, SeededConvs, join_context
 
@@ -42,8 +45,15 @@ class AttentionNet(Conditioner):
     """
 
     def __init__(
-        self, num_outputs, *, width=128, bottleneck=None, reduction=16, seed=None, **kwargs
-    ):
+        self,
+        num_outputs: int,
+        *,
+        width: int = 128,
+        bottleneck: int | None = None,
+        reduction: int = 16,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             dict(
                 num_outputs=num_outputs,
@@ -70,7 +80,7 @@ class AttentionNet(Conditioner):
         narrow, wide = layers
         return h * wide(narrow(keras.ops.mean(h, axis=(1, 2), keepdims=True)))
 
-    def call(self, x, context=None):
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`."""
         h = self.first(join_context(x, context))
         inner = keras.ops.relu(h)

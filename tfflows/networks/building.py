@@ -1,6 +1,8 @@
 """What the networks share: seeded layers, context, building."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -9,9 +11,14 @@ import tensorflow as tf
 from tfflows.evaluation.network_calls import NetworkModule
 from tfflows.numerics.parameters import as_data
 from tfflows.numerics.rows import with_rows
+from tfflows.types import KnownShape, TensorLike
+
+_Layer = TypeVar("_Layer", bound=keras.layers.Layer)
 
 
-def build_network(network, input_shape, context_shape=None):
+def build_network(
+    network: _Layer, input_shape: KnownShape, context_shape: KnownShape | None = None
+) -> _Layer:
     """Applies `network` to zeros once, so that its variables exist, and returns it.
 
     Args:
@@ -25,7 +32,7 @@ def build_network(network, input_shape, context_shape=None):
     return network
 
 
-def as_module(network):
+def as_module(network: keras.layers.Layer) -> NetworkModule:
     """Returns a Keras layer as a callable `tf.Module`, whose variables TFP finds.
 
     A bijector of TFP that takes a function, such as `tfb.MaskedAutoregressiveFlow`, finds no
@@ -48,25 +55,27 @@ class Conditioner(keras.layers.Layer):
     seeds_initial_values = True  # And nothing else: layers with other seeds compute the same.
     takes_empty_batches = True
 
-    def __init__(self, arguments, **kwargs):
+    def __init__(self, arguments: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._arguments = dict(arguments)
 
-    def __call__(self, x, context=None, **kwargs):
+    def __call__(
+        self, x: TensorLike, context: TensorLike | None = None, **kwargs: Any
+    ) -> tf.Tensor | keras.KerasTensor:
         """Calls the layer, of an empty batch too."""
         inputs = [x] if context is None else [x, context]
         inputs = [as_data(a, tf.float32) if isinstance(a, list) else a for a in inputs]
         return with_rows(functools.partial(super().__call__, **kwargs), *inputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), **self._arguments}
 
-    def get_build_config(self):
+    def get_build_config(self) -> dict[str, Any] | None:
         """Returns the shapes of the arguments that the layer was built with."""
         return {"shapes": self._build_shapes} if self.built else None
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
         """Builds the layer for the shapes of `get_build_config`."""
         build_network(self, *config["shapes"])
 
@@ -74,7 +83,7 @@ class Conditioner(keras.layers.Layer):
 class Dense(keras.layers.Dense):
     """A dense layer whose product has two dimensions: see `numerics/linalg.py`."""
 
-    def call(self, x, *args, **kwargs):
+    def call(self, x: tf.Tensor, *args: Any, **kwargs: Any) -> tf.Tensor:
         """Maps `[..., C]` to `[..., units]`."""
         if x.shape.rank == 2:
             return super().call(x, *args, **kwargs)
@@ -90,11 +99,13 @@ class SeededConvs:
       dtype: Keras dtype policy of the layers.
     """
 
-    def __init__(self, seed, dtype):
+    def __init__(self, seed: int | None, dtype: keras.DTypePolicy) -> None:
         self._seeds = np.random.default_rng(seed)
         self._dtype = dtype
 
-    def __call__(self, filters, kernel_size, activation=None):
+    def __call__(
+        self, filters: int, kernel_size: int, activation: str | None = None
+    ) -> keras.layers.Conv2D:
         """Returns a `Conv2D` with He initialisation."""
         seed = int(self._seeds.integers(2**31))
         return keras.layers.Conv2D(
@@ -106,14 +117,14 @@ class SeededConvs:
             dtype=self._dtype,
         )
 
-    def last(self, filters, kernel_size):
+    def last(self, filters: int, kernel_size: int) -> keras.layers.Conv2D:
         """Returns a `Conv2D` that starts at zero."""
         return keras.layers.Conv2D(
             filters, kernel_size, padding="same", kernel_initializer="zeros", dtype=self._dtype
         )
 
 
-def join_context(x, context):
+def join_context(x: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
     """Concatenates a context to the channels of `x` `[N, H, W, C]`.
 
     A context `[N, D]` is repeated at every position; one of larger images is averaged down by whole

@@ -1,6 +1,9 @@
 """`ConvNet`: the plain conditioner of Glow."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, SeededConvs, join_context
 
@@ -26,7 +29,9 @@ class ConvNet(Conditioner):
     ```
     """
 
-    def __init__(self, num_outputs, *, width=512, seed=None, **kwargs):
+    def __init__(
+        self, num_outputs: int, *, width: int = 512, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__({"num_outputs": num_outputs, "width": width, "seed": seed}, **kwargs)
         conv = SeededConvs(seed, self.dtype_policy)
         self.layers = [
@@ -35,7 +40,7 @@ class ConvNet(Conditioner):
             conv.last(num_outputs, 3),
         ]
 
-    def call(self, x, context=None):
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`."""
         h = join_context(x, context)
         for layer in self.layers:

@@ -1,6 +1,9 @@
 """`DenseNet`: the conditioner of the mixing experiment of Hoogeboom et al. (2020)."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, SeededConvs, join_context
 
@@ -33,7 +36,16 @@ class DenseNet(Conditioner):
     ```
     """
 
-    def __init__(self, num_outputs, *, width=64, depth=8, growth=64, seed=None, **kwargs):
+    def __init__(
+        self,
+        num_outputs: int,
+        *,
+        width: int = 64,
+        depth: int = 8,
+        growth: int = 64,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             dict(num_outputs=num_outputs, width=width, depth=depth, growth=growth, seed=seed),
             **kwargs,
@@ -45,7 +57,7 @@ class DenseNet(Conditioner):
         self.gated = conv(3 * width, 1)
         self.last = conv.last(num_outputs, 1)
 
-    def call(self, x, context=None):
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`."""
         h = self.first(join_context(x, context))
         d = h

@@ -1,6 +1,10 @@
 """`Deterministic`: a layer that is called as outside of training."""
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import keras
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
@@ -29,21 +33,23 @@ class Deterministic(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.layer = layer
         self.built = layer.built
 
-    def call(self, x, context=None):
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Calls the layer."""
         return self.layer(*([x] if context is None else [x, context]), training=False)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Self:
         """Makes a layer from what `get_config` returned."""
         layer = keras.saving.deserialize_keras_object(config["layer"], custom_objects)
         return cls(**{**config, "layer": layer})

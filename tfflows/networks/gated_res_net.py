@@ -1,6 +1,9 @@
 """`GatedResNet`: residual blocks with gates."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, SeededConvs, join_context
 
@@ -31,7 +34,15 @@ class GatedResNet(Conditioner):
     ```
     """
 
-    def __init__(self, num_outputs, *, width=64, num_blocks=1, seed=None, **kwargs):
+    def __init__(
+        self,
+        num_outputs: int,
+        *,
+        width: int = 64,
+        num_blocks: int = 1,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             dict(num_outputs=num_outputs, width=width, num_blocks=num_blocks, seed=seed), **kwargs
         )
@@ -40,7 +51,7 @@ class GatedResNet(Conditioner):
         self.blocks = [(conv(width, 3, "relu"), conv(2 * width, 1)) for _ in range(num_blocks)]
         self.last = conv.last(num_outputs, 3)
 
-    def call(self, x, context=None):
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`."""
         h = self.first(join_context(x, context))
         for hidden, gated in self.blocks:

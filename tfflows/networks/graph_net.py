@@ -1,9 +1,13 @@
 """`GraphNet`: the conditioner of graph flows, message passing with attention."""
 
+from typing import Any
+
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, Dense
+from tfflows.types import TensorLike
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
@@ -54,15 +58,15 @@ class GraphNet(Conditioner):
 
     def __init__(
         self,
-        num_outputs,
+        num_outputs: int,
         *,
-        width=64,
-        depth=2,
-        num_heads=4,
-        adjacency=None,
-        seed=None,
-        **kwargs,
-    ):
+        width: int = 64,
+        depth: int = 2,
+        num_heads: int = 4,
+        adjacency: TensorLike | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         if width % num_heads:
             raise ValueError(
                 "`width` must be a multiple of `num_heads`. "
@@ -92,7 +96,7 @@ class GraphNet(Conditioner):
         self.layers = [(dense(3 * width), dense(width, "silu"), dense(width)) for _ in range(depth)]
         self.last = Dense(num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy)
 
-    def call(self, x, context=None):
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[B, N, F]`, and a graph `[B, N, N]`, to `[B, N, num_outputs]`."""
         edges = None if self._graph is None else keras.ops.convert_to_tensor(self._graph)[None]
         if context is not None:

@@ -1,11 +1,15 @@
 """`LipschitzNet`: a network whose Lipschitz constant is certified, for residual flows."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfflows.networks.building import Conditioner
 from tfflows.numerics.norms import capped_kernel
+from tfflows.types import Shape, TensorFunction
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
@@ -34,14 +38,14 @@ class LipSwish(keras.layers.Layer):
     2019, arXiv:1906.02735.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the variable."""
         del input_shape
         self.raw_beta = self.add_weight(
             shape=(), initializer=keras.initializers.Constant(0.5), name="raw_beta"
         )
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the activation of each entry."""
         return x * keras.ops.sigmoid(keras.ops.softplus(self.raw_beta) * x) / 1.1
 
@@ -56,7 +60,7 @@ class CappedConv2D(keras.layers.Conv2D):
 
     Args:
       filters: channels of the output.
-      kernel_size: odd `int`.
+      kernel_size: odd `int`, or a pair.
       max_norm: the largest operator norm, a Python `float`.
       **kwargs: other arguments of `keras.layers.Conv2D`, but for `padding` and `strides`.
 
@@ -71,23 +75,25 @@ class CappedConv2D(keras.layers.Conv2D):
     ```
     """
 
-    def __init__(self, filters, kernel_size, max_norm, **kwargs):
+    def __init__(
+        self, filters: int, kernel_size: int | Sequence[int], max_norm: float, **kwargs: Any
+    ) -> None:
         super().__init__(filters, kernel_size, **{**kwargs, "padding": "same"})
         self._max_norm = max_norm
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), "max_norm": self._max_norm}
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Convolves with the capped kernel."""
         return self.convolve(x, self.capped_kernel())
 
-    def capped_kernel(self):
+    def capped_kernel(self) -> tf.Tensor:
         """Returns the kernel that the layer convolves with."""
         return capped_kernel(self.kernel, self._max_norm)
 
-    def convolve(self, x, kernel):
+    def convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Convolves `x` with a kernel that `capped_kernel` returned."""
         return tf.nn.conv2d(x, kernel, 1, "SAME") + tf.convert_to_tensor(self.bias)
 
@@ -137,15 +143,15 @@ class LipschitzNet(Conditioner):
 
     def __init__(
         self,
-        num_outputs,
+        num_outputs: int,
         *,
-        width=512,
-        kernel_sizes=(3, 1, 3),
-        max_lipschitz=0.98,
-        seed=None,
-        dtype=None,
-        **kwargs,
-    ):
+        width: int = 512,
+        kernel_sizes: Sequence[int] = (3, 1, 3),
+        max_lipschitz: float = 0.98,
+        seed: int | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+        **kwargs: Any,
+    ) -> None:
         if any(size % 2 == 0 for size in kernel_sizes):
             raise ValueError(
                 f"`kernel_sizes` must be odd. Received: kernel_sizes={tuple(kernel_sizes)}."
@@ -154,7 +160,7 @@ class LipschitzNet(Conditioner):
             raise ValueError(
                 f"`max_lipschitz` must be positive. Received: max_lipschitz={max_lipschitz}."
             )
-        arguments = {"num_outputs": num_outputs, "width": width, "seed": seed}
+        arguments: dict[str, Any] = {"num_outputs": num_outputs, "width": width, "seed": seed}
         arguments |= {"kernel_sizes": list(kernel_sizes), "max_lipschitz": max_lipschitz}
         # A bound that holds is not to be lost to rounding.
         precision = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).variable_dtype
@@ -169,11 +175,11 @@ class LipschitzNet(Conditioner):
             for c, size, start in zip(channels, kernel_sizes, starts, strict=True)
         ]
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`, or `[N, C]` to `[N, num_outputs]`."""
         return self._evaluate(x, self.convs)
 
-    def prepare(self):
+    def prepare(self) -> TensorFunction:
         """Returns the same function of `x`, with the kernels computed once: for use in loops."""
 
         def with_kernel(conv, kernel):

@@ -1,11 +1,15 @@
 """`MaskedConvNet`: the autoregressive network of the Sylvester flow of Hoogeboom et al. (2020)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfflows.networks.building import Conditioner
 from tfflows.numerics.norms import capped_kernel
+from tfflows.types import Shape, TensorFunction
 
 # Row and column of the taps of a 3x3 kernel that come before a pixel, and of the pixel itself.
 _TAPS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
@@ -61,17 +65,18 @@ class MaskedConvNet(Conditioner):
 
     def __init__(
         self,
-        num_channels,
+        num_channels: int,
         *,
-        width=528,
-        num_heads=4,
-        zero_heads=(0, 1),
-        max_norm=1.5,
-        seed=None,
-        **kwargs,
-    ):
-        arguments = {"num_channels": num_channels, "width": width, "num_heads": num_heads}
-        arguments |= {"zero_heads": tuple(zero_heads), "max_norm": max_norm, "seed": seed}
+        width: int = 528,
+        num_heads: int = 4,
+        zero_heads: Sequence[int] = (0, 1),
+        max_norm: float = 1.5,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        arguments: dict[str, Any] = {"num_channels": num_channels, "width": width}
+        arguments |= {"num_heads": num_heads, "zero_heads": tuple(zero_heads)}
+        arguments |= {"max_norm": max_norm, "seed": seed}
         super().__init__(arguments, **kwargs)
         if width % num_channels or width < 1:
             raise ValueError(
@@ -88,7 +93,7 @@ class MaskedConvNet(Conditioner):
             _tap_mask(group[:, np.newaxis] < own),
         ]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the variables."""
         if input_shape[-1] != self._channels:
             raise ValueError(
@@ -114,11 +119,11 @@ class MaskedConvNet(Conditioner):
                 self.add_weight(shape[-1:], "zeros", name=f"{name}_bias", autocast=False)
             )
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[N, H, W, C]` to `[N, H, W, num_heads C]`, one head after the other."""
         return self.prepare()(x)
 
-    def prepare(self):
+    def prepare(self) -> TensorFunction:
         """Returns the layer as a function whose kernels are already capped.
 
         The caps cost as much as a small batch: what calls the network many times with the same
@@ -149,7 +154,7 @@ class MaskedConvNet(Conditioner):
 
         return network
 
-    def capped_kernels(self):
+    def capped_kernels(self) -> list[tf.Tensor]:
         """Returns the masked and scaled kernels, `[taps, inputs, outputs]`, one a convolution."""
         capped = []
         for i, variable in enumerate(self.kernels):
@@ -171,7 +176,7 @@ class MaskedConvNet(Conditioner):
         ]
 
 
-def full_kernel(taps):
+def full_kernel(taps: tf.Tensor) -> tf.Tensor:
     """Returns a kernel `[kh, kw, inputs, outputs]`, given its first taps `[T, inputs, outputs]`."""
     if taps.shape[0] == 1:
         return taps[tf.newaxis]

@@ -1,11 +1,14 @@
 """`MLP` and `MaskedMLP`: conditioners of events without positions."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfflows.evaluation.network_calls import call_network
 from tfflows.networks.building import Conditioner, Dense, join_context
+from tfflows.types import TensorFunction
 
 
 def _layers(make, sizes, activation, seed):
@@ -41,8 +44,18 @@ class MLP(Conditioner):
     ```
     """
 
-    def __init__(self, num_outputs, *, width=64, depth=2, activation="silu", seed=None, **kwargs):
-        arguments = {"width": width, "depth": depth, "activation": activation, "seed": seed}
+    def __init__(
+        self,
+        num_outputs: int,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        activation: str | TensorFunction | None = "silu",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        arguments: dict[str, Any] = {"width": width, "depth": depth}
+        arguments |= {"activation": activation, "seed": seed}
         super().__init__({"num_outputs": num_outputs, **arguments}, **kwargs)
 
         def dense(index, size, **options):
@@ -50,7 +63,7 @@ class MLP(Conditioner):
 
         self.layers = _layers(dense, [width] * depth + [num_outputs], activation, seed)
 
-    def call(self, x, context=None):
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, ..., C]` to `[N, ..., num_outputs]`; a context `[N, K]` is joined to `x`."""
         if context is not None and x.shape.rank == 2:
             h = keras.ops.concatenate([x, keras.ops.cast(context, x.dtype)], axis=-1)
@@ -64,11 +77,11 @@ class MLP(Conditioner):
 class MaskedDense(keras.layers.Dense):
     """A dense layer `[N, inputs] -> [N, units]` that ignores the weights where `mask` is 0."""
 
-    def __init__(self, mask, **kwargs):
+    def __init__(self, mask: np.ndarray, **kwargs: Any) -> None:
         super().__init__(mask.shape[1], **kwargs)
         self._mask = mask.astype("float32")
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Multiplies by the masked kernel."""
         kernel = self.kernel * keras.ops.cast(self._mask, self.compute_dtype)
         return self.activation(keras.ops.matmul(x, kernel) + self.bias)
@@ -112,17 +125,18 @@ class MaskedMLP(Conditioner):
 
     def __init__(
         self,
-        num_dims,
-        num_params,
+        num_dims: int,
+        num_params: int,
         *,
-        width=64,
-        depth=2,
-        activation="silu",
-        context_size=None,
-        seed=None,
-        **kwargs,
-    ):
-        arguments = {"width": width, "depth": depth, "activation": activation, "seed": seed}
+        width: int = 64,
+        depth: int = 2,
+        activation: str | TensorFunction | None = "silu",
+        context_size: int | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        arguments: dict[str, Any] = {"width": width, "depth": depth}
+        arguments |= {"activation": activation, "seed": seed}
         arguments |= {"num_dims": num_dims, "num_params": num_params, "context_size": context_size}
         super().__init__(arguments, **kwargs)
         # A hidden unit of degree m sees the entries 0 .. m; one of degree -1 the context alone.
@@ -142,7 +156,7 @@ class MaskedMLP(Conditioner):
             self._activation, first.activation = first.activation, keras.activations.linear
             self.context_layer = Dense(first.units, use_bias=False, dtype=self.dtype_policy)
 
-    def call(self, x, context=None):
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[..., D]` to `[..., D, num_params]`; a context is `[..., K]`."""
         return call_network(self._evaluate, x, 1, context, context_ndims=1)
 

@@ -100,7 +100,7 @@ _SOLVE = CompiledFunction(_solve, _pull_back, _gradient)
 
 
 @tf.function(autograph=False)  # In eager mode each step would be a dozen calls from Python.
-def substitute(y, kernel, column, lower):
+def substitute(y: tf.Tensor, kernel: tf.Tensor, column: int, lower: bool) -> tf.Tensor:
     """Returns `M^-1 y` without a gradient of its own."""
     rows, columns, channels = kernel.shape[:3]
     height, width = images.size_of(y)

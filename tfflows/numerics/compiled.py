@@ -1,5 +1,8 @@
 """`CompiledFunction`: many elementwise operations as one XLA kernel each way."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from tfflows import _tensorflow
@@ -28,13 +31,18 @@ class CompiledFunction:
         be given if TensorFlow can't differentiate `function` twice.
     """
 
-    def __init__(self, function, pull_back, gradient=None):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        pull_back: Callable[..., Any],
+        gradient: Callable[..., Any] | None = None,
+    ) -> None:
         self._plain = function
         self._differentiable_gradient = gradient or self._plain_gradient
         self._function = _compiled(function)
         self._pull_back = _compiled(pull_back)
 
-    def __call__(self, *inputs, **options):
+    def __call__(self, *inputs: tf.Tensor, **options: Any) -> tuple[tf.Tensor, ...]:
         """Returns the outputs.
 
         Args:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfflows import _tensorflow
 from tfflows.numerics.parameters import as_data
 from tfflows.numerics.pull_back import PullBack, custom_gradient
+from tfflows.types import TensorLike
 
 # A residual this small, relative to the largest entry of an element, ends its iteration.
 TOLERANCE = {tf.float32: 2e-6, tf.float64: 2e-14}
@@ -28,7 +29,7 @@ class Solution(NamedTuple):
 
 def solve(
     function: Callable,
-    v: tf.Tensor,
+    v: TensorLike,
     *,
     event_ndims: int,
     tolerance: float | None = None,

@@ -1,17 +1,21 @@
 """Adjacency matrices of graphs, dense or sparse: products, norm, trace, normalisation."""
 
+from typing import TypeAlias
+
 import numpy as np
 import tensorflow as tf
 
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_data
+from tfflows.types import TensorLike
 
-Adjacency = tf.Tensor | tf.SparseTensor
+Adjacency: TypeAlias = tf.Tensor | tf.SparseTensor
+AdjacencyLike: TypeAlias = TensorLike | tf.SparseTensor
 
 _ITERATIONS = 8
 
 
-def normalized_adjacency(adjacency: Adjacency, self_loops: bool = False) -> Adjacency:
+def normalized_adjacency(adjacency: AdjacencyLike, self_loops: bool = False) -> Adjacency:
     """Returns the symmetric normalisation `D^-1/2 A D^-1/2`, with `D` the sums of the rows.
 
     For a symmetric `A` without negative entries its operator norm is 1 (0 for a graph without
@@ -58,7 +62,7 @@ def normalized_adjacency(adjacency: Adjacency, self_loops: bool = False) -> Adja
     return scale_entries(adjacency, scale)
 
 
-def adjacency_norm_bound(adjacency: Adjacency) -> tf.Tensor:
+def adjacency_norm_bound(adjacency: AdjacencyLike) -> tf.Tensor:
     """Returns a certified upper bound on the operator norm of an adjacency matrix.
 
     With `B = |A|^T |A|` and any positive vector `p`, by the test of Schur,
@@ -106,8 +110,10 @@ def adjacency_norm_bound(adjacency: Adjacency) -> tf.Tensor:
     return factor * tf.reshape(largest, tf.shape(root)) * root
 
 
-def _as_adjacency(adjacency: Adjacency) -> Adjacency:
+def _as_adjacency(adjacency: AdjacencyLike) -> Adjacency:
     """Returns a matrix as it is; arrays and lists as a `Tensor`, of floats if they are integers."""
+    if is_sparse(adjacency):
+        return adjacency
     is_floating = isinstance(adjacency, np.ndarray) and adjacency.dtype.kind == "f"
     return as_data(adjacency, None if is_floating else tf.float32)
 
@@ -169,6 +175,6 @@ def with_values(adjacency: Adjacency, values: tf.Tensor) -> Adjacency:
     return tf.SparseTensor(adjacency.indices, values, adjacency.shape)
 
 
-def is_sparse(adjacency: Adjacency) -> bool:
+def is_sparse(adjacency: AdjacencyLike) -> bool:
     """Returns whether a matrix is a `tf.SparseTensor`."""
     return isinstance(adjacency, tf.SparseTensor)

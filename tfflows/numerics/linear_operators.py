@@ -1,7 +1,8 @@
 """`tf.linalg.LinearOperator`s: their products with vectors, and the tensors they are made of."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,7 +10,7 @@ import tensorflow_probability as tfp
 from tfflows.numerics import norms
 from tfflows.numerics.shapes import with_shape
 
-Operator = tf.linalg.LinearOperator
+Operator: TypeAlias = tf.linalg.LinearOperator
 
 
 def matvec(operator: Operator, x: tf.Tensor, adjoint: bool = False) -> tf.Tensor:
@@ -45,7 +46,7 @@ def _factor_by_factor(function, operator, x):
     return with_shape(tf.reshape(u, tf.shape(x)), x.shape)
 
 
-def broadcast(operator, x):
+def broadcast(operator: Operator, x: tf.Tensor) -> tf.Tensor:
     """Gives vectors `[..., N]` the batch dimensions of an operator, where they have fewer."""
     batch = tf.broadcast_static_shape(x.shape[:-1], operator.batch_shape)
     if batch == x.shape[:-1]:
@@ -74,7 +75,7 @@ def is_known(operator: Operator) -> bool:
     if not type(operator).__module__.startswith("tensorflow."):
         return False
     parts = tf.nest.flatten(list(operator.parameters.values()))
-    return all(is_known(part) for part in parts if isinstance(part, Operator))
+    return all(is_known(part) for part in parts if isinstance(part, tf.linalg.LinearOperator))
 
 
 def parameters(operator: Operator) -> list[tf.Tensor]:
@@ -82,13 +83,13 @@ def parameters(operator: Operator) -> list[tf.Tensor]:
     return list(_parameters(operator)) if is_known(operator) else []
 
 
-def with_parameters(operator: Operator, values: list[tf.Tensor]) -> Operator:
+def with_parameters(operator: Operator, values: Iterable[tf.Tensor]) -> Operator:
     """Returns the operator with other values, see `parameters`."""
     return _replace(operator, iter(values)) if is_known(operator) else operator
 
 
-def _parameters(value) -> Iterator[tf.Tensor]:
-    if isinstance(value, Operator):
+def _parameters(value: Any) -> Iterator[tf.Tensor]:
+    if isinstance(value, tf.linalg.LinearOperator):
         value = list(value.parameters.values())
     if isinstance(value, list | tuple):
         for part in value:
@@ -98,7 +99,7 @@ def _parameters(value) -> Iterator[tf.Tensor]:
 
 
 def _replace(value, values):
-    if isinstance(value, Operator):
+    if isinstance(value, tf.linalg.LinearOperator):
         return type(value)(**{key: _replace(v, values) for key, v in value.parameters.items()})
     if isinstance(value, list | tuple):
         return type(value)(_replace(part, values) for part in value)
@@ -111,7 +112,7 @@ def _is_parameter(value):
 
 
 @functools.singledispatch
-def operator_norm_bound(operator):
+def operator_norm_bound(operator: Operator) -> tf.Tensor:
     """Returns an upper bound on the operator norm of a `tf.linalg.LinearOperator`.
 
     Certified never to be too small: `numerics.matrix_norm_bound` for dense operators; for

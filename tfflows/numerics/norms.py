@@ -6,12 +6,14 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfflows.types import TensorFunction, TensorLike
+
 _GRID = 12  # Points of the frequency grid per unit of degree.
 _PRODUCTS = 5  # Gram iterations.
 _EARLY = 2  # Those after which a norm far below its cap is left alone.
 
 
-def conv_norm_bound(kernel: tf.Tensor, support: np.ndarray | None = None) -> tf.Tensor:
+def conv_norm_bound(kernel: TensorLike, support: np.ndarray | None = None) -> tf.Tensor:
     """Returns a certified upper bound on the operator norm of a convolution.
 
     `M` is the cross-correlation with stride 1 of images `[H, W, C]` of any size, zero-padded or
@@ -74,7 +76,7 @@ def conv_norm_bound(kernel: tf.Tensor, support: np.ndarray | None = None) -> tf.
     return _norm_bound(tf.convert_to_tensor(kernel), support, None)
 
 
-def matrix_norm_bound(matrix: tf.Tensor) -> tf.Tensor:
+def matrix_norm_bound(matrix: TensorLike) -> tf.Tensor:
     """Returns certified upper bounds on the operator norms of matrices.
 
     The lesser of `sqrt(|M|_1 |M|_inf)` and `|G_5|_F^(1/32)`, `G_1 = M^T M`, `G_{k+1} = G_k^T G_k`,
@@ -87,6 +89,7 @@ def matrix_norm_bound(matrix: tf.Tensor) -> tf.Tensor:
     Returns:
       `[...]`.
     """
+    matrix = tf.convert_to_tensor(matrix)
     height, width = matrix.shape[-2:]
     if height < width:
         matrix = tf.linalg.matrix_transpose(matrix)
@@ -103,7 +106,7 @@ def matrix_norm_bound(matrix: tf.Tensor) -> tf.Tensor:
     )
 
 
-def sequence_norm_bound(sequence: tf.Tensor) -> tf.Tensor:
+def sequence_norm_bound(sequence: TensorLike) -> tf.Tensor:
     """Returns certified upper bounds on the norms of the convolution with sequences.
 
     The case of one channel and one dimension of `conv_norm_bound`, by the FFT: `|S(w)|` on a grid
@@ -116,6 +119,7 @@ def sequence_norm_bound(sequence: tf.Tensor) -> tf.Tensor:
     Returns:
       `[...]`.
     """
+    sequence = tf.convert_to_tensor(sequence)
     degree = sequence.shape[-1] // 2
     length = max(1, _GRID * degree)
     values = tf.abs(tf.signal.rfft(sequence, [length]))
@@ -125,7 +129,7 @@ def sequence_norm_bound(sequence: tf.Tensor) -> tf.Tensor:
 
 
 def capped_kernel(
-    kernel: tf.Tensor, max_norm: float, support: np.ndarray | None = None
+    kernel: TensorLike, max_norm: float, support: np.ndarray | None = None
 ) -> tf.Tensor:
     """Returns `kernel / max(1, conv_norm_bound(kernel) / max_norm)`.
 
@@ -226,7 +230,7 @@ def _from_pairs(kernel):
 
 def _rounding(kernel, offsets):
     """Returns the factor by which rounding errors may make the bound too small."""
-    count, least, larger = len(offsets), *sorted(kernel.shape[2:])
+    count, (least, larger) = len(offsets), sorted(kernel.shape[2:])
     if _from_pairs(kernel):
         error = least * count * (larger + count**2 + 4) / 4 + least**2
     else:
@@ -246,7 +250,7 @@ def _first_product(kernel, offsets, phases):
       Real and imaginary part, `[F, 2, n, n]`, or `[F, 1, n, n]` for a single tap; a scalar.
     """
     height, width, *channels = kernel.shape
-    count, least, larger = len(offsets), *sorted(channels)
+    count, (least, larger) = len(offsets), sorted(channels)
     taps = tf.reshape(kernel, [-1, *channels])
     if count < height * width:
         taps = tf.gather(taps, [row * width + column for row, column in offsets])
@@ -334,7 +338,7 @@ def _gram(g: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def _real_gram(g: tf.Tensor) -> tf.Tensor:
+def _real_gram(g: tf.Tensor) -> tuple[tf.Tensor, TensorFunction]:
     """Returns `G^T G`, whose gradient takes one product; automatically, it would take two."""
 
     def gradient(upstream):

@@ -1,10 +1,17 @@
 """Parameters and seeds as the constructors take them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.types import DTypeLike, Parameter, Seed, Shape, Structure, TensorLike
 
-def normal_variable(shape, stddev, seed, dtype, name):
+
+def normal_variable(
+    shape: Sequence[int], stddev: TensorLike, seed: Seed, dtype: DTypeLike, name: str
+) -> tf.Variable:
     """Returns a `tf.Variable` drawn from `N(0, stddev^2)`.
 
     Args:
@@ -18,7 +25,7 @@ def normal_variable(shape, stddev, seed, dtype, name):
     return tf.Variable(stddev * value, name=name)
 
 
-def as_event_shape(event_shape):
+def as_event_shape(event_shape: Shape) -> list[Any]:
     """Returns the shape of an event as a list, of known channels, its last size.
 
     Raises:
@@ -36,13 +43,13 @@ def as_event_shape(event_shape):
     return sizes
 
 
-def stateless_seed(seed):
+def stateless_seed(seed: Seed) -> list[int] | tf.Tensor:
     """Returns a stateless seed: the same at every call for an `int`, a fresh one for `None`."""
     # TFP counts the uses of an `int` seed: its second use would give other values.
     return [0, seed] if isinstance(seed, int) else tfp.random.sanitize_seed(seed)
 
 
-def as_parameter(value, dtype=None):
+def as_parameter(value: TensorLike, dtype: DTypeLike | None = None) -> Parameter:
     """Returns `value` itself if it is a tensor, variable or deferred tensor; else converts it.
 
     Converting a `tf.Variable` would read it once and lose the reference that gradients and
@@ -53,14 +60,14 @@ def as_parameter(value, dtype=None):
     return tf.convert_to_tensor(value, dtype_hint=dtype or tf.float32)
 
 
-def as_data(value, dtype=None):
+def as_data(value: TensorLike, dtype: tf.DType | Structure = None) -> tf.Tensor:
     """Returns data as a `Tensor`: arrays and lists in `dtype`, or if it is `None` in their own."""
     if tf.is_tensor(value):
         return value
     return tf.convert_to_tensor(value, dtype_hint=dtype if isinstance(dtype, tf.DType) else None)
 
 
-def check_finite(x, of="the batch"):
+def check_finite(x: tf.Tensor, of: str = "the batch") -> None:
     """Raises a `ValueError` that names the rows of a batch which are not finite, in eager mode."""
     finite = tf.reduce_all(tf.math.is_finite(x), list(range(1, x.shape.rank)))
     if not tf.reduce_all(finite):
@@ -71,7 +78,9 @@ def check_finite(x, of="the batch"):
         )
 
 
-def as_context(value, dtype):
+def as_context(
+    value: TensorLike | tf.SparseTensor | None, dtype: DTypeLike | None
+) -> Parameter | tf.SparseTensor | None:
     """Returns a context as a `Tensor`: floating arrays and lists in `dtype`, labels as they are."""
     if value is None or isinstance(value, tfp.util.DeferredTensor) or tf.is_tensor(value):
         return value
@@ -79,7 +88,7 @@ def as_context(value, dtype):
     return as_data(value, dtype) if own.dtype.is_floating else own
 
 
-def check_kernel(kernel):
+def check_kernel(kernel: Parameter) -> None:
     """Raises a `ValueError` if `kernel` isn't one of a convolution that keeps size and channels."""
     shape = kernel.shape
     if shape.rank != 4 or shape[-1] != shape[-2]:

@@ -3,11 +3,12 @@
 import tensorflow as tf
 
 from tfflows.numerics.convolution import correlate, transpose
+from tfflows.types import TensorLike
 
 
 def spectral_norm_power_iteration(
-    kernel: tf.Tensor,
-    u: tf.Tensor,
+    kernel: TensorLike,
+    u: TensorLike,
     num_iterations: int = 1,
     *,
     padding: str = "zero",
@@ -38,6 +39,7 @@ def spectral_norm_power_iteration(
     Gouk, Frank, Pfahringer, Cree, *Regularisation of Neural Networks by Enforcing Lipschitz
     Continuity*, Machine Learning 110, 2021, arXiv:1804.04368.
     """
+    kernel = tf.convert_to_tensor(kernel)
     constant = tf.stop_gradient(kernel)
     u = _normalize(tf.stop_gradient(u))
     v = _normalize(correlate(u, constant, padding))

@@ -1,6 +1,7 @@
 """Gradients written by hand that forward-mode differentiation understands."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -45,7 +46,7 @@ class PullBack:
       inputs: the tensors.
     """
 
-    def __init__(self, function: Callable[..., tf.Tensor], inputs: Sequence[tf.Tensor]):
+    def __init__(self, function: Callable[..., tf.Tensor], inputs: Sequence[tf.Tensor]) -> None:
         self._inputs, self._is_forward_mode = inputs, _tensorflow.is_forward_mode()
         if not self._is_forward_mode:
             self._tape, self._value = _evaluate(function, inputs)
@@ -73,7 +74,9 @@ class PullBack:
         return linear(g)
 
 
-def _evaluate(function, inputs):
+def _evaluate(
+    function: Callable[..., Any], inputs: Sequence[tf.Tensor]
+) -> tuple[tf.GradientTape, Any]:
     """Returns a tape and the value of `function(*inputs)` that it saw."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(inputs)

@@ -79,7 +79,9 @@ def inverse(spline: Spline, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return transform(spline, y, inverse=True)[0]
 
 
-def transform(spline, value, inverse):
+def transform(
+    spline: Spline, value: tf.Tensor, inverse: bool
+) -> tuple[tuple[tf.Tensor, tf.Tensor], tuple[tf.Tensor, Bin, Place]]:
     """Returns `forward`, or `inverse`, and what `pull_back` needs: row of the table, bin, place."""
     bins = spline.widths.shape[-1]
     knots_x, knots_y = _knots(spline)
@@ -95,7 +97,12 @@ def transform(spline, value, inverse):
     return outputs, (row, b, place)
 
 
-def pull_back(num_rows, residuals, gradients, inverse):
+def pull_back(
+    num_rows: int,
+    residuals: tuple[tf.Tensor, Bin, Place],
+    gradients: tuple[tf.Tensor, tf.Tensor],
+    inverse: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the gradients with respect to the `table` of all bins, and to the input.
 
     Args:
@@ -107,12 +114,12 @@ def pull_back(num_rows, residuals, gradients, inverse):
     row, b, place = residuals
     columns, value = pull_back_bin(b, place, *gradients, inverse)
     # Column by column: XLA would find all columns anew for each of them.
-    row, columns = tf.reshape(row, [-1]), [tf.reshape(column, [-1]) for column in columns]
-    sums = [tf.math.unsorted_segment_sum(column, row, num_rows) for column in columns]
+    row, flat = tf.reshape(row, [-1]), [tf.reshape(column, [-1]) for column in columns]
+    sums = [tf.math.unsorted_segment_sum(column, row, num_rows) for column in flat]
     return tf.stack(sums, axis=-1), value
 
 
-def table(spline):
+def table(spline: Spline) -> tf.Tensor:
     """Returns all bins, `[I prod P, 6]` in the order of `Bin`."""
     knots_x, knots_y = (knots[..., :-1] for knots in _knots(spline))
     heights, slopes = spline.ratios * spline.widths, spline.slopes
@@ -127,7 +134,7 @@ def _knots(spline):
     return knots_x, spline.bottom[..., tf.newaxis] + sums_before(heights)
 
 
-def sums_before(x):
+def sums_before(x: tf.Tensor) -> tf.Tensor:
     """Returns the sums of the first 0, 1, ..., I entries of `[..., I]`.
 
     A product of two matrices, one of them triangular: `tf.cumsum` is far slower.
@@ -138,7 +145,7 @@ def sums_before(x):
     return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [size + 1]], axis=0))
 
 
-def evaluate(b, value, inverse):
+def evaluate(b: Bin, value: tf.Tensor, inverse: bool) -> tuple[tuple[tf.Tensor, tf.Tensor], Place]:
     """Returns the result and the log of its slope, and the `Place`.
 
     Below the first and above the last knot of a bin it goes on with the slope of that knot: in the
@@ -189,7 +196,9 @@ def _invert(b, eta):
     return tf.where(turned, 1 - xi, xi)
 
 
-def pull_back_bin(b, place, g, g_log, inverse):
+def pull_back_bin(
+    b: Bin, place: Place, g: tf.Tensor, g_log: tf.Tensor, inverse: bool
+) -> tuple[Bin, tf.Tensor]:
     """Returns the gradients with respect to the bin, a `Bin`, and to the input of `evaluate`.
 
     With `y = f(x; p)` and `l = log f'(x; p)`, the inverse is `x(y; p)` and `-l(x(y; p); p)`, where

@@ -2,6 +2,8 @@
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,7 +18,7 @@ _state = _State()
 
 
 @contextlib.contextmanager
-def rows_are_there():
+def rows_are_there() -> Iterator[None]:
     """Says that no batch inside the `with` block is empty: nothing has to be done about it."""
     before, _state.are_there = _state.are_there, True
     try:
@@ -25,7 +27,7 @@ def rows_are_there():
         _state.are_there = before
 
 
-def with_rows(function, *tensors):
+def with_rows(function: Callable[..., Any], *tensors: Any) -> Any:
     """Returns `function(*tensors)`, of a row of zeros where there is none, without its result.
 
     On a CPU, the convolutions of TensorFlow return the shape of their input for an empty batch, and

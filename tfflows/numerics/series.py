@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,12 +12,13 @@ from tfflows.numerics.parameters import as_data
 from tfflows.numerics.pull_back import PullBack, custom_gradient
 from tfflows.numerics.rows import with_rows
 from tfflows.numerics.shapes import with_shape
+from tfflows.types import DTypeLike, TensorLike
 
 _KEPT = 16  # States of a loop in its backward pass.
 MOST_STEPS = 10_000  # Of the scaling: beyond, the result is NaN.
 
 
-def num_terms(norm: float, dtype: tf.DType, tolerance: float | None = None) -> int:
+def num_terms(norm: float, dtype: DTypeLike, tolerance: float | None = None) -> int:
     """Returns how many terms `exp(M) x = sum_i M^i x / i!` needs.
 
     It is the least `n >= 1` with `e^c sum_{i>n} c^i / i! <= tolerance` for `c = norm`. The sum
@@ -93,7 +94,7 @@ def exponential_action(
 def repeat(
     step: Callable[..., tf.Tensor],
     x: tf.Tensor,
-    parameters: list[tf.Tensor],
+    parameters: Sequence[tf.Tensor],
     steps: int | tf.Tensor,
 ) -> tf.Tensor:
     """Returns `step(... step(x, *parameters) ..., *parameters)`.
@@ -148,7 +149,7 @@ def parametric_action(
     matvec: Callable[..., tf.Tensor],
     transposed: Callable[..., tf.Tensor],
     x: tf.Tensor,
-    parameters: list[tf.Tensor],
+    parameters: Sequence[tf.Tensor],
     terms: int,
 ) -> tf.Tensor:
     """Returns `sum_{i<=terms} M^i x / i!` for a map whose parameters have gradients.
@@ -202,8 +203,8 @@ def _powers(matvec: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, terms: int) 
 
 
 def conv_exponential(
-    x: tf.Tensor,
-    kernel: tf.Tensor,
+    x: TensorLike,
+    kernel: TensorLike,
     *,
     inverse: bool = False,
     padding: str = "zero",

@@ -1,11 +1,15 @@
 """Tensors of unknown rank or size, in graphs, for bijectors that know what events they take."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfflows import _tensorflow
+from tfflows.types import Shape
 
 
-def with_shape(tensor, shape):
+def with_shape(tensor: tf.Tensor, shape: Shape) -> tf.Tensor:
     """Returns a tensor that is known to have a shape as one that says so.
 
     Not by `tf.ensure_shape`, an operation, which forward-mode differentiation fails at in graphs.
@@ -14,7 +18,12 @@ def with_shape(tensor, shape):
     return tensor
 
 
-def with_known_shape(function, x, event_shape, get_batch_shape):
+def with_known_shape(
+    function: Callable[[Any], Any],
+    x: Any,
+    event_shape: Sequence[int | None],
+    get_batch_shape: Callable[[], tf.TensorShape],
+) -> Any:
     """Returns `function(x)`, which sees `x` with all that is known of its shape.
 
     Of unknown rank, `x` is given one batch dimension, before those of the bijector.

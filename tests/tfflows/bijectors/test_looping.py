@@ -153,6 +153,21 @@ def test_graphs_do_not_grow_with_the_repetitions():
     assert sizes[1] - sizes[0] < 8 * 4 * 4  # Eight more of four variables each.
 
 
+@pytest.mark.parametrize("memory", ["store", "invert"])
+def test_a_series_that_repeats_may_have_parts_that_repeat(memory):
+    def turn():
+        norms = [bijectors.ActNorm.trainable([2]) for _ in range(3)]
+        return bijectors.Sequential([bijectors.Repeat(norms), bijectors.Flip(event_ndims=1)])
+
+    part = noisy(bijectors.Sequential([bijectors.Repeat(turn() for _ in range(3))]))
+    x = tf.constant([[1.0, 2.0], [3.0, -1.0]])
+    for inverse in (False, True):
+        expected, _ = run(part, x, False, inverse=inverse, event_ndims=1)
+        actual, nodes = run(part, x, True, memory, inverse, event_ndims=1)
+        assert_same(actual, expected, 1e-4)
+        assert loops_of(nodes) == 2
+
+
 def test_layers_that_take_turns_repeat_together():
     """The period is two; one of three layers in the middle is not like the others."""
 

@@ -322,6 +322,11 @@ class KerasNoise(K.Layer):
         return x * keras.random.uniform(keras.ops.shape(x)) if training else x
 
 
+class AlwaysNoise(K.Layer):
+    def call(self, x):
+        return x * keras.random.uniform(keras.ops.shape(x))
+
+
 class BatchCentre(K.Layer):
     def call(self, x, training=None):
         return x - keras.ops.mean(x, 0, keepdims=True) if training else x
@@ -441,6 +446,14 @@ ACCEPTED = {
     "custom": lambda: between(Nested(K.Dense(4))),
     "doubled": lambda: between(Doubled(3)),
 }
+
+
+def test_random_numbers_of_what_is_frozen_are_no_update_of_its_own():
+    flow = coupling(frozen(zero_last(AlwaysNoise())))
+    with evaluation.calling_networks() as calls:
+        flow.forward(points())
+    calls.assign_updates()
+    assert calls.updates == {}
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
