@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-ANNOTATED = ("tfflows",)  # Packages that are annotated throughout.
+ANNOTATED = ("tfflows", "trainers", "zoo")  # Packages that are annotated throughout.
 
 
 def public_functions(node, path=""):

@@ -57,7 +57,7 @@ class Recipe:
     flip: bool = False
     ema: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuses what no run can follow, whatever file or flag it is from."""
         for name, (what, holds) in _ENTRIES.items():
             value = getattr(self, name)
