@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.tfflows.bijectors.test_network_calls import (
+from tests.tfflows.watched_networks import (
     Counting,
     Doubled,
     K,

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.tfflows.test_training import SHAPE, data, density
+from tests.tfflows.densities import SHAPE, data, density
 from tfflows import FlowModel, bijectors, distributions, regularizers
 from tfflows.training import NonFiniteError
 

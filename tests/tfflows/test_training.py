@@ -1,4 +1,4 @@
-"""FlowModel: training, saving, averaging, two devices, and what is not finite."""
+"""FlowModel: training, saving, averaging, two devices."""
 
 import keras
 import numpy as np
@@ -6,57 +6,15 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfflows
-from tfflows import FlowModel, bijectors, distributions, networks
-from tfflows.bijectors import transforms
-from tfflows.training import NonFiniteError
+from tests.tfflows.densities import SHAPE, assert_same, data, density, flow, sgd, weights
+from tfflows import FlowModel, bijectors, distributions
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-SHAPE = [2, 2, 2]
-
-
-def flow(norm=None, seed=1):
-    """ActNorm, a coupling and maybe a convolution exponential, for images of eight numbers."""
-    network = networks.build_network(networks.ConvNet(2, width=4, seed=seed), [2, 2, 1])
-    layers = [
-        bijectors.ActNorm.trainable([None, None, 2], name="norm"),
-        bijectors.InvertibleConv1x1.trainable([None, None, 2], seed=seed, name="mixing"),
-        bijectors.Coupling(network, SHAPE, transforms.Affine(), name="coupling"),
-    ]
-    if norm:
-        layers.append(bijectors.ConvExponential.trainable(SHAPE, norm=norm, seed=seed))
-    return bijectors.Sequential(layers, name="flow")
-
-
-@keras.saving.register_keras_serializable(package="tests")
-def density(seed=1, norm=None):
-    """A distribution without noise of its own."""
-    base = distributions.trainable_normal(SHAPE)
-    return tfd.TransformedDistribution(base, tfb.Invert(flow(norm, seed)), name="density")
-
 
 def discrete():
     return distributions.Dequantized(density(), num_levels=16)
-
-
-def data(count=64, seed=0):
-    x = np.random.default_rng(seed).normal(2.0, 3.0, [count, *SHAPE])
-    return x.astype("float32")
-
-
-def sgd(rate=0.01):
-    return keras.optimizers.SGD(rate)
-
-
-def weights(model):
-    return [v.numpy() for v in model.weights]
-
-
-def assert_same(first, second):
-    for a, b in zip(first, second, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 # Fit and evaluate.
@@ -319,84 +277,3 @@ def test_truncated_weights_are_refused(tmp_path):
     with pytest.raises((OSError, ValueError, KeyError)):
         model.load_weights(path)
     assert_same(weights(model), before)
-
-
-# Not finite.
-
-
-def fails(model, x, match):
-    """Checks that `fit` stops with the message and leaves weights and step count alone."""
-    before, steps = weights(model), int(model.optimizer.iterations)
-    with pytest.raises(NonFiniteError, match=match):
-        model.fit(x, batch_size=len(x), verbose=0)
-    assert_same(weights(model), before)
-    assert int(model.optimizer.iterations) == steps
-
-
-@pytest.fixture
-def compiled():
-    model = FlowModel(density())
-    model.compile(sgd())
-    return model
-
-
-def test_nan_in_the_data(compiled):
-    x = data(8)
-    x[3, 1, 0, 1] = np.nan
-    fails(compiled, x, "The data are not finite")
-
-
-def test_infinity_in_the_data(compiled):
-    x = data(8)
-    x[0, 0, 0, 0] = np.inf
-    fails(compiled, x, "The data are not finite")
-
-
-@pytest.mark.parametrize(
-    ("index", "name", "kind"), [(0, "norm", "ActNorm"), (2, "coupling", "Coupling")]
-)
-def test_nan_in_a_parameter_names_the_layer(compiled, index, name, kind):
-    layer = compiled.distribution.bijector.bijector.bijectors[index]
-    variable = layer.trainable_variables[0]
-    variable.assign(tf.fill(variable.shape, np.nan))
-    fails(compiled, data(8), rf"first layer that is not finite is '{name}' \({kind}\)")
-
-
-def test_base_that_is_not_finite(compiled):
-    for variable in compiled.distribution.distribution.trainable_variables:
-        variable.assign(tf.fill(variable.shape, np.nan))
-    fails(compiled, data(8), "base distribution's log-probability is not finite")
-
-
-def test_infinite_gradient_names_the_variable():
-    class Root(bijectors.FlowBijector):
-        """A shift by `sqrt(0)`, whose derivative is infinite."""
-
-        def __init__(self, weight, name="root"):
-            self.weight = weight
-            super().__init__(forward_min_event_ndims=1, parameters=dict(locals()), name=name)
-
-        def _forward_and_log_det(self, x):
-            return x + tf.sqrt(self.weight), tf.zeros([])
-
-    base = distributions.standard_normal([2])
-    model = FlowModel(
-        tfd.TransformedDistribution(base, tfb.Invert(Root(tf.Variable(0.0)))), units="nats"
-    )
-    model.compile(sgd())
-    fails(
-        model, np.ones([4, 2], "float32"), r"The loss is finite; the gradient of '.*weight' is not"
-    )
-
-
-def test_check_can_be_turned_off():
-    model = FlowModel(density(), check_finite=False)
-    model.compile(sgd())
-    x = data(8)
-    x[0] = np.nan
-    model.fit(x, batch_size=8, verbose=0)
-    assert np.all(np.isnan(weights(model)[0]))
-
-
-def test_error_is_public():
-    assert issubclass(tfflows.training.NonFiniteError, ArithmeticError)

@@ -87,9 +87,3 @@ def test_wrong_flags(tmp_path):
         run(workdir=str(tmp_path))
     with pytest.raises(app.UsageError, match="No run has a name that --only=nothing matches"):
         run(experiment="depth", workdir=str(tmp_path), only="nothing")
-
-
-def test_names_of_runs_differ():
-    for make in experiments.EXPERIMENTS.values():
-        names = [r.name for r in make()]
-        assert len(set(names)) == len(names)

@@ -27,7 +27,7 @@ _AXES = {"mog4": (-5, 5), "mog9": (-5, 5, 15)}
 _ANGLES = {4: 96, 9: 384}  # Nodes of the quadrature; with twice as many nothing changes by 1e-12.
 NAMES = ("mog4", "mog9", "mog4_ring", "mog9_ring")
 
-# Nats a set, from 100,000 and 5000 sets as in `tests/trainers/test_node_sets.py`; standard errors
+# Nats a set, from 100,000 and 5000 sets as in the tests of this module; standard errors
 # are 0.0003 and 0.0018.
 _RING_ENTROPIES = {"mog4_ring": 16.2102, "mog9_ring": 41.7859}
 

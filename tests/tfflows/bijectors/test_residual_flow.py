@@ -5,27 +5,12 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import FlowModel, analysis, bijectors, distributions, evaluation, networks
+from tests.tfflows.residual_flows import flow, inputs
+from tfflows import FlowModel, bijectors, distributions, evaluation
 from tfflows.evaluation import estimating, forward_and_log_det
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
-
-
-def flow(shape=(3,), log_det=None, dtype=tf.float64, stretch=1.0, **kwargs):
-    """A flow away from its start, of dense layers for vectors and of convolutions for images."""
-    network = networks.LipschitzNet(
-        shape[-1],
-        width=6,
-        kernel_sizes=(1, 1) if len(shape) == 1 else (3, 1, 3),
-        seed=1,
-        dtype=dtype.name,
-    )
-    networks.build_network(network, list(shape))
-    rng = np.random.default_rng(2)
-    for variable in network.trainable_variables:
-        variable.assign_add(stretch * rng.normal(size=variable.shape))
-    return bijectors.ResidualFlow(network, list(shape), log_det=log_det, dtype=dtype, **kwargs)
 
 
 class Steep(tf.Module):
@@ -42,10 +27,6 @@ class Steep(tf.Module):
 
 def steep(log_det, **kwargs):
     return bijectors.ResidualFlow(Steep(), [3], log_det=log_det, dtype=tf.float64, **kwargs)
-
-
-def inputs(shape=(3,), count=1, dtype=tf.float64):
-    return tf.constant(np.random.default_rng(0).normal(size=[count, *shape]), dtype)
 
 
 def log_det_and_gradients(layer, x):
@@ -269,19 +250,3 @@ def test_errors_name_the_parameter():
     wide = bijectors.ResidualFlow(lambda x: tf.concat([x, x], -1), [3])
     with pytest.raises(ValueError, match=r"`network` of `ResidualFlow` must return .*\(1, 6\)"):
         wide.forward(tf.zeros([1, 3]))
-
-
-def test_iterations_are_counted_by_layer_and_event():
-    """`x + a x = y` from `x = y`: each iteration multiplies the error by `a`."""
-    layers = [
-        bijectors.ResidualFlow(lambda x, a=a: a * x, [2], dtype=tf.float64) for a in (0.5, 0.0, 0.9)
-    ]
-    flow = bijectors.Sequential([layers[0], tfb.Scale(tf.constant(2.0, tf.float64)), *layers[1:]])
-    counts = analysis.inverse_iterations(flow, inputs([2], 3, tf.float64)).numpy()
-    assert counts.shape == (3, 3)
-    assert np.all(counts[1] <= 2)
-    # To 1e-10 or so: log(1e-10) / log(0.5) = 33, log(1e-10) / log(0.9) = 219.
-    assert np.all((counts[0] > 25) & (counts[0] < 60))
-    assert np.all((counts[2] > 150) & (counts[2] < 400))
-    none = analysis.inverse_iterations(tfb.Scale(tf.constant(2.0)), tf.ones([4, 2]))
-    assert none.shape == (0, 4)

@@ -1,11 +1,13 @@
-"""Transforms: channels and entries are the same parameters in another order; functions will do."""
+"""Transforms: order of parameters, hats, splines, functions; no coupling lacks an inverse."""
+
+import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors, networks
+from tfflows import bijectors, evaluation, networks
 from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
@@ -88,3 +90,111 @@ def test_transforms_that_do_the_same_are_equal():
     assert transforms.RationalQuadratic(8) != transforms.RationalQuadratic(8, bound=4.0)
     hats = [transforms.Affine(transforms.MexicanHatScale(2, value)) for value in (0.1, 0.1, 0.2)]
     assert hats[0] == hats[1] != hats[2]
+
+
+def test_coupling_is_exactly_the_identity_outside_of_the_box():
+    rng = np.random.default_rng(7)
+    h = tf.constant(3 * rng.normal(size=[200, 2 * 23]), tf.float32)
+    x = np.float32(rng.uniform(3, 9, [200, 2]) * rng.choice([-1, 1], [200, 2]))
+    x[:4] = [[3, -3], [1e38, -1e38], [np.inf, -np.inf], [3 + 1e-6, -3 - 1e-6]]
+    flow = bijectors.Coupling(lambda a: h, [4], transforms.RationalQuadratic())
+
+    def run(x, h, inverse):
+        with tf.GradientTape() as tape:
+            tape.watch([x, h])
+            y, log_slope = flow.transform.move_channels(x, h, inverse)
+            loss = 2 * tf.reduce_sum(y) + tf.reduce_sum(log_slope)
+        return y, log_slope, *tape.gradient(loss, [x, h])
+
+    for function in (run, tf.function(run)):  # Eager mode has other gradients than graphs.
+        for inverse in (False, True):
+            y, log_slope, g_x, g_h = function(tf.constant(x), h, inverse)
+            np.testing.assert_array_equal(y, x)
+            np.testing.assert_array_equal(log_slope, 0)
+            np.testing.assert_array_equal(g_x, 2)
+            np.testing.assert_array_equal(g_h, 0)
+    # Not a number is not outside.
+    assert np.all(np.isnan(run(tf.fill([200, 2], np.float32(np.nan)), h, False)[1]))
+
+
+def test_coupling_agrees_with_tfp():
+    bins, rng = 6, np.random.default_rng(3)
+    h = rng.normal(size=[5, 2 * (3 * bins - 1)])
+    flow = bijectors.Coupling(
+        lambda a: tf.constant(h),
+        [3],
+        transforms.RationalQuadratic(bins, 2.0),
+        dtype=tf.float64,
+    )
+    x = tf.constant(rng.uniform(-3, 3, [5, 3]))
+    widths, heights, slopes = np.split(h.reshape([5, 2, -1]), [bins, 2 * bins], axis=-1)
+    free = 1 - 1e-3 * bins
+    reference = tfb.RationalQuadraticSpline(
+        bin_widths=2 * 2.0 * (1e-3 + free * tf.nn.softmax(widths)),
+        bin_heights=2 * 2.0 * (1e-3 + free * tf.nn.softmax(heights)),
+        knot_slopes=1e-3 + tf.nn.softplus(slopes + np.log(np.expm1(1 - 1e-3))),
+        range_min=-2.0,
+    )
+    y = flow.forward(x)
+    np.testing.assert_allclose(y[:, 1:], reference.forward(x[:, 1:]), atol=1e-10)
+    np.testing.assert_allclose(
+        flow.forward_log_det_jacobian(x, 1),
+        reference.forward_log_det_jacobian(x[:, 1:], 1),
+        atol=1e-9,
+    )
+
+
+def test_coupling_is_the_identity_for_a_network_of_zeros():
+    flow = bijectors.Coupling(lambda a: tf.zeros([4, 2 * 23]), [4], transforms.RationalQuadratic())
+    x = tf.random.stateless_normal([4, 4], [1, 1]) * 3
+    np.testing.assert_allclose(flow.forward(x), x, atol=1e-6)
+    np.testing.assert_allclose(flow.forward_log_det_jacobian(x, 1), np.zeros(4), atol=1e-5)
+
+
+def test_range_of_the_hat_is_not_what_the_paper_prints():
+    hat = transforms.MexicanHatScale(1, 0.0)
+    h = tf.constant(np.linspace(-10, 10, 100_001)[:, None])
+    log_scale = hat(h)
+    assert np.max(log_scale) == pytest.approx(transforms.MexicanHatScale.highest, abs=1e-6)
+    assert np.min(log_scale) == pytest.approx(transforms.MexicanHatScale.lowest, abs=1e-6)
+    assert math.exp(transforms.MexicanHatScale.lowest) == pytest.approx(0.640, abs=1e-3)
+    assert math.exp(transforms.MexicanHatScale.highest) == pytest.approx(2.718, abs=1e-3)
+
+
+@pytest.mark.parametrize("num_inputs", [1, 2, 4, 7])
+@pytest.mark.parametrize("log_scale", [-0.3, 0.0, 0.35, 0.69])
+def test_the_hat_starts_where_it_is_told_to_on_usable_slopes(num_inputs, log_scale):
+    hat = transforms.MexicanHatScale(num_inputs, log_scale)
+    h = tf.zeros([1, num_inputs], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(h)
+        start = hat(h)
+    assert float(start[0, 0]) == pytest.approx(log_scale, abs=1e-9)
+    slopes = num_inputs * tape.gradient(start, h)[0].numpy()
+    # The steepest slope of a hat is 1.38.
+    assert np.all(np.abs(slopes) > 0.03) or num_inputs == 1
+    assert np.abs(slopes).mean() > 0.5
+    if num_inputs > 1:
+        assert slopes.min() < 0 < slopes.max()  # On both flanks.
+
+
+def test_a_hat_that_could_not_be_trained_is_refused():
+    with pytest.raises(ValueError, match="`log_scale` must be between"):
+        transforms.MexicanHatScale(2, 0.999)
+    with pytest.raises(ValueError, match="`log_scale` must be between"):
+        transforms.MexicanHatScale(2, -0.446)
+
+
+@pytest.mark.parametrize("scale", ["sigmoid", transforms.MexicanHatScale(1, 0.0), "tanh"])
+@pytest.mark.parametrize("output", [-60.0, -88.0, -200.0, -1e30, 1e30])
+def test_no_output_of_a_network_leaves_a_coupling_without_inverse(scale, output):
+    def network(a):
+        return tf.stack([tf.zeros_like(a[:, 0]), tf.fill(tf.shape(a)[:1], output)], axis=-1)
+
+    flow = bijectors.Coupling(network, [2], transforms.Affine(scale))
+    x = tf.constant([[0.3, -1.5], [2.0, 4.0]])
+    y, log_det = evaluation.forward_and_log_det(flow, x)
+    back, back_log_det = evaluation.inverse_and_log_det(flow, tf.identity(y))
+    np.testing.assert_allclose(back, x, rtol=1e-5)
+    np.testing.assert_allclose(y[:, 1] / x[:, 1], np.exp(log_det), rtol=1e-5)
+    np.testing.assert_allclose(back_log_det, -log_det, rtol=1e-5)

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows import bijectors, evaluation
 from tfflows.evaluation import state
@@ -91,3 +92,20 @@ def test_an_observer_sees_its_own_thread_alone():
         thread.join(30)
         evaluation.forward_and_log_det(bijectors.ActNorm.trainable([1], name="here"), tf.ones([1]))
     assert seen == ["here"]
+
+
+tfb = tfp.bijectors
+
+
+def test_observers_see_parts_in_order_and_the_whole_last():
+    names, inputs = [], []
+    inner = tfb.Chain([tfb.Scale(2.0, name="third"), tfb.Shift(1.0, name="second")], name="chain")
+    flow = bijectors.Sequential([tfb.Exp(name="first"), inner], name="whole")
+    with evaluation.observe_layers(
+        before=lambda b, x: inputs.append(b.name), after=lambda b, x, y, d: names.append(b.name)
+    ):
+        evaluation.forward_and_log_det(flow, tf.zeros([2]))
+    assert [n for n in inputs if n != "chain"] == ["whole", "first", "second", "third"]
+    assert [n for n in names if n != "chain"] == ["first", "second", "third", "whole"]
+    evaluation.forward_and_log_det(flow, tf.zeros([2]))
+    assert len([n for n in names if n != "chain"]) == 4  # Nobody watches any more.

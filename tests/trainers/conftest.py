@@ -1,0 +1,43 @@
+"""Runs that tests of several programs look at."""
+
+import pytest
+
+import zoo
+from tests.trainers.tiny_runs import RECIPE, TINY, run
+from zoo import registry
+from zoo.architectures import glow
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A model that trains in a moment."""
+    for name in ("tiny.digits", "tiny.other"):
+        zoo.register(
+            name,
+            glow.glow,
+            kind=zoo.IMAGES,
+            recipe=RECIPE,
+            summary="A test.",
+            paper="None.",
+            **TINY,
+        )
+    yield
+    for name in ("tiny.digits", "tiny.other"):
+        registry._MODELS.pop(name)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """The folder of a run of four steps."""
+    workdir = tmp_path_factory.mktemp("run") / "digits"
+    run(model="tiny.digits", workdir=str(workdir), report_every=2)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    """The folder of a run on points."""
+    workdir = tmp_path_factory.mktemp("points") / "rings"
+    changes = ["num_blocks=2", "width=4"]
+    run(model="realnvp.rings", workdir=str(workdir), set=changes, steps=4, report_every=2)
+    return workdir

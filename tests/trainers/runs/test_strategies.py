@@ -1,0 +1,207 @@
+"""Strategies: replicas and worker processes take the steps of one device."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow as tf
+
+import zoo
+from tfflows import FlowModel
+from trainers.runs import callbacks, strategies
+from trainers.runs.run import Devices
+
+ROOT = pathlib.Path(__file__).parents[3]
+STEPS = 20
+TINY = (
+    "--model=convexp_glow.digits",
+    "--set=steps=[1,1]",
+    "--set=widths=[4,4]",
+    "--recipe=flip=false",
+    "--batch_size=24",
+    "--num_validation=24",
+    "--jit=on",
+)
+
+
+def command(workdir, *flags):
+    return [sys.executable, "-m", "trainers.train", *TINY, f"--workdir={workdir}", *flags]
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def start_workers(count, workdir, *flags):
+    """Starts processes that find each other through TF_CONFIG; their output goes to files."""
+    workers = [f"localhost:{port}" for port in free_ports(count)]
+    found = []
+    for index in range(count):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        with open(f"{workdir}.{index}.log", "a") as log:
+            found.append(
+                subprocess.Popen(
+                    command(workdir, "--strategy=multi_worker", *flags),
+                    cwd=ROOT,
+                    env=os.environ | {"TF_CONFIG": json.dumps(task)},
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+    return found
+
+
+def finish(processes, seconds=300):
+    """Waits; returns the exit codes."""
+    end = time.monotonic() + seconds
+    try:
+        return [process.wait(max(1, end - time.monotonic())) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def losses(workdir):
+    lines = callbacks.read_lines(workdir / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    return [line["bits_per_dim"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    "strategy, replicas",
+    [
+        ("mirrored", 2),
+        pytest.param("mirrored", 4, marks=pytest.mark.slow),
+        pytest.param("multi_worker", 2, marks=pytest.mark.slow),
+        pytest.param("multi_worker", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_replicas_take_the_steps_of_one_device(strategy, replicas, tmp_path):
+    every = [f"--steps={STEPS}", "--report_every=1"]
+    one = subprocess.Popen(
+        command(tmp_path / "one", *every, f"--shards={replicas}"),
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    if strategy == "mirrored":
+        flags = ("--strategy=mirrored", f"--cpu_devices={replicas}", *every)
+        several = [subprocess.Popen(command(tmp_path / "several", *flags), cwd=ROOT)]
+    else:
+        several = start_workers(replicas, tmp_path / "several", *every, "--shards=1")
+    assert finish([one, *several]) == [0] * (1 + len(several))
+    found, expected = losses(tmp_path / "several"), losses(tmp_path / "one")
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert len({round(value, 6) for value in expected}) == STEPS
+    assert (tmp_path / "several" / "preset").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 2], ids=["chief", "worker"])
+def test_a_worker_that_dies_ends_all_and_all_resume(killed, tmp_path):
+    every = ["--steps=60", "--report_every=5"]
+    workdir = tmp_path / "run"
+    workers = start_workers(3, workdir, *every, "--shards=1")
+    try:
+        end = time.monotonic() + 240
+        while not list((workdir / "backup").glob("step_*")):
+            assert time.monotonic() < end, pathlib.Path(f"{workdir}.0.log").read_text()[-2000:]
+            time.sleep(0.1)
+    finally:
+        workers[killed].send_signal(signal.SIGKILL)
+        codes = finish(workers, 240)
+    assert all(codes), codes
+    for index in {0, 1, 2} - {killed}:
+        assert "--resume" in pathlib.Path(f"{workdir}.{index}.log").read_text()
+    assert not (workdir / "preset").exists()
+    one = subprocess.Popen(command(tmp_path / "one", *every, "--shards=3"), cwd=ROOT)
+    resumed = start_workers(3, workdir, *every, "--shards=1", "--resume")
+    assert finish([one, *resumed]) == [0] * 4
+    expected, found = (
+        callbacks.read_lines(w / "metrics.jsonl") for w in (tmp_path / "one", workdir)
+    )
+    assert [line["step"] for line in found] == list(range(5, 61, 5))
+    for line, other in zip(found, expected, strict=True):
+        assert line["bits_per_dim"] == pytest.approx(other["bits_per_dim"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+    ],
+)
+def test_multi_worker_needs_all_workers(text, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match="needs the environment variable TF_CONFIG"):
+        strategies.set_shards(None, 24, (8, 8, 1), Devices("multi_worker"))
+
+
+def test_batches_that_replicas_cannot_share(monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"multiple of their number\. Received: a batch size of 24"
+    ):
+        strategies.set_shards(None, 24, (8, 8, 1), Devices("mirrored", cpu_devices=5))
+
+
+@pytest.mark.parametrize("loop", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convexp_glow.digits",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "glow.digits",
+                "balanced.digits",
+                "sylvester.digits",
+                "residual.digits",
+                "coupling.digits",
+                "maf.two_moons",
+                "rq_nsf.two_moons",
+                "gnf_convexp.mog4",
+            )
+        ),
+    ],
+)
+def test_a_step_is_made_of_what_a_tpu_has(name, loop):
+    """XLA translates all of it: static shapes, nothing in float64, no calls of the host."""
+    entry = zoo.find(name)
+    model = FlowModel(entry.build(), units=entry.units, check_finite=False, loop=loop)
+    model.compile("adam")
+    model.optimizer.build(model.trainable_weights)
+    dtype = tf.float32 if entry.num_levels is None else tf.uint8
+    x = tf.zeros([8, *entry.event_shape], dtype)
+    step = tf.function(model.train_step, jit_compile=True, autograph=False)
+    text = step.experimental_get_compiler_ir(x)(stage="hlo")
+    assert "ENTRY" in text
+    # XLA itself expands decompositions into QR and the like, on every kind of device.
+    calls = set(re.findall(r'custom_call_target="(\w+)"', text))
+    assert calls <= {"Qr", "ProductOfElementaryHouseholderReflectors"}
+    for foreign in ("<=", "f64[", "infeed", "outfeed", "send(", "recv("):
+        assert foreign not in re.sub(r"metadata=\{[^}]*\}", "", text), foreign
+
+
+def test_no_tpu_is_one_line(monkeypatch):
+    def connect(tpu):
+        raise tf.errors.InvalidArgumentError(
+            None, None, f"No TPU {tpu}.\nRegistered devices: [CPU]"
+        )
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver.TPUClusterResolver, "connect", connect)
+    with pytest.raises(ValueError, match=r"needs a TPU.*--tpu=here.* 'No TPU here\.'\.$"):
+        strategies.make(Devices("tpu", tpu="here"))

@@ -1,0 +1,98 @@
+"""Samples of runs: pictures, latents drawn anew, and samples that are NaN."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import app
+from absl.testing import flagsaver
+
+import zoo
+from tests.trainers.failing_models import failing
+from tests.trainers.tiny_runs import TINY, run
+from trainers import evaluate, sample
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_figure_of_latents_drawn_anew(finished):
+    model = zoo.open_trained(finished / "preset")
+    x = tf.cast(tf.random.stateless_uniform([3, 8, 8, 1], [0, 1], 0, 17, tf.int32), tf.uint8)
+    images, columns = sample.perturb(model, x, [0, 2], [0, 2], 0.5, seed=0)
+    assert images.shape == (3 * 2 * 3, 8, 8, 1)
+    assert columns == 3
+    picture = np.reshape(images, [3, 2, 3, 8, 8, 1])  # image, row, column
+    for original in (picture[:, 0, 0], picture[:, 1, 0], picture[:, 0, 2], picture[:, 1, 1]):
+        np.testing.assert_array_equal(original, x)
+    assert np.any(picture[:, 0, 1] != x)
+    assert np.any(picture[:, 1, 2] != x)
+    with pytest.raises(ValueError, match="`--keep_levels` must be from 0 to 2"):
+        sample.perturb(model, x, [3], [], 0.5, seed=0)
+    with pytest.raises(ValueError, match="must be of one length"):
+        sample.perturb(model, x, [1], [1, 2], 0.5, seed=0)
+
+
+def test_levels_and_data_must_be_those_of_the_model(tmp_path):
+    for values, match in (
+        ({"keep_levels": ["0", "a"]}, "--keep_levels must be numbers.*Received: --keep_levels=0,a"),
+        (
+            {"keep_levels": ["0"], "dataset": "two_moons"},
+            r"shape \(8, 8, 1\).*two_moons with .*\(2,\)",
+        ),
+        ({"keep_levels": ["0"], "model": "balanced.two_moons"}, "are for models of images"),
+    ):
+        with pytest.raises((ValueError, app.UsageError), match=match):
+            run(sample.main, **{"model": "glow.digits", **values})
+    with pytest.raises(ValueError, match=r"shape \(2,\).*--dataset=digits with .*\(8, 8, 1\)"):
+        run(evaluate.main, model="balanced.two_moons", dataset="digits")
+
+
+def test_sample_draws_a_picture(finished):
+    # A process of its own: the binaries share names of flags.
+    code = (
+        "import sys, zoo; from absl import app; from trainers import sample\n"
+        "from zoo.architectures.glow import glow\n"
+        "recipe = zoo.Recipe(dataset='digits', batch_size=16, steps=4)\n"
+        "about = {'kind': zoo.IMAGES, 'recipe': recipe, 'summary': '', 'paper': ''}\n"
+        f"zoo.register('tiny.digits', glow, **about, **{TINY!r})\n"
+        "app.run(sample.main)"
+    )
+    arguments = [f"--workdir={finished}", "--count=9", "--temperature=0.7"]
+    command = [sys.executable, "-c", code, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "9 samples at temperature 0.7" in done.stdout
+    assert (finished / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_points(points):
+    assert (points / "samples" / "step_0000004.png").read_bytes().startswith(b"\x89PNG")
+    run(sample.main, workdir=str(points))
+    assert (points / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def draw(model, monkeypatch, output):
+    """Runs `trainers.sample` with `model` in the place of a preset's."""
+    trained = zoo.Trained(model, zoo.find("glow.digits"), "digits", output.parent)
+    monkeypatch.setattr(sample.command_line, "open_model", lambda: (trained, None))
+    with flagsaver.flagsaver(model="a preset", output=str(output), count=20):
+        sample.main(["binary"])
+
+
+@pytest.mark.parametrize(("loc", "said"), [(1.0, " of 20 samples at"), (50.0, "\n20 samples at")])
+def test_sample_says_how_many_are_in_the_picture(loc, said, tmp_path, monkeypatch, capsys):
+    draw(failing((2, 2, 1), loc), monkeypatch, tmp_path / "samples.png")
+    assert said in f"\n{capsys.readouterr().out}"
+    assert (tmp_path / "samples.png").exists()
+
+
+def test_sample_fails_if_all_samples_are_nan(tmp_path, monkeypatch):
+    with pytest.raises(ArithmeticError, match="All 20 samples are NaN"):
+        draw(failing((2, 2, 1), -50.0), monkeypatch, tmp_path / "samples.png")

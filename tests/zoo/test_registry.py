@@ -1,0 +1,50 @@
+"""Names and recipes that are registered."""
+
+import dataclasses
+
+import pytest
+
+import zoo
+from zoo import registry
+
+
+def test_unknown_name_suggests_near_ones():
+    for function in (zoo.create, zoo.describe):
+        with pytest.raises(
+            ValueError, match=r"nearest are .*convexp_glow\.digits(.|\n)*'convexp_glow\.digit'"
+        ):
+            function("convexp_glow.digit")
+
+
+def test_names_are_registered_once():
+    recipe = registry.find("glow.digits").recipe
+    with pytest.raises(ValueError, match=r"'glow\.digits' is registered already"):
+        zoo.register("glow.digits", print, kind=zoo.IMAGES, recipe=recipe, summary="", paper="")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("dataset", [3, None], ["digits"]),
+        ("batch_size", [0, 1.5, "8", True, None], [1]),
+        ("steps", [0, 1e3], [1]),
+        ("optimizer", ["sgd", 3, []], ["adam", "adamax"]),
+        ("learning_rate", [-1, float("nan"), float("inf"), "a", None], [0, 0.1]),
+        ("beta_2", [1, -0.1], [0, 0.99]),
+        ("warmup_steps", [-1, 0.5, "a"], [0]),
+        ("warmup_power", [-1, "a"], [2]),
+        ("decay", ["cosine", 1.5, True], ["linear", 0.99]),
+        ("decay_steps", [0, "a"], [None, 10]),
+        ("final_learning_rate", [-1], [0.0]),
+        ("clip", [0, -1, "a"], [None, 0.5]),
+        ("flip", [1, "true", None], [True]),
+        ("ema", [-0.1, 1.1, "a"], [0, 0.999]),
+    ],
+)
+def test_a_recipe_is_one_that_a_run_can_follow(name, wrong, right):
+    recipe = zoo.Recipe(dataset="digits", batch_size=16, steps=4)
+    for value in right:
+        assert getattr(dataclasses.replace(recipe, **{name: value}), name) == value
+    for value in wrong:
+        with pytest.raises(ValueError, match=f"`{name}` of a recipe must be .*Received: {name}="):
+            dataclasses.replace(recipe, **{name: value})
