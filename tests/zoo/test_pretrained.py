@@ -102,7 +102,7 @@ def test_networks_in_bfloat16_cost_less_than_a_hundredth_of_a_bit():
     for policy in ("float32", "mixed_bfloat16"):
         keras.mixed_precision.set_global_policy(policy)
         try:
-            model = zoo.create("convexp_glow.digits", pretrained=True, discrete=True)
+            model = zoo.open_trained("convexp_glow.digits")
         finally:
             keras.mixed_precision.set_global_policy("float32")
         scores[policy] = evaluate.score(model, test.dataset, test.num_examples, 1, seed=0)

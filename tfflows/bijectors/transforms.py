@@ -134,7 +134,7 @@ class Affine(Transform):
         """See `Transform.move_channels`; here all first parameters are first."""
         if self.scale is None:
             return (x - h if inverse else x + h), tf.zeros_like(h)
-        shift, h = h[..., : x.shape[-1]], h[..., x.shape[-1] :]
+        shift, h = tf.split(h, [x.shape[-1], h.shape[-1] - x.shape[-1]], axis=-1)
         log_scale = (LOG_SCALES[self.scale] if isinstance(self.scale, str) else self.scale)(h)
         if inverse:
             return tf.exp(-log_scale) * (x - shift), -log_scale

@@ -1,11 +1,14 @@
 """Images that are not the integers of a distribution are refused everywhere."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+import zoo
 from tfflows import FlowModel, distributions
 from tfflows.training import NonFiniteError
 from trainers import evaluate
@@ -21,6 +24,10 @@ MODEL = distributions.Dequantized(
     ),
     num_levels=17,
 )
+
+
+def trained():
+    return zoo.Trained(MODEL, zoo.find("glow.digits"), "digits", pathlib.Path())
 
 
 def images(dtype="uint8"):
@@ -60,7 +67,7 @@ def wrong(request):
         lambda x: MODEL.importance_log_prob(x, 2),
         FlowModel(MODEL),
         FlowModel(MODEL).initialize,
-        lambda x: evaluate.score(MODEL, [x[:3], x[3:]], 6, 1, 0),
+        lambda x: evaluate.score(trained(), [x[:3], x[3:]], 6, 1, 0),
     ],
 )
 def test_eager_mode_raises_an_error_with_dtype_range_and_remedy(function, wrong):
