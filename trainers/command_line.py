@@ -237,9 +237,9 @@ def read_run() -> runs.Run:
     Raises:
       ValueError: if there is no such model, or no run can have such a value.
     """
-    workdir = files.local(FLAGS.workdir) if FLAGS.workdir else None
+    workdir = files.local(FLAGS.workdir or "")
     resume = "resume" in FLAGS and FLAGS.resume
-    stored = runs.read_config(workdir) if workdir and resume else None
+    stored = runs.read_config(workdir) if resume else None
     names = [name for name in runs.REMEMBERED if name in FLAGS and name != "memory"]
     values = {name: getattr(FLAGS, name) for name in names if stored is None or _given(name)}
     if FLAGS.memory:

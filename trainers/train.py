@@ -68,10 +68,9 @@ def main(argv: list[str]) -> None:
     if FLAGS.list:
         print("\n".join(zoo.list_models()))
         return
-    run = command_line.read_run()
-    if not run.workdir:
+    if not FLAGS.workdir:
         raise app.UsageError("--workdir must be given.")
-    training.train(run)
+    training.train(command_line.read_run())
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def describe(name: str | os.PathLike) -> str:
     """
     if presets.has_weights(name):
         return presets.read_card(name)
-    model = registry.find(name)
+    model = registry.find(str(name))
     lines = [f"# {model.name}", "", model.summary, "", f"Paper: {model.paper}", ""]
     lines += [f"- {key}: {value}" for key, value in model.arguments.items()]
     recipe = dataclasses.asdict(model.recipe)
@@ -83,7 +83,7 @@ def create(
     if pretrained or os.path.isdir(files.expand_home(name)):
         distribution, entry = presets.load_trained(name, weights=pretrained, seed=seed)
     else:
-        entry = registry.find(name)
+        entry = registry.find(str(name))
         distribution = entry.build(seed=seed, **overrides)
     if discrete and not entry.kind.is_discrete:
         raise ValueError(
@@ -107,7 +107,7 @@ def build(name: str, seed: int = 0, **overrides: Any) -> tfp.distributions.Distr
     Raises:
       ValueError: if the name is unknown, or an argument of another type or very large.
     """
-    entry = registry.find(name)
+    entry = registry.find(str(name))
     limits.check_arguments(entry, overrides)
     with limits.limit():
         return entry.build(seed=seed, **overrides)

@@ -12,7 +12,8 @@ from tfflows import evaluation
 from zoo import registry
 from zoo.storage import files, presets
 
-tfb, tfd = tfp.bijectors, tfp.distributions
+tfb = tfp.bijectors
+tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)

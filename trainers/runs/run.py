@@ -56,13 +56,13 @@ class Run:
       reported_every: what was chosen so far.
       steps_per_execution: steps that run as one call; `None` to choose.
       epochs: passes over the data in place of the steps of the recipe, or `None`.
-      num_examples: size of the training data; `None` as long as they were not looked at.
+      num_examples: size of the training data; 0 as long as they were not looked at.
       changes: `--set` as it was given, for messages.
     """
 
     entry: zoo.Model
     recipe: zoo.Recipe
-    workdir: pathlib.Path | None = None
+    workdir: pathlib.Path = pathlib.Path()
     resume: bool = False
     seed: int = 0
     data_dir: str | None = None
@@ -82,7 +82,7 @@ class Run:
     reported_every: int | None = None
     steps_per_execution: int | None = None
     epochs: float | None = None
-    num_examples: int | None = None
+    num_examples: int = 0
     changes: tuple[str, ...] = ()
 
     def identity(self) -> dict:
@@ -148,5 +148,5 @@ def from_json(config: Mapping, **changes: Any) -> Run:
     values = {name: config[name] for name in REMEMBERED if name in config}
     values["devices"] = Devices(**config.get("devices", {}))
     values["recipe"] = dataclasses.replace(entry.recipe, **config["recipe"])
-    values["num_examples"] = config.get("num_examples")
+    values["num_examples"] = config.get("num_examples", 0)
     return Run(**{"entry": entry, **values, **changes})
