@@ -281,9 +281,10 @@ def test_packages_that_do_not_fit_are_one_message():
 def test_only_the_usual_lines_of_a_start_are_dropped(level, usual):
     """Without TensorFlow, and up to a crash."""
     code = """
-import os, sys
-sys.path.insert(0, "tfflows")
-import start_up
+import importlib.util, os
+spec = importlib.util.spec_from_file_location("start_up", "tfflows/start_up.py")
+start_up = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(start_up)
 with start_up.drop_usual_lines():
     os.write(2, b'''WARNING: All log messages before absl::InitializeLog() is called are written
 I0000 00:00:1795763280.574211    5729 port.cc:153] oneDNN custom operations are on.

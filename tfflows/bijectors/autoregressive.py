@@ -1,15 +1,16 @@
 """`Autoregressive`: every entry of an event is moved by those before it."""
 
-import numpy as np
+import math
+
 import tensorflow as tf
 
+from tfflows import _tensorflow
 from tfflows.bijectors.predicted import Predicted
 from tfflows.bijectors.transforms import TransformLike
 from tfflows.evaluation import state
 from tfflows.numerics import fixed_point
+from tfflows.numerics.parameters import as_data
 from tfflows.types import DTypeLike, KnownShape, Network, TensorLike
-
-FEW = 8  # Entries that are undone one after the other.
 
 
 class Autoregressive(Predicted):
@@ -24,10 +25,11 @@ class Autoregressive(Predicted):
     where `g` is what `transform` makes of the parameters. `forward` evaluates the network once.
     `tfb.Invert` of it is the inverse autoregressive flow (IAF), whose samples take one evaluation.
 
-    **Inverse.** Up to 8 entries are found one after the other. More are found all at once and again
-    and again, `x <- g^-1(y; h(x))`, by `fixed_point.solve`: after `k` evaluations at least the
-    first `k` entries are exact, and most events are much sooner, so that `D + 1` are always enough.
-    An event whose entries overflow on the way comes back as NaN. `inverse_iterations` counts.
+    **Inverse.** All entries are found at once, again and again: `x <- g^-1(y; h(x))`. After `k`
+    evaluations of the network the first `k` entries are exact, as if they had been found one after
+    the other, and `D` are enough. The loop ends when nothing changes any more, most often much
+    sooner; `inverse_iterations` counts. Gradients are those of the implicit function theorem, see
+    `fixed_point.solve`.
 
     Args:
       network: a callable, for instance a `networks.MaskedMLP` that is built: `network(x)`, or
@@ -118,24 +120,34 @@ class Autoregressive(Predicted):
 
     def _inverse_and_log_det(self, y):
         y = self._broadcast_over_context(y)
-        size = int(np.prod(self._shape))
-        x = self._undo_in_turn(y) if size <= FEW else self._solve(y).value
+        x, _ = self._solve(y)
         return x, -self._forward_and_log_det(x)[1]
 
-    def _undo_in_turn(self, y):
-        order = np.arange(np.prod(self._shape)).reshape(self._shape)
-        x = tf.zeros_like(y)
-        for entry in range(order.size):
-            x = tf.where(order == entry, self._move(y, x, inverse=True)[0], x)
-        return x
-
     def _solve(self, y):
-        """Returns the `Solution` of `x = g^-1(y; h(x))`."""
-        return fixed_point.solve(
-            state.bind(lambda x: -self._move(y, x, inverse=True)[0]),
-            tf.zeros_like(y),
-            event_ndims=len(self._shape),
-            max_iterations=int(np.prod(self._shape)) + 2,
+        """Returns `x = g^-1(y; h(x))`, and the evaluations of the network for each event."""
+        event_ndims, size = len(self._shape), math.prod(self._shape)
+        axes = list(range(-event_ndims, 0))
+        update = state.bind(lambda x: self._move(y, x, inverse=True)[0])
+
+        def proceed(i, x, is_moving, counts):
+            return (i < size) & tf.reduce_any(is_moving)
+
+        def step(i, x, is_moving, counts):
+            new = update(x)
+            # An entry that is not its own yet may overflow, which would reach those that are.
+            new = tf.where(tf.math.is_finite(new), new, tf.zeros_like(new))
+            counts += tf.cast(is_moving, tf.int32)
+            return i + 1, new, is_moving & tf.reduce_any(new != x, axes), counts
+
+        batch = tf.shape(y)[: y.shape.rank - event_ndims]
+        start = [tf.constant(0), tf.zeros_like(y), tf.ones(batch, tf.bool)]
+        with _tensorflow.stop_recording():
+            _, x, _, counts = tf.while_loop(proceed, step, [*start, tf.zeros(batch, tf.int32)])
+        return (
+            fixed_point.attach_gradient(
+                lambda x: -update(x), x, tf.zeros_like(y), event_ndims, max_iterations=size + 2
+            ),
+            counts,
         )
 
     def inverse_iterations(self, y: TensorLike) -> tf.Tensor:
@@ -144,8 +156,4 @@ class Autoregressive(Predicted):
         Args:
           y: `[..., *event_shape]`.
         """
-        y = self._broadcast_over_context(tf.convert_to_tensor(y, self.dtype))
-        size = int(np.prod(self._shape))
-        if size <= FEW:
-            return tf.fill(tf.shape(y)[: -len(self._shape)], size)
-        return self._solve(y).num_iterations
+        return self._solve(self._broadcast_over_context(as_data(y, self.dtype)))[1]

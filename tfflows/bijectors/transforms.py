@@ -123,7 +123,8 @@ class Affine(Transform):
         self, x: tf.Tensor, parameters: tf.Tensor, inverse: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Transform.move`."""
-        channels = tf.concat([tf.shape(x)[:-1], [-1]], axis=0)
+        count = x.shape[-1] * parameters.shape[-1]
+        channels = tf.concat([tf.shape(x)[:-1], [count]], axis=0)
         return self.move_channels(
             x, tf.reshape(tf.linalg.matrix_transpose(parameters), channels), inverse
         )

@@ -80,6 +80,32 @@ def _solve(function, v, event_ndims, tolerance, max_iterations, smallest):
         u, num_iterations = _iterate(
             function, v, event_ndims, tolerance, max_iterations, smallest=smallest
         )
+    u = attach_gradient(function, u, v, event_ndims, tolerance, max_iterations, smallest)
+    return Solution(u, num_iterations)
+
+
+def attach_gradient(
+    function: Callable,
+    u: tf.Tensor,
+    v: tf.Tensor,
+    event_ndims: int,
+    tolerance: float | None = None,
+    max_iterations: int = 1000,
+    smallest: float = 1.0,
+) -> tf.Tensor:
+    """Returns a solution of `u + f(u) = v` that was found without `solve`, with its gradients.
+
+    Args:
+      function: see `solve`.
+      u: the solution, `[..., *event]`.
+      v: see `solve`.
+      event_ndims: see `solve`.
+      tolerance: see `solve`; of the loop for the gradients.
+      max_iterations: see `solve`.
+      smallest: the size below which an error is not relative.
+    """
+    if tolerance is None:
+        tolerance = TOLERANCE[v.dtype]
     u = tf.stop_gradient(u)
 
     @custom_gradient
@@ -108,7 +134,7 @@ def _solve(function, v, event_ndims, tolerance, max_iterations, smallest):
 
         return tf.identity(u), gradient
 
-    return Solution(attach(u, v - _evaluate(function, u)[0]), num_iterations)
+    return attach(u, v - _evaluate(function, u)[0])
 
 
 def _iterate(function, v, event_ndims, tolerance, max_iterations, smallest):

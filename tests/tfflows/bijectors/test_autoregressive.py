@@ -88,13 +88,34 @@ def test_counts_evaluations_of_the_inverse():
     few, many = (
         bijectors.Autoregressive(made(size), [size], transforms.Affine()) for size in (4, 40)
     )
-    assert inverse_iterations(few, tf.ones([2, 4])).numpy().tolist() == [[4, 4]]
+    assert np.max(inverse_iterations(few, tf.ones([2, 4]))) <= 4
     counts = inverse_iterations(many, tf.random.stateless_normal([5, 40], [0, 1]))
     assert counts.shape == (1, 5)
-    assert 2 < np.max(counts) < 20  # Of up to 41.
+    assert 2 < np.max(counts) < 25  # Of up to 40.
 
 
 def test_a_network_of_another_shape():
     flow = bijectors.Autoregressive(made(4, 3), [4], transforms.Affine())
     with pytest.raises(ValueError, match=r"must return parameters of shape \['\.\.\.', 4, 2\]"):
         flow.forward(tf.ones([2, 4]))
+
+
+def test_entries_that_overflow_on_the_way_do_not_reach_those_before():
+    """From zeros, the second entry is `exp(300)` times the first until the first is its own."""
+
+    def network(x):
+        log_scale = tf.stack([tf.zeros_like(x[..., 0]), 200 * x[..., 0]], axis=-1)
+        return tf.stack([tf.ones_like(x), log_scale], axis=-1)
+
+    flow = bijectors.Autoregressive(network, [2], transforms.Affine("exp"))
+    x = flow.inverse(tf.constant([[-0.9, 1.0], [2.0, 1.0]]))
+    np.testing.assert_allclose(x[:, 0], [-1.9, 1.0], rtol=1e-6)
+    assert np.isfinite(x).all()
+
+
+def test_splines_of_many_entries_come_back_exactly():
+    flow = bijectors.Autoregressive(
+        made(30, 11, dtype="float64"), [30], transforms.RationalQuadratic(4), dtype=tf.float64
+    )
+    x = tf.random.stateless_uniform([4, 30], [0, 1], -4, 4, tf.float64)
+    np.testing.assert_allclose(flow.inverse(flow.forward(x)), x, atol=1e-10)

@@ -314,7 +314,7 @@ def test_observers_see_the_blocks_and_their_penalty_is_the_same(the_flow):
         outer = the_flow.bijectors[1]
         gradients.append(tape.gradient(penalty, outer.trainable_variables))
     assert {"outer", "inner", "strided_conv"} <= set(names[0])
-    coupling, spline = "affine_coupling", "rational_quadratic_activation"
+    coupling, spline = "coupling", "rational_quadratic_activation"
     assert names[1] == ["act_norm", "outer", coupling, "shift", coupling, spline, "sequential"]
     assert float(penalties[0]) == float(penalties[1]) > 0
     for expected, actual in zip(*gradients, strict=True):
