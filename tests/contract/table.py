@@ -315,6 +315,7 @@ ROWS = [
             ),
             IMAGE,
             1,
+            slow=(mask, name) in (("square", "3x5"), ("raster", "3x3")),
         )
         for mask in ("square", "raster")
         for name, size in (("3x3", 3), ("3x5", (3, 5)))
@@ -347,7 +348,7 @@ ROWS = [
             lambda d, kind=kind: bijectors.MatvecExponential(linear_operator(d, kind)),
             (6,) if kind == "kronecker" else (5,),
             1 if kind == "dense" else 2,
-            slow=kind == "toeplitz",
+            slow=kind != "dense",
         )
         for kind in ("dense", "toeplitz", "kronecker")
     ],
@@ -366,6 +367,7 @@ ROWS = [
             lambda d, kind=kind: sylvester(d, kind),
             (4,),
             3 if kind == "triangular" else 4,
+            slow=kind == "householder",
         )
         for kind in ("dense", "householder", "triangular")
     ],
@@ -387,6 +389,7 @@ ROWS = [
             2,
             batch_shape=(3,) if kind in ("batch", "masked") else (),
             sliceable=False,
+            slow=kind in ("batch", "masked", "norm_above_1"),
         )
         for kind in ("dense", "sparse", "batch", "masked", "conditional", "norm_above_1")
     ],

@@ -132,7 +132,7 @@ def test_gradients_reach_what_a_context_comes_from(how, mode):
     np.testing.assert_allclose(again, plain, rtol=1e-5)
 
 
-@pytest.mark.parametrize("how", ["eager", "xla"])
+@pytest.mark.parametrize("how", ["eager", pytest.param("xla", marks=pytest.mark.slow)])
 def test_inverting_a_flow_of_levels_keeps_no_layers(how):
     """Of levels in `Invert` in a `Chain`, with noise in the log-det, and layers of XLA."""
     lipschitz = networks.LipschitzNet(8, width=8, kernel_sizes=(3, 1, 3), seed=1)
@@ -188,7 +188,7 @@ class Differentiating(tfb.Bijector):
         return x
 
 
-@pytest.mark.parametrize("how", ["eager", "graph"])
+@pytest.mark.parametrize("how", [pytest.param("eager", marks=pytest.mark.slow), "graph"])
 @pytest.mark.parametrize("mode", ["recompute", "invert"])
 def test_layers_may_differentiate_something_themselves(mode, how):
     """Their tapes record, where those outside must not."""

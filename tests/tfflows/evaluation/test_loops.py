@@ -340,6 +340,7 @@ WITH_VARIABLES = [row for row in ROWS if row.num_variables and not row.slow]
 WITHOUT_LOOPS = {
     "conv_exponential_power_iteration",
     "coupling_rational_quadratic",
+    "coupling_scalar",
     "coupling_vector",
     "graph_conv_exponential_sparse",
     "matvec_exponential_dense",
