@@ -1,5 +1,6 @@
 """A batch in parts: shards of a step, and replicas that may be left without a row."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,31 +13,36 @@ def num_rows(x: tf.Tensor) -> int | tf.Tensor:
 
 
 def split(
-    x: tf.Tensor, weights: tf.Tensor | None, num_parts: int
-) -> list[tuple[tf.Tensor, tf.Tensor | None, int | tf.Tensor]]:
+    x: tf.Tensor, others: Any, num_parts: int
+) -> list[tuple[tf.Tensor, Any, int | tf.Tensor]]:
     """Cuts a batch that is not empty into parts whose numbers of rows differ by one at most.
 
     No part is empty: of fewer rows than parts, a row is in several of them, and counts in one.
 
     Args:
       x: a batch, `[n, *event]`.
-      weights: `None`, or a weight for each row, `[n]`.
+      others: a structure of what else each row has, `[n, ...]`, or `None`: contexts, weights.
       num_parts: Python `int`.
 
     Returns:
-      A list of `(x, weights, n)`: rows, and how many of them count.
+      A list of `(x, others, n)`: rows, and how many of them count.
     """
     n = num_rows(x)
     if num_parts == 1:
-        return [(x, weights, n)]
+        return [(x, others, n)]
     least, most = (min, max) if isinstance(n, int) else (tf.minimum, tf.maximum)
     parts = []
     for i in range(num_parts):
         start, stop = n * i // num_parts, n * (i + 1) // num_parts
         first = least(start, n - 1)
         rows = slice(first, most(stop, first + 1))
-        parts.append((x[rows], None if weights is None else weights[rows], stop - start))
+        cut = functools.partial(_rows_of, rows=rows)
+        parts.append((x[rows], tf.nest.map_structure(cut, others), stop - start))
     return parts
+
+
+def _rows_of(value, rows):
+    return None if value is None else value[rows]
 
 
 def portion(mean: tf.Tensor, rows: int | tf.Tensor, total: int | tf.Tensor) -> tf.Tensor:

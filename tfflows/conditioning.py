@@ -1,6 +1,7 @@
 """`condition`: gives a context to every conditional part of a model."""
 
 import functools
+from collections.abc import Sequence
 from typing import TypeVar
 
 import tensorflow as tf
@@ -31,7 +32,7 @@ def condition(model: _Model, context: TensorLike | tf.SparseTensor) -> _Model:
       An object of the type of `model`.
 
     Raises:
-      ValueError: if `model` has no conditional part.
+      ValueError: if `model` has no conditional part, or its parts expect contexts of another size.
 
     #### Example
 
@@ -53,8 +54,10 @@ def condition(model: _Model, context: TensorLike | tf.SparseTensor) -> _Model:
     converted = functools.cache(functools.partial(as_context, context))
 
     def changes(part):
-        conditional = isinstance(part, FlowBijector) and part.parameters.get("conditional")
-        return {"context": converted(part.dtype)} if conditional else {}
+        if not _is_conditional(part):
+            return {}
+        check_context(converted(part.dtype), part.context_shape)
+        return {"context": converted(part.dtype)}
 
     bound = rebuild(model, changes=changes)
     if bound is model:
@@ -63,3 +66,53 @@ def condition(model: _Model, context: TensorLike | tf.SparseTensor) -> _Model:
             f"Received: model={model!r}."
         )
     return bound
+
+
+def expected_context(model: tfb.Bijector | tfd.Distribution) -> list[int | None] | None:
+    """Returns the shape of the contexts that a model expects, `None` for sizes that are not known.
+
+    Args:
+      model: a `tfb.Bijector` or `tfd.Distribution`.
+
+    Returns:
+      The shape of an event of the context; `None` if no part is conditional without a context.
+    """
+    shapes: list[list[int | None]] = []
+
+    def look(part):
+        if _is_conditional(part) and part.parameters.get("context") is None:
+            shapes.append(part.context_shape)
+        return {}
+
+    rebuild(model, changes=look)
+    # Of the parts, those whose networks `build_network` did not build know the rank alone.
+    return max(shapes, key=lambda shape: (len(shape) - shape.count(None), len(shape)), default=None)
+
+
+def _is_conditional(part):
+    return isinstance(part, FlowBijector) and bool(part.parameters.get("conditional"))
+
+
+def check_context(
+    context: tf.Tensor,
+    shape: Sequence[int | None],
+    must: str = "`context` must have shape",
+    is_batch: bool = False,
+) -> None:
+    """Raises a `ValueError` if a context has not the shape that is expected.
+
+    Args:
+      context: `[..., *shape]`.
+      shape: of an event of the context, `None` for sizes that are not known.
+      must: how the error begins.
+      is_batch: whether there has to be one batch dimension.
+    """
+    given, rank = context.shape, len(shape)
+    if given.rank is None:
+        return
+    one_batch = not is_batch or given.rank == rank + 1
+    if one_batch and given[max(given.rank - rank, 0) :].is_compatible_with(shape):
+        return
+    rows = "n" if is_batch else "..."
+    wanted = ", ".join([rows, *("any" if size is None else str(size) for size in shape)])
+    raise ValueError(f"{must} [{wanted}]. Received: shape={tuple(given)}.")

@@ -1,6 +1,7 @@
 """What people give to `fit`, as Keras takes it, and back."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfflows.distributions.discrete import is_discrete
+from tfflows.distributions.discrete import density_of, is_discrete
+
+_TOLD = re.compile("(?:`x` must be|`y` must) .*")
 
 
 def call(
@@ -16,6 +19,9 @@ def call(
     distribution: tfd.Distribution,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    is_conditional: bool = False,
+    y: Any = None,
+    classes: bool = False,
 ) -> Any:
     """Calls `fit`, `evaluate` or `predict` of Keras with data as it takes them.
 
@@ -24,23 +30,38 @@ def call(
       distribution: what is trained.
       args: positional arguments.
       kwargs: keyword arguments.
+      is_conditional: whether what is trained is `p(x | y)`.
+      y: that of `predict`, which Keras does not know.
+      classes: whether `y` may be the classes of `fit(class_weight=...)`.
 
     Raises:
-      ValueError: if there are weights of classes and no classes.
+      ValueError: if there are weights of classes and no classes, `y` is missing or in vain, or has
+        another number of rows than `x`.
     """
     signature = inspect.signature(method)
     given = signature.bind(*args, **kwargs).arguments
     options = given.pop("kwargs", {})
     names = [name for name in ("x", "y", "sample_weight") if name in signature.parameters]
-    arrays = _as_arrays(distribution, *map(given.get, names))
-    given.update(zip(names, arrays, strict=False))
+
+    def arrays_of(*data):
+        return _as_arrays(distribution, *data, is_conditional=is_conditional, classes=classes)
+
+    given_data = {**given, "y": given.get("y", y)}
+    arrays = arrays_of(*map(given_data.get, ("x", "y", "sample_weight")))
     validation: Any = given.get("validation_data")
     if _is_tuple_of_arrays(validation):
-        given["validation_data"] = _as_arrays(distribution, *validation)
+        validation = arrays_of(*validation)
     elif validation is not None:
-        given["validation_data"] = as_array(validation, distribution)
+        validation = as_array(validation, distribution)
+        if _is_array(validation):
+            check_given(None, is_conditional)
+    if "validation_data" in given:
+        given["validation_data"] = validation
     if given.get("class_weight") is not None and not _has_classes(*arrays[:2]):
         raise ValueError("`class_weight` needs the class of each event. Received: y=None.")
+    if "y" not in names and arrays[1] is not None:  # Of `predict`.
+        arrays = (arrays[:2],)
+    given.update(zip(names, arrays, strict=False))
     return method(**given, **options)
 
 
@@ -51,13 +72,54 @@ def _is_tuple_of_arrays(value):
     return isinstance(value, tuple) and len(value) <= 3
 
 
-def _as_arrays(distribution, x, y=None, weights=None):
-    """Returns data with targets and weights; Keras takes no notice of weights without targets."""
-    y, weights = (np.asarray(v) if isinstance(v, (list, tuple)) else v for v in (y, weights))
-    x = as_array(x, distribution)
-    if weights is not None and y is None and _is_array(x):
-        y = np.zeros(np.shape(weights)[:1], np.int32)
+def _as_arrays(distribution, x, y=None, weights=None, *, is_conditional=False, classes=False):
+    """Returns data with `y` and weights; Keras takes no notice of weights without targets."""
+    weights = np.asarray(weights) if isinstance(weights, (list, tuple)) else weights
+    x, y = as_array(x, distribution), as_condition_arrays(y, distribution)
+    if _is_array(x):
+        for name, value in (("y", y), ("sample_weight", weights)):
+            if value is not None:
+                check_rows(x, value, name)
+        if not isinstance(y, _Unused) and not (classes and not is_conditional):
+            check_given(y, is_conditional)
+        if weights is not None and y is None:
+            y = np.zeros(np.shape(weights)[:1], np.int32).view(_Unused)
     return x, y, weights
+
+
+class _Unused(np.ndarray):
+    """Targets that Keras asks for where there are weights, and also gives to `evaluate`."""
+
+
+def check_given(y: Any, is_conditional: bool) -> None:
+    """Raises a `ValueError` if `y` is missing, or given in vain."""
+    if y is None and is_conditional:
+        raise ValueError(
+            "`y` must be given, since the distribution is conditional, p(x | y). Received: y=None."
+        )
+    if y is not None and not is_conditional:
+        shapes = tf.nest.map_structure(lambda v: tuple(np.shape(v)), y)
+        raise ValueError(
+            "`y` must not be given, since no part of the distribution takes a context: it would "
+            f"make no difference. Received: y of shape {shapes}."
+        )
+
+
+def check_rows(x: Any, y: Any, name: str = "y") -> None:
+    """Raises a `ValueError` if `y`, or a part of it, has not as many rows as `x`."""
+    of_x, of_y = ([_num_rows(part) for part in tf.nest.flatten(value)] for value in (x, y))
+    if len({*of_x, *of_y} - {None}) > 1:
+        raise ValueError(
+            f"`{name}` must be of as many rows as `x`. "
+            f"Received: x of {of_x[0]} rows, {name} of {' and '.join(map(str, of_y))}."
+        )
+
+
+def _num_rows(value):
+    shape = getattr(value, "shape", ())
+    if isinstance(shape, tf.TensorShape):
+        shape = shape.as_list() if shape.rank else ()
+    return shape[0] if len(shape) else None
 
 
 def _has_classes(x, y=None):
@@ -85,12 +147,57 @@ def as_array(x: Any, distribution: tfd.Distribution) -> Any:
         x = np.asarray(x)
         if not is_discrete(distribution):  # 1 may stand for 1.0 in a list.
             x = x.astype(distribution.dtype.as_numpy_dtype)
-    if distribution.dtype != tf.float64 or not hasattr(x, "__array__"):
+    return _without_loss(x) if distribution.dtype == tf.float64 else x
+
+
+def _without_loss(x):
+    """Returns floats in memory as their bits."""
+    if not hasattr(x, "__array__") or tf.is_symbolic_tensor(x):
         return x
-    x = np.asarray(x)
-    if x.dtype.kind != "f":
+    if (floats := np.asarray(x)).dtype.kind != "f":
         return x
-    return {"float64": np.ascontiguousarray(x, np.float64).view(np.int64)}
+    return {"float64": np.ascontiguousarray(floats, np.float64).view(np.int64)}
+
+
+def real_dtype(distribution: tfd.Distribution) -> tf.DType:
+    """Returns the dtype of `log p(x)`."""
+    return density_of(distribution).dtype
+
+
+def as_condition_arrays(y: Any, distribution: tfd.Distribution) -> Any:
+    """Returns `y`, an array or a structure of them, as Keras takes it.
+
+    Args:
+      y: an array, a list, or a dictionary or tuple of arrays; `None` if there is none.
+      distribution: what is trained.
+    """
+    if isinstance(y, Mapping):
+        return {name: as_condition_arrays(part, distribution) for name, part in y.items()}
+    if isinstance(y, (list, tuple)):
+        several = y and all(hasattr(part, "shape") and len(part.shape) for part in y)
+        if several and (isinstance(y, tuple) or len({tuple(part.shape) for part in y}) > 1):
+            return tuple(as_condition_arrays(part, distribution) for part in y)
+        y = np.asarray(y)
+    return _without_loss(y) if real_dtype(distribution) == tf.float64 else y
+
+
+def as_conditions(y: Any, dtype: tf.DType) -> Any:
+    """Returns what `as_condition_arrays` returned, or a data set, as `Tensor`s.
+
+    Args:
+      y: the batch.
+      dtype: what floats get.
+    """
+    if isinstance(y, Mapping):
+        if set(y) == {"float64"} and y["float64"].dtype in (tf.int64, np.int64):
+            return tf.bitcast(y["float64"], tf.float64)
+        return {name: as_conditions(part, dtype) for name, part in y.items()}
+    if isinstance(y, (list, tuple)):
+        return type(y)(as_conditions(part, dtype) for part in y)
+    if y is None or isinstance(y, tf.SparseTensor):
+        return y
+    y = tf.convert_to_tensor(y)
+    return tf.cast(y, dtype) if y.dtype.is_floating else y
 
 
 def as_events(x: Any, distribution: tfd.Distribution) -> tf.Tensor:
@@ -155,6 +262,6 @@ def _no_events(x, shape):
 
 def told(message: str) -> str | None:
     """Returns what an error that was raised in a traced function says of the data, or `None`."""
-    start = message.rfind("`x` must be ")
+    found = _TOLD.findall(message)
     # Keras adds the arguments of `call`, and makes the text before bold.
-    return None if start < 0 else message[start:].partition("\n")[0].removesuffix("\x1b[0m")
+    return found[-1].removesuffix("\x1b[0m") if found else None

@@ -1,5 +1,6 @@
 """What one step of `FlowModel.fit` and `FlowModel.evaluate` computes."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +20,14 @@ class LikelihoodSteps:
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step of maximum likelihood; called by `fit`."""
-        x, weights = self._unpack(data)
+        x, y, weights = self._unpack(data)
         if self._loss_and_gradients is None:
             self._loss_and_gradients = self._make_loss_and_gradients()
         step = tf.identity(steps_taken(self.optimizer))  # Before the optimizer counts on.
         seed = self._step_seed(step)
         total = batch_parts.rows_on_all_replicas(x)
         loss, penalties, gradients, updates = batch_parts.if_any(
-            x, lambda: self._loss_and_gradients(x, seed, weights, total), self._no_gradients
+            x, lambda: self._loss_and_gradients(x, seed, weights, total, y), self._no_gradients
         )
         weight = _total_weight(weights, loss.dtype)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -42,16 +43,16 @@ class LikelihoodSteps:
             gradients = [g / replicas for g in self._clipped(gradients)]
         checks = []
         if self.check_finite:
-            checks = [self._assert_finite([loss, *penalties], gradients, x, seed, weights)]
+            checks = [self._assert_finite([loss, *penalties], gradients, x, seed, (y, weights))]
         with tf.control_dependencies(checks):
             gradients = [tf.identity(g) for g in gradients]
             for variable, value in zip(self._updated, updates, strict=True):
                 _keras.assign(variable, value)
             self.optimizer.apply(gradients, self.trainable_weights)
-        _keras.apply_constraints(self.distribution)
+        _keras.apply_constraints(self._module)
         if self._is_scaled:  # A step whose gradients overflow is left out, and counts.
             steps_taken(self.optimizer).assign(step + 1)
-        for module in self.distribution.submodules:
+        for module in self._module.submodules:
             if hasattr(module, "update_norm"):
                 module.update_norm()
         rows = batch_parts.num_rows(x) if total is None else total
@@ -59,24 +60,36 @@ class LikelihoodSteps:
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluates one batch; called by `evaluate`. The noise depends on the rows before it."""
-        x, weights = self._unpack(data)
+        x, y, weights = self._unpack(data)
         seed = self._step_seed(self._loss_metric.count.value)
 
         def terms():
             with network_calls.calling_networks(training=False) as calls:
-                return self._terms(x, seed, weights, calls)
+                return self._terms(x, y, seed, weights, calls)
 
         loss, *penalties = batch_parts.if_any(x, terms, lambda: self._no_terms)
         weight = _total_weight(weights, loss.dtype)
         return self._report(loss, penalties, batch_parts.num_rows(x), weight)
 
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Returns `log p(x)`, or `log p(x | y)`, of one batch; called by `predict`."""
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(x, tuple):
+            x, y = x
+        given: Any = self
+        return given(x, y if self._conditioned.is_conditional else None)
+
     def _unpack(self, data):
-        """Returns events, and their weights `[n]` or `None`."""
-        x, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+        """Returns events, what they are given or `None`, and their weights `[n]` or `None`."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         x = keras_data.as_batch(x, self.distribution)
         if weights is not None:
             weights = tf.reshape(tf.cast(weights, self._real_dtype), [batch_parts.num_rows(x)])
-        return x, weights
+        if (weights is not None or self._has_classes) and not self._conditioned.is_conditional:
+            y = None  # Keras knows no weights without it.
+        y = keras_data.as_conditions(y, self._real_dtype)
+        self._conditioned.check(x, y)
+        return x, y, weights
 
     def _step_seed(self, step):
         """Returns the seed of this step for the first part of the batch on this replica."""
@@ -88,26 +101,26 @@ class LikelihoodSteps:
         """Returns the function that XLA compiles.
 
         `(x, seed) -> loss, penalties, gradients`, and the new values of the variables `_updated`.
-        With `total`, a number of rows, the first are what `x` adds to the means of as many rows.
-        `x` must not be empty.
+        `y` is what a conditional distribution is given. With `total`, a number of rows, the first
+        are what `x` adds to the means of as many rows. `x` must not be empty.
         """
 
-        def loss_and_gradients(x, seed, weights=None, total=None):
+        def loss_and_gradients(x, seed, weights=None, total=None, y=None):
             with rows_are_there():
                 if total is None:
                     total = batch_parts.num_rows(x)
-                return evaluate(x, seed, weights, total)
+                return evaluate(x, y, seed, weights, total)
 
-        def evaluate(x, seed, weights, total):
+        def evaluate(x, y, seed, weights, total):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 variables = self.trainable_weights
                 tape.watch(variables)
                 portions, updates = [], {}
-                parts = batch_parts.split(x, weights, self.shards)
-                for index, (part, part_weights, rows) in enumerate(parts):
+                parts = batch_parts.split(x, (y, weights), self.shards)
+                for index, (part, (part_y, part_weights), rows) in enumerate(parts):
                     part_seed = seed + tf.constant([index, 0])
                     with network_calls.calling_networks() as calls:
-                        terms = self._terms(part, part_seed, part_weights, calls)
+                        terms = self._terms(part, part_y, part_seed, part_weights, calls)
                     portions.append([batch_parts.portion(term, rows, total) for term in terms])
                     updates |= calls.updates
                 terms = [tf.add_n(term) for term in zip(*portions, strict=True)]
@@ -121,13 +134,13 @@ class LikelihoodSteps:
 
         return tf.function(loss_and_gradients, jit_compile=self._jit, reduce_retracing=True)
 
-    def _terms(self, x, seed, weights, calls):
+    def _terms(self, x, y, seed, weights, calls):
         """Returns the mean of `-weight log p(x)` over rows, the penalties, and network losses."""
         if not self.regularizers:
-            losses, penalties = -self._log_prob(x, seed), []
+            losses, penalties = -self._log_prob(x, y, seed), []
         else:
             with record_evaluations() as records:
-                losses = -self._log_prob(x, seed)
+                losses = -self._log_prob(x, y, seed)
             penalties = [f(records, self.distribution) for f in self.regularizers.values()]
         loss = tf.reduce_mean(losses if weights is None else weights * losses)
         terms = [loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)]
@@ -186,22 +199,34 @@ class LikelihoodSteps:
             return {name: value[tf.newaxis] for name, value in values.items()}
         return values
 
-    def _assert_finite(self, terms, gradients, x, seed, weights):
-        """Returns an operation that fails, with a diagnosis, if anything is not finite."""
+    def _assert_finite(self, terms, gradients, x, seed, others):
+        """Returns an operation that fails, with a diagnosis, if anything is not finite.
+
+        Args:
+          terms: likelihood and penalties.
+          gradients: the gradients.
+          x: the batch.
+          seed: that of the step.
+          others: `y` and weights, or `None` for what there is not.
+        """
         # Scaled gradients may overflow: their optimizer then leaves the step out.
         bounded = self._is_scaled or not gradients
         norm = 0.0 if bounded else tf.linalg.global_norm(gradients)
 
         def diagnose():
-            weighting = [] if weights is None else [weights]
-            return tf.py_function(self._diagnose, [x, seed, *weighting], tf.bool)
+            parts = [part for part in tf.nest.flatten(others) if part is not None]
+            return tf.py_function(
+                functools.partial(self._diagnose, others), [x, seed, *parts], tf.bool
+            )
 
         finite = tf.math.is_finite(tf.add_n(terms)) & tf.math.is_finite(norm)
         return tf.cond(finite, lambda: True, diagnose)
 
-    def _diagnose(self, x, seed, weights=None):
+    def _diagnose(self, others, x, seed, *parts):
+        values = iter(parts)  # Those of this step, in the order of the structure.
+        y, weights = tf.nest.map_structure(lambda v: None if v is None else next(values), others)
         with network_calls.calling_networks():
-            raise NonFiniteError(diagnose_non_finite(self, x, seed, weights))
+            raise NonFiniteError(diagnose_non_finite(self, x, y, seed, weights))
 
 
 def _total_weight(weights, dtype):

@@ -15,13 +15,15 @@ from tfflows import batch_parts, evaluation, keras_data, weight_files
 from tfflows._keras import weight_losses
 from tfflows._tensorflow import variables_of_optimizer
 from tfflows.analysis.bits import bits_per_dim
+from tfflows.contexts import Conditioned
 from tfflows.distributions.discrete import density_of, is_discrete, to_real
 from tfflows.evaluation.state import MODES
 from tfflows.non_finite import NonFiniteError, explain_errors
+from tfflows.numerics.parameters import check_finite
 from tfflows.regularizers import Penalty
 from tfflows.shown_metrics import ShownMetrics
 from tfflows.steps import LikelihoodSteps
-from tfflows.types import TensorLike
+from tfflows.types import Network, TensorLike
 from tfflows.variables import named_variables, set_trainable
 
 __all__ = ["UNITS", "FlowModel", "NonFiniteError"]
@@ -55,9 +57,16 @@ class FlowModel(LikelihoodSteps, keras.Model):
     and that of the part of the batch, so that a resumed run draws the noise of an unbroken one.
     Parts are shards, on all replicas: two replicas draw what one with two shards draws.
 
+    **Conditional.** If a part of the distribution takes a context (`conditional=True`), the model
+    is `p(x | y)`, and `fit`, `evaluate`, `predict`, `initialize` and calls take `y`, one row an
+    event: the context, or what `context` makes one of. `condition(y)` returns the distribution.
+
     Args:
       distribution: a `tfd.Distribution`; or a registered function that makes one, see
         `from_builder`.
+      context: a callable from `y` to the context, trained along: an `Embedding` of labels, an
+        encoder of images, a network that sums up sets of observations. A Keras layer that is built,
+        or any function; it may be random in training. By default `y` is the context.
       units: `"bits_per_dim"`, `"nats"` or `"nats_per_node"`.
       seed: seed of the noise.
       shards: number of parts of a batch that a step evaluates side by side. On a CPU with one
@@ -96,6 +105,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         self,
         distribution: tfd.Distribution,
         *,
+        context: Network | None = None,
         units: str = "bits_per_dim",
         seed: int = 0,
         shards: int = 1,
@@ -117,6 +127,8 @@ class FlowModel(LikelihoodSteps, keras.Model):
                 f"Received: distribution={distribution!r}."
             )
         self.distribution = distribution
+        self._conditioned = Conditioned(distribution, context)
+        self._module = self._conditioned.module  # What has all the variables.
         self.units = units
         self.seed = seed
         self.shards = shards
@@ -135,12 +147,13 @@ class FlowModel(LikelihoodSteps, keras.Model):
         self._updated: list[keras.Variable] = []
         self._loss_and_gradients: Callable[..., Any] | None = None
         self._trained: list[int] | None = None
-        for path, variable in named_variables(distribution).items():
+        self._has_classes = False  # Whether `fit` is given weights of classes.
+        for path, variable in named_variables(self._module).items():
             if not hasattr(variable, "path"):  # As Keras's own have, by which optimizers choose.
                 variable.path = path
         self.built = True
         if not self.trainable:
-            set_trainable(distribution, False)
+            set_trainable(self._module, False)
 
     @classmethod
     def from_builder(
@@ -171,9 +184,12 @@ class FlowModel(LikelihoodSteps, keras.Model):
                 f"Received: a model of the distribution {self.distribution.name!r}."
             )
         builder, builder_kwargs = self._builder
+        context = self._conditioned.context
+        network = None if context is None else context.network
         return {
             "builder": keras.saving.serialize_keras_object(builder),
             "builder_kwargs": builder_kwargs,
+            "context": keras.saving.serialize_keras_object(network),
             "units": self.units,
             "seed": self.seed,
             "shards": self.shards,
@@ -203,7 +219,10 @@ class FlowModel(LikelihoodSteps, keras.Model):
                 "`keras.saving.register_keras_serializable`; the module that does so must have "
                 f"been imported. Received: builder={described!r}."
             )
-        return cls.from_builder(builder, config.pop("builder_kwargs"), **config)
+        context = config.pop("context", None)
+        context = keras.saving.deserialize_keras_object(context, custom_objects)
+        builder_kwargs = config.pop("builder_kwargs")
+        return cls.from_builder(builder, builder_kwargs, context=context, **config)
 
     # Variables: those of the distribution, which Keras does not find by itself.
 
@@ -215,18 +234,18 @@ class FlowModel(LikelihoodSteps, keras.Model):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
-        set_trainable(self.distribution, self._trainable)
+        set_trainable(self._module, self._trainable)
 
     @property
     def trainable_weights(self) -> list[tf.Variable]:
         """The distribution's trainable variables."""
-        return list(self.distribution.trainable_variables) if self.trainable else []
+        return list(self._module.trainable_variables) if self.trainable else []
 
     @property
     def non_trainable_weights(self) -> list[tf.Variable]:
         """The distribution's other variables."""
         trainable = {id(variable) for variable in self.trainable_weights}
-        return [v for v in self.distribution.variables if id(v) not in trainable]
+        return [v for v in self._module.variables if id(v) not in trainable]
 
     @property
     def weights(self) -> list[tf.Variable]:
@@ -264,51 +283,99 @@ class FlowModel(LikelihoodSteps, keras.Model):
 
     def save_own_variables(self, store: Any) -> None:
         """Writes each variable under its path, for `save_weights` and `.keras`."""
-        weight_files.write(self.distribution, store)
+        weight_files.write(self._module, store)
 
     def load_own_variables(self, store: Any) -> None:
         """Reads what `save_own_variables` wrote; refuses names or shapes that do not match."""
-        weight_files.read(self.distribution, store)
+        weight_files.read(self._module, store)
 
     # Likelihood.
 
     @property
     def losses(self) -> list[tf.Tensor]:
         """The losses of the regularizers of the networks' weights."""
-        return weight_losses(self.distribution)
+        return weight_losses(self._module)
 
-    def _log_prob(self, x, seed):
+    def condition(self, y: Any) -> tfd.Distribution:
+        """Returns `p(x | y)`, as `tfflows.condition` does, with the weights of now.
+
+        Args:
+          y: a batch as `fit` takes it, whose size becomes the batch shape; or one label, or one
+            context if there is no network that makes it.
+
+        Raises:
+          ValueError: if the distribution is not conditional, or `y` is no such batch.
+
+        #### Example
+
+        ```python
+        import keras
+        import tensorflow_probability as tfp
+        import tfflows
+        from tfflows import bijectors, networks
+
+        network = networks.MaskedMLP(num_dims=2, num_params=2, context_size=4)
+        networks.build_network(network, [2], context_shape=[4])
+        affine = bijectors.transforms.Affine()
+        flow = bijectors.Autoregressive(network, [2], affine, conditional=True, context_ndims=1)
+        base = tfflows.distributions.standard_normal([2])
+        density = tfp.distributions.TransformedDistribution(base, tfp.bijectors.Invert(flow))
+
+        model = tfflows.FlowModel(density, context=keras.layers.Embedding(2, 4), units="nats")
+        model.condition(1).sample(5, seed=0).shape  # [5, 2]
+        model.condition([0, 1, 1]).sample(seed=0).shape  # [3, 2]
+        ```
+        """
+        if y is None or not self._conditioned.is_conditional:
+            keras_data.check_given(y, self._conditioned.is_conditional)
+        y = keras_data.as_condition_arrays(y, self.distribution)
+        y = keras_data.as_conditions(y, self._real_dtype)
+        if tf.is_tensor(y) and y.shape.rank == 0 and self._conditioned.context is not None:
+            return self._conditioned.bind(y[tf.newaxis])[0]
+        return self._conditioned.bind(y, is_batch=False)
+
+    def _log_prob(self, x, y, seed):
+        distribution = self._conditioned.bind(y)
         with (
             evaluation.memory(self.memory),
             evaluation.looping(self.loop),
             evaluation.estimating(seed),
         ):
-            if is_discrete(self.distribution):
-                return self.distribution.log_prob(x, seed=seed)
-            return self.distribution.log_prob(x)
+            if is_discrete(distribution):
+                return distribution.log_prob(x, seed=seed)
+            return distribution.log_prob(x)
 
     def __call__(
-        self, x: TensorLike | dict[str, tf.Tensor], *args: Any, **kwargs: Any
+        self, x: TensorLike | dict[str, tf.Tensor], y: Any = None, *args: Any, **kwargs: Any
     ) -> tf.Tensor:
-        """Returns `call(x)`; `x` may be a list, which Keras takes for several inputs."""
+        """Returns `call(x, y)`; `x` may be a list, which Keras takes for several inputs."""
         if isinstance(x, (list, tuple)):
             x = keras_data.as_events(x, self.distribution)
-        return super().__call__(x, *args, **kwargs)
+        y = keras_data.as_condition_arrays(y, self.distribution)
+        with explain_errors(self):
+            return super().__call__(x, y, *args, **kwargs)
 
-    def call(self, x: TensorLike | dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Returns `log p(x)` in nats, one value an event."""
+    def call(
+        self,
+        x: TensorLike | dict[str, tf.Tensor],
+        y: Any = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        """Returns `log p(x)`, or `log p(x | y)`, in nats, one value an event."""
         x = keras_data.as_events(x, self.distribution)
+        y = keras_data.as_conditions(y, self._real_dtype)
+        self._conditioned.check(x, y)
 
         def log_prob():
             with evaluation.calling_networks(bool(training)):
-                return self._log_prob(x, [self.seed, 0])
+                return self._log_prob(x, y, [self.seed, 0])
 
         return batch_parts.if_any(x, log_prob, lambda: tf.zeros([0], self._real_dtype))
 
     @property
     def _real_dtype(self):
         """The dtype of `log p(x)`."""
-        return density_of(self.distribution).dtype
+        return keras_data.real_dtype(self.distribution)
 
     def _in_units(self, nats):
         """Converts a loss in nats to what is shown."""
@@ -318,18 +385,26 @@ class FlowModel(LikelihoodSteps, keras.Model):
             return nats / self.distribution.event_shape[-2]
         return bits_per_dim(-nats, self.distribution.event_shape.num_elements())
 
-    def initialize(self, batch: TensorLike) -> None:
+    def initialize(self, batch: TensorLike, y: Any = None) -> None:
         """Runs data-dependent initialisation (`ActNorm`) on one batch, in eager mode.
 
         Args:
           batch: a batch of data as `fit` takes it.
+          y: its `y`, if the distribution is conditional.
 
         Raises:
           ValueError: if a row is not finite, or images are not the integers that the distribution
-            is over.
+            is over; or `y` is not what `fit` takes.
         """
         distribution = self.distribution
         batch = keras_data.as_events(keras_data.as_array(batch, distribution), distribution)
+        y = keras_data.as_condition_arrays(y, distribution)
+        y = keras_data.as_conditions(y, self._real_dtype)
+        self._conditioned.check(batch, y)
+        for part in tf.nest.flatten(y):
+            if part is not None and part.dtype.is_floating:
+                check_finite(part, name="y")
+        distribution = self._conditioned.bind(y)
         batch = to_real(distribution, batch, seed=[self.seed, -1])
         evaluation.initialize(tfp.bijectors.Invert(density_of(distribution).bijector), batch)
 
@@ -422,8 +497,19 @@ class FlowModel(LikelihoodSteps, keras.Model):
         if not self.optimizer.built:  # Much faster here than inside the traced step.
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_weights)
-        with explain_errors(self):
-            return keras_data.call(super().fit, self.distribution, args, kwargs)
+        self._has_classes = kwargs.get("class_weight") is not None
+        try:
+            with explain_errors(self):
+                return self._call_keras(super().fit, args, kwargs)
+        finally:
+            if self._has_classes:  # They may be in a validation set, but no other.
+                self._has_classes, self.test_function = False, None
+
+    def _call_keras(self, method, args, kwargs, y=None):
+        """Calls a method of Keras with data as it takes them."""
+        conditional = self._conditioned.is_conditional
+        classes = self._has_classes
+        return keras_data.call(method, self.distribution, args, kwargs, conditional, y, classes)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> float | list[float] | dict[str, float]:
         """Evaluates; see `keras.Model.evaluate`.
@@ -432,13 +518,22 @@ class FlowModel(LikelihoodSteps, keras.Model):
           ValueError: if images are not the integers that the distribution is over.
         """
         with explain_errors(self):
-            return keras_data.call(super().evaluate, self.distribution, args, kwargs)
+            return self._call_keras(super().evaluate, args, kwargs)
 
-    def predict(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        """Returns `log p(x)` of all data in nats; see `keras.Model.predict`.
+    def predict(self, x: Any, *args: Any, y: Any = None, **kwargs: Any) -> np.ndarray:
+        """Returns `log p(x)`, or `log p(x | y)`, of all data in nats; see `keras.Model.predict`.
+
+        Args:
+          x: events, or a data set: of pairs `(x, y)`, if the distribution is conditional.
+          *args: see `keras.Model.predict`; `y` may be the first, as in `evaluate`.
+          y: what `fit` takes, if the distribution is conditional.
+          **kwargs: see `keras.Model.predict`.
 
         Raises:
-          ValueError: if images are not the integers that the distribution is over.
+          ValueError: if images are not the integers that the distribution is over, or `y` is
+            missing or in vain.
         """
+        if args and not (args[0] is None or isinstance(args[0], int | np.integer)):
+            y, args = args[0], args[1:]  # No size of a batch.
         with explain_errors(self):
-            return keras_data.call(super().predict, self.distribution, args, kwargs)
+            return self._call_keras(super().predict, (x, *args), kwargs, y)

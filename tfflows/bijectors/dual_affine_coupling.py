@@ -105,6 +105,11 @@ class DualAffineCoupling(FlowBijector):
         return Coupling.parameter_properties(dtype)
 
     @property
+    def context_shape(self) -> list[int | None]:
+        """Shape of an event of the context, `None` where any size will do."""
+        return self._couplings[0].context_shape
+
+    @property
     def couplings(self) -> list[Coupling]:
         """The two `Coupling`s, in the order in which `forward` applies them."""
         return list(self._couplings)

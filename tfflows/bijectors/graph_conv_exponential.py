@@ -161,6 +161,11 @@ class GraphConvExponential(FlowBijector):
                 f"`max_norm` must be positive or None. Received: max_norm={self._max_norm}."
             )
 
+    @property
+    def context_shape(self) -> list[int | None]:
+        """Shape of an event of the context: any number of nodes."""
+        return [None, None]
+
     @classmethod
     def trainable(
         cls,

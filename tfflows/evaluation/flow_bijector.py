@@ -122,6 +122,11 @@ class FlowBijector(tfb.Bijector):
         # variables, one in the Keras layer and one in the list that `tf.Module` sees.
         return type(self)(**copy.deepcopy(self.parameters, memo))
 
+    @property
+    def context_shape(self) -> list[int | None]:
+        """Shape of an event of the context of a conditional class, `None` for any size."""
+        return []
+
     # Checks, ahead of TFP's own conversions so that the message can name the class.
 
     def _call_forward(self, x, name, **kwargs):

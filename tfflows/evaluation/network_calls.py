@@ -138,7 +138,16 @@ def apply(network: Network, *args: tf.Tensor) -> Any:
     return with_rows(functools.partial(_apply, network), *args)
 
 
-def _apply(network, *args):
+def apply_encoder(network: Network, y: Any) -> Any:
+    """Returns what a network makes of a structure of tensors, from which a context is made.
+
+    It is called as the others are, but may be random, and mix what it sees: forwards and backwards,
+    a flow gets the same context.
+    """
+    return _apply(network, y, is_conditioner=False)
+
+
+def _apply(network, *args, is_conditioner=True):
     calls = state.now().calls
     if not isinstance(network, keras.layers.Layer):
         if calls is None or not _takes_training(network):
@@ -149,10 +158,10 @@ def _apply(network, *args):
         inherits = _tensorflow.is_inside_keras_call()
         return network(*args) if inherits else network(*args, training=False)
     training = calls.training and network.trainable
-    if training:
+    if training and is_conditioner:
         determinism.check_function(network, args)
     output, scope, updates = call_stateless(network, args, training)
-    if training:
+    if training and is_conditioner:
         determinism.check_updates(network, updates)
     # Not those of others, such as the state of Keras's random numbers, that a frozen one may draw.
     own = {
@@ -212,8 +221,12 @@ def call_network(
         given: Any = as_context(context, x.dtype)
         ndims = event_ndims if context_ndims is None else context_ndims
         context_event = given.shape[-ndims:]
-        given = tf.broadcast_to(given, tf.concat([batch, context_event], axis=0))
-        output = apply(network, flat, tf.reshape(given, [-1, *context_event]))
+        sizes: Any = context_event
+        if not context_event.is_fully_defined():
+            sizes = tf.shape(given)[tf.rank(given) - ndims :]
+        given = tf.broadcast_to(given, tf.concat([batch, sizes], axis=0))
+        given = tf.reshape(given, tf.concat([[-1], sizes], axis=0))
+        output = apply(network, flat, with_shape(given, [None, *context_event]))
     if x.shape.rank == event_ndims + 1:
         return output
     output_event = output.shape[1:]

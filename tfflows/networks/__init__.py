@@ -17,6 +17,7 @@ from tfflows.networks.graph_net import GraphNet
 from tfflows.networks.lipschitz import CappedConv2D, LipschitzNet, LipSwish
 from tfflows.networks.masked_conv_net import MaskedConvNet
 from tfflows.networks.mlp import MLP, MaskedMLP
+from tfflows.networks.one_hot import OneHot
 
 __all__ = [
     "MLP",
@@ -31,6 +32,7 @@ __all__ = [
     "LipschitzNet",
     "MaskedConvNet",
     "MaskedMLP",
+    "OneHot",
     "as_module",
     "build_network",
 ]

@@ -29,6 +29,7 @@ def build_network(
     shapes = [list(s) for s in (input_shape, context_shape) if s is not None]
     network(*[tf.zeros([1, *shape]) for shape in shapes])
     network._build_shapes = shapes
+    network.context_shape = None if context_shape is None else tuple(shapes[1])
     return network
 
 

@@ -67,14 +67,14 @@ def as_data(value: TensorLike, dtype: tf.DType | Structure = None) -> tf.Tensor:
     return tf.convert_to_tensor(value, dtype_hint=dtype if isinstance(dtype, tf.DType) else None)
 
 
-def check_finite(x: tf.Tensor, of: str = "the batch") -> None:
+def check_finite(x: tf.Tensor, of: str = "the batch", name: str = "x") -> None:
     """Raises a `ValueError` that names the rows of a batch which are not finite, in eager mode."""
     finite = tf.reduce_all(tf.math.is_finite(x), list(range(1, x.shape.rank)))
     if not tf.reduce_all(finite):
         rows = tf.where(tf.reshape(~finite, [-1]))[:, 0].numpy().tolist()
         raise ValueError(
-            f"`x` must be finite. Received: NaN or infinity in {len(rows)} row(s) of {of}, number "
-            f"{', '.join(map(str, rows[:5]))}. Mend or leave out these data."
+            f"`{name}` must be finite. Received: NaN or infinity in {len(rows)} row(s) of {of}, "
+            f"number {', '.join(map(str, rows[:5]))}. Mend or leave out these data."
         )
 
 
