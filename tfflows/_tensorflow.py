@@ -16,6 +16,7 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.random.seed_generator import global_seed_generator
 from keras.src.trainers.compile_utils import MetricsList  # Asked by callbacks for a direction.
 from tensorflow.python import pywrap_tfe  # No public call tells whether a tape records.
+from tensorflow.python.autograph.core import config as autograph  # No public list of rules.
 from tensorflow.python.eager import forwardprop_util, tape
 from tensorflow.python.eager.record import (
     record_operation,  # The public one misleads forward mode.
@@ -56,6 +57,10 @@ __all__ = [
     "tf_variable",
     "variables_of_optimizer",
 ]
+
+# Reached from a user's `tf.function`, AutoGraph would convert one function after the other and find
+# nothing that Python does not do as well: seconds of the first trace.
+autograph.CONVERSION_RULES = (autograph.DoNotConvert("tfflows"), *autograph.CONVERSION_RULES)
 
 
 class _NumPyOfPad:

@@ -67,7 +67,7 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
     import zoo
     from trainers import export
 
-    model = export.make_module(zoo.create("balanced.two_moons", pretrained=True))
+    model = export.make_module(zoo.create("realnvp.two_moons", num_blocks=4))
     x = model.sample(5, [0, 1])["x"]  # [5, 2]
     log_prob = model.log_prob(x)["log_prob"]  # [5]
     ```
