@@ -19,7 +19,7 @@ from tfflows import (  # noqa: E402
 from tfflows._version import __version__  # noqa: E402
 from tfflows.conditioning import condition  # noqa: E402
 from tfflows.training import FlowModel  # noqa: E402
-from tfflows.variables import set_trainable  # noqa: E402
+from tfflows.variables import freeze, named_variables, set_trainable  # noqa: E402
 
 __all__ = [
     "FlowModel",
@@ -29,6 +29,8 @@ __all__ = [
     "condition",
     "distributions",
     "evaluation",
+    "freeze",
+    "named_variables",
     "networks",
     "numerics",
     "regularizers",

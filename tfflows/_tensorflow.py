@@ -38,6 +38,7 @@ __all__ = [
     "Recording",
     "Trackable",
     "apart_from_forward_mode",
+    "averages_of_optimizer",
     "clip_gradients",
     "forget_deferred_variables",
     "have_tangents",
@@ -90,6 +91,17 @@ def clip_gradients(
 def variables_of_optimizer(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
     """Returns the variables that a Keras optimizer that is built has a state for."""
     return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables
+
+
+def averages_of_optimizer(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[tuple[tf.Variable, keras.Variable]]:
+    """Returns the variables of which a Keras optimizer keeps a moving average, each with that."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not inner.use_ema or not int(inner.iterations.numpy()):  # Before the first step they are 0.
+        return []
+    pairs = zip(inner._trainable_variables, inner._model_variables_moving_average, strict=True)
+    return list(pairs)
 
 
 def steps_taken(optimizer: keras.optimizers.Optimizer) -> tf.Variable:

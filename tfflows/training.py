@@ -385,12 +385,18 @@ class FlowModel(LikelihoodSteps, keras.Model):
             return nats / self.distribution.event_shape[-2]
         return bits_per_dim(-nats, self.distribution.event_shape.num_elements())
 
-    def initialize(self, batch: TensorLike, y: Any = None) -> None:
+    def initialize(
+        self,
+        batch: TensorLike,
+        y: Any = None,
+        only: Callable[[tfp.bijectors.Bijector], bool] = lambda part: True,
+    ) -> None:
         """Runs data-dependent initialisation (`ActNorm`) on one batch, in eager mode.
 
         Args:
           batch: a batch of data as `fit` takes it.
           y: its `y`, if the distribution is conditional.
+          only: says of a part that has such an initialisation whether to run it; by default of all.
 
         Raises:
           ValueError: if a row is not finite, or images are not the integers that the distribution
@@ -406,7 +412,8 @@ class FlowModel(LikelihoodSteps, keras.Model):
                 check_finite(part, name="y")
         distribution = self._conditioned.bind(y)
         batch = to_real(distribution, batch, seed=[self.seed, -1])
-        evaluation.initialize(tfp.bijectors.Invert(density_of(distribution).bijector), batch)
+        flow = tfp.bijectors.Invert(density_of(distribution).bijector)
+        evaluation.initialize(flow, batch, only)
 
     # Training.
 

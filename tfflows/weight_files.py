@@ -42,5 +42,26 @@ def read(module: tf.Module, store: Any) -> None:
         variable.assign(tf.cast(store[name][()], variable.dtype))
 
 
+def read_fitting(module: tf.Module, store: Any) -> tuple[list[str], dict[str, str]]:
+    """Reads those of the variables that `write` wrote whose paths and shapes fit.
+
+    Returns:
+      The paths that fit; and for each other path, of the object or of the file, what it is there.
+    """
+    fitting, others, saved = [], {}, set(store.keys())
+    for path, variable in named_variables(module).items():
+        key, shape = path.replace("/", "."), tuple(variable.shape)
+        if key not in saved:
+            others[path] = f"{list(shape)}, not in the file"
+        elif tuple(store[key].shape) != shape:
+            others[path] = f"{list(shape)}, in the file {list(store[key].shape)}"
+        else:
+            variable.assign(tf.cast(store[key][()], variable.dtype))
+            fitting.append(path)
+        saved.discard(key)
+    others |= {key.replace(".", "/"): "in the file alone" for key in sorted(saved)}
+    return fitting, others
+
+
 def _by_key(module):
     return {name.replace("/", "."): v for name, v in named_variables(module).items()}

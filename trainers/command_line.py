@@ -13,11 +13,14 @@ import sys
 from absl import app, flags
 
 import zoo
+from trainers.data import loading, photographs
 from trainers.runs import run as runs
-from trainers.runs import strategies
-from zoo.storage import files, limits
+from trainers.runs import start, strategies
+from zoo.architectures.building import ImageShapeError
+from zoo.storage import files, limits, presets
 
 FLAGS = flags.FLAGS
+PICTURE_FLAGS = ("image_size", "crop", "resize")
 DEVICE_FLAGS = ("strategy", "tpu", "cpu_devices", "precision")
 # What `open_model` reads.
 PRESET_FLAGS = ("model", "workdir", *DEVICE_FLAGS)
@@ -37,6 +40,26 @@ flags.DEFINE_string(
     "digits (ships with scikit-learn), a planar set such as checkerboard, a set of nodes such as "
     "mog4, the name of any image data set of TFDS, folder:/path, or the path of a .npz file. "
     "Default: that of the model.",
+)
+flags.DEFINE_string(
+    "image_size",
+    None,
+    "Height and width of the images that are made of pictures of any size: 64, or 64x96. The "
+    "model becomes one of such images. Default: images are taken as they are.",
+)
+flags.DEFINE_enum(
+    "crop",
+    "center",
+    photographs.CROPS,
+    "With --image_size, what is cut from a picture: the largest part of the proportions of an "
+    "image, in the centre, or in training anywhere; or none, and all is stretched to them.",
+)
+flags.DEFINE_enum(
+    "resize",
+    "area",
+    photographs.FILTERS,
+    "With --image_size, how what is cut is resized: area, the mean of what a pixel covers; or "
+    "lanczos, sharper. Both antialias.",
 )
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: TFDS's own.")
 flags.DEFINE_string(
@@ -211,6 +234,49 @@ def _finished_run(workdir):
     return workdir, runs.read_config(workdir)
 
 
+def read_preparation(model: zoo.Trained) -> photographs.Preparation | None:
+    """Returns what is made of pictures: what was in training, with what the flags change.
+
+    Raises:
+      ValueError: if the preset says of it what can't be.
+    """
+    stored = model.metadata.get("preparation")
+    given = {name: getattr(FLAGS, name) for name in PICTURE_FLAGS if _given(name)}
+    if stored is None and not given:
+        return None
+    if model.kind != zoo.IMAGES:
+        raise ValueError(
+            "`--image_size`, `--crop` and `--resize` are for models of images. "
+            f"Received: {model.entry.name}, a model of {model.kind.noun}."
+        )
+    if "image_size" in given:
+        given["image_size"] = photographs.parse_size(given["image_size"])
+    return photographs.from_json(stored or {}, tuple(model.event_shape), given)
+
+
+def _with_image_size(run: runs.Run) -> runs.Run:
+    """Returns the run with a model of the images that are made of pictures."""
+    if run.image_size is None:
+        if given := [f"--{name}={getattr(FLAGS, name)}" for name in PICTURE_FLAGS if _given(name)]:
+            raise ValueError(
+                "`--crop` and `--resize` need `--image_size`, as in --image_size=64. "
+                f"Received: {' '.join(given)}."
+            )
+        return run
+    height, width = run.image_size
+    try:
+        entry = zoo.with_image_size(run.entry, height, width)
+    except ImageShapeError as error:
+        near = "x".join(map(str, error.nearest[:2]))
+        raise ValueError(
+            f"`--image_size` must have sides divisible by {error.factor} for {run.entry.name!r}; "
+            f"the nearest is --image_size={near}. Received: --image_size={height}x{width}."
+        ) from None
+    if loading.bits_to_keep(entry.num_levels) is None:  # As the 17 of the digits: not of 8 bits.
+        entry = dataclasses.replace(entry, arguments={**entry.arguments, "num_levels": 256})
+    return dataclasses.replace(run, entry=entry)
+
+
 def read_entry(entry: zoo.Model) -> zoo.Model:
     """Returns an entry of the zoo with the arguments of --set."""
     arguments = _changed(entry.arguments, FLAGS.set, "--set")
@@ -246,12 +312,14 @@ def read_run() -> runs.Run:
         values["memory"] = FLAGS.memory
     asked = ("report_every", "steps_per_execution")
     values |= {name: getattr(FLAGS, name) for name in asked if name in FLAGS}
+    if values.get("image_size") is not None:
+        values["image_size"] = photographs.parse_size(values["image_size"])
     values["epochs"] = _read_epochs()
     values |= {"workdir": workdir, "resume": resume, "changes": tuple(FLAGS.set)}
+    if "freeze" in values:
+        values["freeze"] = tuple(values["freeze"])
     if stored is None:
-        if not FLAGS.model:
-            raise app.UsageError("--model must be given.")
-        entry = read_entry(zoo.find(FLAGS.model))
+        entry = read_entry(_named_entry(values.get("init")))
         run = runs.Run(entry, entry.recipe, devices=read_devices(), **values)
     else:
         run = runs.from_json(stored, **values)
@@ -260,7 +328,16 @@ def read_run() -> runs.Run:
         if FLAGS.set or FLAGS.model not in (None, stored["model"]):
             entry = read_entry(zoo.find(FLAGS.model or stored["model"]))
             run = dataclasses.replace(run, entry=entry)
-    return dataclasses.replace(run, recipe=read_recipe(run.recipe))
+    return _with_image_size(dataclasses.replace(run, recipe=read_recipe(run.recipe)))
+
+
+def _named_entry(init):
+    """Returns the entry that --model names; without it, that of the preset to start from."""
+    if FLAGS.model:
+        return zoo.find(FLAGS.model)
+    if init is None:
+        raise app.UsageError("--model must be given.")
+    return presets.read_entry(start.find(init))
 
 
 def _read_epochs():

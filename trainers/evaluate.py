@@ -18,13 +18,14 @@ import tfflows
 import zoo
 from tfflows import evaluation
 from trainers import command_line, program
-from trainers.data import batching, loading, node_sets, planar
+from trainers.data import batching, loading, node_sets, photographs, planar
 from trainers.runs import environment
 from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (
     *command_line.PRESET_FLAGS,
+    *command_line.PICTURE_FLAGS,
     *("dataset", "data_dir", "output", "batch_size", "seed", "jit", "log_det_terms"),
     *("split", "num_samples"),
 )
@@ -89,8 +90,9 @@ def open_images(
     batch_size: int,
     data_dir: str | None = None,
     start_step: int = 0,
+    preparation: photographs.Preparation | None = None,
 ) -> loading.Data:
-    """Returns the data from a batch on, checked against the model."""
+    """Returns the data from a batch on, checked against the model; see `loading.load`."""
     images = loading.load(
         dataset,
         split,
@@ -98,6 +100,7 @@ def open_images(
         data_dir=data_dir,
         num_bits=loading.bits_to_keep(model.num_levels),
         start_step=start_step,
+        preparation=preparation,
     )
     loading.check_shape(images, model.event_shape, dataset)
     return images
@@ -162,7 +165,9 @@ def main(argv: list[str]) -> None:
     output = command_line.read_output(workdir, "metrics.json")
     dataset, split = FLAGS.dataset or model.dataset, FLAGS.split
     batch_size = FLAGS.batch_size or batching.most_events(200, model.event_shape)
-    images = open_images(model, dataset, split, batch_size, FLAGS.data_dir)
+    preparation = command_line.read_preparation(model)
+    data = (model, dataset, split, batch_size, FLAGS.data_dir)
+    images = open_images(*data, preparation=preparation)
     with evaluation.estimating(num_terms=FLAGS.log_det_terms):
         scores = score(
             model, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed, FLAGS.jit
@@ -175,7 +180,8 @@ def main(argv: list[str]) -> None:
         meaning += f", whose entropy, the least a model can reach, is {entropy:.4f}"
     metrics |= {
         "definition": meaning,
-        "data": f"{dataset}, {split}, {len(scores)} {model.kind.noun}",
+        "data": f"{dataset}, {split}, {len(scores)} {model.kind.noun}"
+        + (f" made of {images.made}" if images.made else ""),
         "command": command_line.command("trainers.evaluate"),
         "versions": environment.versions(),
     }

@@ -71,6 +71,32 @@ def save_points(
     save_grid(path, np.round(255 * levels)[np.newaxis], 256, 1, least_size)
 
 
+def save_ways(path: str | os.PathLike, samples: Any, ways: Any) -> None:
+    """Draws ways in the plane among samples.
+
+    Args:
+      path: the PNG to write.
+      samples: points `[N, 2]` or sets of them `[N, k, 2]`.
+      ways: `[M, steps, 2]` or `[M, steps, k, 2]`.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    ways = np.asarray(ways)
+    ways = ways.reshape(*ways.shape[:2], -1, 2).swapaxes(1, 2).reshape(-1, ways.shape[1], 2)
+    figure, axes = pyplot.subplots(figsize=(5, 5), layout="constrained")
+    axes.scatter(*np.asarray(samples).reshape(-1, 2).T, s=2, color="0.8")
+    for way in ways:
+        (line,) = axes.plot(*way.T, marker=".")
+        axes.scatter(*way[[0, -1]].T, s=60, color=line.get_color(), zorder=3)
+    axes.set_aspect("equal")
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
 def usual_count(distribution: tfp.distributions.Distribution) -> int:
     """Returns how many samples a picture shows: 64 images, fewer large ones, or 20,000 points."""
     if not is_discrete(distribution):

@@ -1,8 +1,13 @@
-"""Draws samples of a model, or images with part of their latents drawn anew.
+"""Draws samples of a model, images with part of their latents drawn anew, or what lies between two.
 
     python -m trainers.sample --workdir=runs/digits --temperature=0.8
     python -m trainers.sample --model=convexp_glow.digits --output=samples.png
+    python -m trainers.sample --workdir=runs/digits --interpolate
     python -m trainers.sample --workdir=runs/digits --keep_levels=0,1,2 --resample_levels=0,1,2
+
+The third draws a row for each pair of test images, one after the other: between the two, what is
+decoded from the latents on an arc from one to the other (`tfflows.analysis.interpolate`). Of points
+it draws the ways from one to the other.
 
 The last one draws the figure of *Jacobian Determinant of Normalizing Flows*, section 6.3, for test
 images: each in the first column; beside it, a column for each number k of the list, decoded from
@@ -17,22 +22,34 @@ import tensorflow as tf
 from absl import app, flags
 
 import zoo
-from tfflows.analysis import resample_levels
+from tfflows.analysis import interpolate, resample_levels
 from tfflows.distributions import with_temperature
 from trainers import command_line, pictures, program
-from trainers.data import loading
+from trainers.data import loading, photographs
 
 FLAGS = flags.FLAGS
-SHARED_FLAGS = (*command_line.PRESET_FLAGS, "dataset", "data_dir", "output", "seed")
+BETWEEN = 9  # Images of a row, or points of a way, both ends among them.
+WAYS_AMONG = 2000  # Samples, in the background.
+SHARED_FLAGS = (
+    *command_line.PRESET_FLAGS,
+    *command_line.PICTURE_FLAGS,
+    *("dataset", "data_dir", "output", "seed"),
+)
 flags.DEFINE_integer(
     "count",
     None,
     "Number of samples, by default 64 images (fewer if larger than 128x128), 20,000 points or sets "
-    "with as many nodes; of test images with --keep_levels.",
+    "with as many nodes; of test images with --keep_levels; of pairs with --interpolate.",
     lower_bound=1,
 )
 flags.DEFINE_float(
     "temperature", 1.0, "Factor on the standard deviation of the latents.", lower_bound=0.0
+)
+flags.DEFINE_bool(
+    "interpolate",
+    False,
+    "Draw what lies between pairs of test images or points, by an arc between their latents: a row "
+    "for each of --count pairs, by default 8.",
 )
 flags.DEFINE_list(
     "keep_levels",
@@ -109,6 +126,7 @@ def draw_levels(
     resample: Sequence[int],
     temperature: float,
     seed: int,
+    preparation: photographs.Preparation | None = None,
 ) -> None:
     """Draws the figure of test images with part of their latents drawn anew.
 
@@ -122,6 +140,7 @@ def draw_levels(
       resample: see `perturb`.
       temperature: of the new latents.
       seed: Python `int`.
+      preparation: see `loading.load`.
 
     Raises:
       ValueError: if the model is not one of images; and see `perturb`.
@@ -131,17 +150,62 @@ def draw_levels(
             "`--keep_levels` and `--resample_levels` are for models of images. "
             f"Received: {model.entry.name}, with events of shape {tuple(model.event_shape)}."
         )
+    images = open_test(model, dataset, data_dir, count, preparation)
+    images, columns = perturb(model, images, keep, resample, temperature, seed)
+    pictures.save_grid(output, images, model.num_levels, columns)
+
+
+def open_test(
+    model: zoo.Trained,
+    dataset: str,
+    data_dir: str | None,
+    count: int,
+    preparation: photographs.Preparation | None,
+) -> tf.Tensor:
+    """Returns the first events of the test split, as many as asked for if there are."""
     source = loading.load(
         dataset,
         "test",
         batch_size=count,
         data_dir=data_dir,
         num_bits=loading.bits_to_keep(model.num_levels),
+        preparation=preparation,
     )
     loading.check_shape(source, model.event_shape, dataset)
-    images = next(iter(source.dataset))
-    images, columns = perturb(model, images, keep, resample, temperature, seed)
-    pictures.save_grid(output, images, model.num_levels, columns)
+    return next(iter(source.dataset))
+
+
+def draw_between(model: zoo.Trained, output: pathlib.Path, events: tf.Tensor, seed: int) -> int:
+    """Draws what lies between events, the first and the second, the third and the fourth, ...
+
+    Args:
+      model: a `zoo.Trained` of images, or of points or sets of them in the plane.
+      output: the PNG to write.
+      events: a batch, of which a last one without a partner is left out.
+      seed: Python `int`, of the noise of images.
+
+    Returns:
+      The number of pairs.
+
+    Raises:
+      ValueError: if there are no two events, or they can't be drawn.
+    """
+    count = len(events) // 2
+    if not count or (model.kind != zoo.IMAGES and model.event_shape[-1] != 2):
+        raise ValueError(
+            "`--interpolate` needs two images or more, or points in the plane. Received: "
+            f"{len(events)} events of shape {tuple(model.event_shape)}."
+        )
+    x = model.dequantize(events[: 2 * count], seed=[seed, -1])
+    between = interpolate(model.density, x[::2], x[1::2], BETWEEN)
+    if model.kind == zoo.IMAGES:
+        images = model.distribution.to_integers(between)
+        images = tf.reshape(images, [-1, *events.shape[1:]])
+        pictures.save_grid(output, images, model.num_levels, BETWEEN)
+    else:
+        samples = model.density.sample(WAYS_AMONG, seed=[seed, 1])
+        pictures.save_ways(output, samples, between)
+    return count
 
 
 def main(argv: list[str]) -> None:
@@ -151,8 +215,21 @@ def main(argv: list[str]) -> None:
     output = command_line.read_output(workdir, "samples.png")
     count = FLAGS.count or pictures.usual_count(model.distribution)
     keep, resample = read_levels("keep_levels"), read_levels("resample_levels")
+    if FLAGS.interpolate and (keep or resample):
+        raise app.UsageError(
+            "--interpolate draws another figure than --keep_levels and --resample_levels: one of "
+            "them at a time."
+        )
+    dataset = FLAGS.dataset or model.dataset
+    if FLAGS.interpolate:
+        events = 2 * (FLAGS.count or 8)
+        preparation = command_line.read_preparation(model)
+        x = open_test(model, dataset, FLAGS.data_dir, events, preparation)
+        count = draw_between(model, output, x, FLAGS.seed)
+        print(f"{count} pairs of test {model.kind.noun} and what lies between: {output}")
+        return
     if keep or resample:
-        dataset, given = FLAGS.dataset or model.dataset, (FLAGS.temperature, FLAGS.seed)
+        given = (FLAGS.temperature, FLAGS.seed, command_line.read_preparation(model))
         draw_levels(model, output, dataset, FLAGS.data_dir, count, keep, resample, *given)
         what = "Test images with latents drawn anew"
     else:

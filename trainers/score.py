@@ -177,7 +177,10 @@ def main(argv: list[str]) -> None:
     dataset = FLAGS.dataset or model.dataset
     batch_size = FLAGS.batch_size or batching.most_events(200, model.event_shape)
     data = (model, dataset, FLAGS.split, batch_size, FLAGS.data_dir)
-    images = evaluate.open_images(*data)
+    preparation = command_line.read_preparation(model)
+    images = evaluate.open_images(*data, preparation=preparation)
+    if images.made:
+        print(f"{dataset}, {FLAGS.split}: {images.made}")
     job = {
         "model": model.entry.name,
         "weights": files.sha256(model.folder / presets.WEIGHTS),
@@ -191,12 +194,15 @@ def main(argv: list[str]) -> None:
         "log_det_terms": FLAGS.log_det_terms,
         "jit": environment.use_jit(FLAGS.jit, model.event_shape),
     }
+    if preparation:
+        job["preparation"] = preparation.to_json()
     with journal(output, job) as (file, done):
         if file is None:
             print(f"{output} is there already, all {images.num_examples} rows of it.")
             return
         if done < images.num_examples:
-            rest = evaluate.open_images(*data, start_step=done // batch_size).dataset
+            start = done // batch_size
+            rest = evaluate.open_images(*data, start, preparation).dataset
             try:
                 with tfflows.evaluation.estimating(num_terms=FLAGS.log_det_terms):
                     score_rest(model, rest, file, done, job)

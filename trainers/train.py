@@ -17,6 +17,7 @@ FLAGS = flags.FLAGS
 SHARED_FLAGS = (
     *command_line.PRESET_FLAGS,
     *("dataset", "data_dir", "batch_size", "seed", "jit", "loop", "shards", "set", "recipe"),
+    *command_line.PICTURE_FLAGS,
     *("memory", "ema", "transport_cost", "weight_l2", "spectral_cap", "check_finite"),
 )
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")
@@ -46,6 +47,36 @@ flags.DEFINE_integer(
     1000,
     "Images of the validation split to score a report; 0 for none.",
     lower_bound=0,
+)
+flags.DEFINE_string(
+    "init",
+    None,
+    "Name or path of a preset, or the folder of a run, whose weights the training starts from, as "
+    "far as they fit by path and shape. Without --model, the model is the preset's.",
+)
+flags.DEFINE_bool(
+    "init_act_norm",
+    False,
+    "With --init, initialise every ActNorm from the data all the same, as without.",
+)
+flags.DEFINE_multi_string(
+    "freeze",
+    [],
+    "Pattern of paths of variables, with shell wildcards, that are not trained, such as "
+    '--freeze="*levels/0/*"; may be repeated. `tfflows.named_variables` lists the paths.',
+)
+flags.DEFINE_integer(
+    "early_stopping",
+    None,
+    "Reports without improvement on the validation split after which the run ends.",
+    lower_bound=1,
+)
+flags.DEFINE_enum(
+    "keep",
+    None,
+    ["best", "last"],
+    "Which weights the preset has: those of the report with the best score on the validation "
+    "split, or the last. Default: the best with --early_stopping, else the last.",
 )
 flags.DEFINE_bool(
     "volume",

@@ -1,7 +1,7 @@
 """Models by name: `zoo.create("convexp_glow.digits", pretrained=True)`."""
 
 from zoo import catalogue as _catalogue  # Registers its models.
-from zoo.models import build, create, describe, list_models, load
+from zoo.models import build, create, describe, list_models, load, with_image_size
 from zoo.registry import IMAGES, POINTS, SETS, Kind, Model, Recipe, find, register
 from zoo.storage.presets import save
 from zoo.trained import Trained, open_trained
@@ -25,4 +25,5 @@ __all__ = [
     "open_trained",
     "register",
     "save",
+    "with_image_size",
 ]

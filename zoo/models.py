@@ -6,9 +6,11 @@ import os
 from typing import Any
 
 import keras
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from zoo import registry
+from zoo.architectures.building import ImageShapeError
 from zoo.storage import files, limits, presets
 
 
@@ -96,6 +98,44 @@ def create(
 def load(path: str | os.PathLike) -> tfp.distributions.Distribution:
     """Returns the model of a preset with its weights: `create(path, pretrained=True)`."""
     return create(path, pretrained=True)
+
+
+def with_image_size(entry: registry.Model, height: int, width: int) -> registry.Model:
+    """Returns an entry for images of another size, such as those that data are cropped to.
+
+    Args:
+      entry: an entry of a model of images.
+      height: of the images.
+      width: of the images.
+
+    Raises:
+      ValueError: if it is none of images, or its builder can't have images of such sides; says
+        which are the nearest that it can.
+
+    #### Example
+
+    ```python
+    import zoo
+
+    entry = zoo.with_image_size(zoo.find("glow.mnist"), 64, 48)
+    entry.event_shape  # (64, 48, 1)
+    ```
+    """
+    if entry.kind != registry.IMAGES:
+        raise ValueError(f"{entry.name!r} must be a model of images to have an image size.")
+    arguments = {**entry.arguments, "image_shape": (height, width, entry.event_shape[-1])}
+    entry = dataclasses.replace(entry, arguments=arguments)
+    limits.check_arguments(entry, arguments)
+    # Builders check sides before they make variables, of which there may be none here. In a graph:
+    # devices may still have to be set up, which has to precede the first tensor.
+    try:
+        with tf.Graph().as_default(), limits.limit(0, 0):
+            entry.build()
+    except ImageShapeError:
+        raise
+    except Exception:  # The first variable; or what the true build says again.
+        pass
+    return entry
 
 
 @keras.saving.register_keras_serializable(package="zoo")

@@ -66,6 +66,12 @@ class Trained:
         """Number of values of a pixel; `None` if the events are no integers."""
         return self.entry.num_levels
 
+    @property
+    def metadata(self) -> dict:
+        """What the preset says of its training; empty if it has no `metadata.json`."""
+        path = self.folder / "metadata.json"
+        return files.read_json(path) if path.is_file() else {}
+
     def check(self, x: tf.Tensor) -> None:
         """Raises a `ValueError` if images are not the integers that the model is over."""
         if self.kind.is_discrete:

@@ -284,3 +284,38 @@ def test_replicas_leave_what_is_frozen_as_it_is(two_replicas):
     before = [v.numpy() for v in frozen]
     model.fit(points(), batch_size=32, verbose=0)
     assert not any(changed(frozen, before))
+
+
+@pytest.mark.parametrize("scope", ["one", "two"])
+def test_single_variables_are_frozen_by_their_paths(scope, two_replicas):
+    strategy = two_replicas if scope == "two" else tf.distribute.get_strategy()
+    with strategy.scope():
+        nets, flow = training_flow()
+        model = FlowModel(density(flow), units="nats", loop=True)
+    named = tfflows.named_variables(model.distribution)
+    before = {path: v.numpy() for path, v in named.items()}
+    first = next(p for p, v in named.items() if v is nets[0].variables[0].value)
+    patterns = ["*log_scale", first]
+    found = tfflows.freeze(model.distribution, patterns)
+    assert found == sorted([first, *(path for path in named if path.endswith("log_scale"))])
+    assert tfflows.freeze(model.distribution, patterns) == found
+    assert len(found) == 2
+    assert len(model.trainable_weights) == len(named) - 2
+    assert not nets[0].variables[0].trainable and nets[0].trainable
+    with strategy.scope():
+        model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1))
+    model.fit(points(), batch_size=32, verbose=0)
+    for path, value in before.items():
+        assert np.array_equal(named[path].numpy(), value) == (path in found), path
+    tfflows.set_trainable(model.distribution, True)
+    assert len(model.trainable_weights) == len(named)
+    assert tfflows.freeze(model.distribution, "*shift") == [p for p in named if "shift" in p]
+
+
+def test_patterns_that_match_nothing_freeze_nothing():
+    _, flow = training_flow()
+    with pytest.raises(
+        ValueError, match=r"A pattern must match .*Received: 'shift', which matches"
+    ):
+        tfflows.freeze(flow, ["*", "shift"])
+    assert len(flow.trainable_variables) == len(flow.variables)

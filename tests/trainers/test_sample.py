@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from absl import app
 from absl.testing import flagsaver
+from PIL import Image
 
 import zoo
 from tests.trainers.failing_models import failing
@@ -76,6 +77,29 @@ def test_pictures_of_points(points):
     assert (points / "samples" / "step_0000004.png").read_bytes().startswith(b"\x89PNG")
     run(sample.main, workdir=str(points))
     assert (points / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_lies_between(finished, points, tmp_path, capsys):
+    run(sample.main, workdir=str(finished), interpolate=True, count=3)
+    assert f"3 pairs of test images and what lies between: {finished}" in capsys.readouterr().out
+    width, height = Image.open(finished / "samples.png").size
+    assert width % (sample.BETWEEN * 9 + 1) == height % (3 * 9 + 1) == 0
+    model = zoo.open_trained(finished / "preset")
+    x = sample.open_test(model, "digits", None, 5, None)
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample.pictures, "save_grid", lambda path, images, *_: drawn.append(images))
+        assert sample.draw_between(model, tmp_path / "a.png", x, 0) == 2
+    rows = np.reshape(drawn[0], [2, sample.BETWEEN, 8, 8, 1])
+    np.testing.assert_array_equal(rows[:, 0], x[:4:2])
+    np.testing.assert_array_equal(rows[:, -1], x[1:4:2])
+    run(sample.main, workdir=str(points), interpolate=True, output=str(tmp_path / "ways.png"))
+    assert "8 pairs of test points and what lies between" in capsys.readouterr().out
+    assert (tmp_path / "ways.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="needs two images or more.* 1 events"):
+        sample.draw_between(model, tmp_path / "b.png", x[:1], 0)
+    with pytest.raises(app.UsageError, match="--interpolate draws another figure"):
+        run(sample.main, workdir=str(finished), interpolate=True, keep_levels=["0"])
 
 
 def draw(model, monkeypatch, output):

@@ -1,6 +1,5 @@
 """Runs: one that stops goes on exactly, it leaves its files, and wrong flags say so."""
 
-import contextlib
 import json
 
 import numpy as np
@@ -10,31 +9,12 @@ from absl import app
 
 import tfflows
 import zoo
-from tests.trainers.tiny_runs import run
+from tests.trainers.tiny_runs import killed_at_epoch, run, trained_weights
 from tfflows.variables import named_variables
 from trainers import evaluate
 from trainers.runs import callbacks
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-
-class KilledError(Exception):
-    """Stands for a signal."""
-
-
-@contextlib.contextmanager
-def killed_at_epoch(epoch):
-    """Ends training when an epoch begins."""
-
-    def fail(self, number, logs=None):
-        if number == epoch:
-            raise KilledError
-        original(self, number, logs)
-
-    original = callbacks.Throughput.on_epoch_begin
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(callbacks.Throughput, "on_epoch_begin", fail)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +27,6 @@ def resumed(tmp_path_factory):
     assert [line["step"] for line in callbacks.read_lines(workdir / "metrics.jsonl")] == [2]
     run(workdir=str(workdir), resume=True, report_every=2)
     return workdir
-
-
-def trained_weights(workdir):
-    model = zoo.create(str(workdir / "preset"), pretrained=True)
-    return {name: v.numpy() for name, v in named_variables(model).items()}
 
 
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(finished, resumed):

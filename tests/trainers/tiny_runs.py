@@ -1,9 +1,14 @@
 """Runs that end in a moment."""
 
+import contextlib
+
+import pytest
 from absl.testing import flagsaver
 
+import tfflows
 import zoo
 from trainers import train
+from trainers.runs import callbacks
 
 TINY = {
     "image_shape": (8, 8, 1),
@@ -22,3 +27,28 @@ def run(main=train.main, **values):
     """Runs a binary with flags, which are then as they were."""
     with flagsaver.flagsaver(shards=1, **values):
         main(["binary"])
+
+
+class KilledError(Exception):
+    """Stands for a signal."""
+
+
+@contextlib.contextmanager
+def killed_at_epoch(epoch):
+    """Ends training when an epoch begins."""
+
+    def fail(self, number, logs=None):
+        if number == epoch:
+            raise KilledError
+        original(self, number, logs)
+
+    original = callbacks.Throughput.on_epoch_begin
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(callbacks.Throughput, "on_epoch_begin", fail)
+        yield
+
+
+def trained_weights(workdir):
+    """The weights of a run's preset, by name."""
+    model = zoo.create(str(workdir / "preset"), pretrained=True)
+    return {name: v.numpy() for name, v in tfflows.named_variables(model).items()}

@@ -1,7 +1,7 @@
 """What papers measure."""
 
 from tfflows.analysis.bits import bits_per_dim
-from tfflows.analysis.latents import resample_levels
+from tfflows.analysis.latents import interpolate, resample_levels
 from tfflows.analysis.layers import LayerRecord, first_non_finite, record_layers
 from tfflows.analysis.linear_optimum import ppca_flow, quasi_linear_optimum
 from tfflows.analysis.round_trip import inverse_iterations, round_trip_error
@@ -12,6 +12,7 @@ __all__ = [
     "LayerVolume",
     "bits_per_dim",
     "first_non_finite",
+    "interpolate",
     "inverse_iterations",
     "jacobian_norm",
     "ppca_flow",

@@ -1,6 +1,6 @@
 """How bijectors are evaluated: output and log-det together, one after the other, watched."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
@@ -13,7 +13,11 @@ from tfflows.numerics.parameters import as_data, check_finite
 from tfflows.types import Ndims, Structure, TensorLike
 
 
-def initialize(bijector: tfb.Bijector, x: TensorLike | Mapping[str, TensorLike]) -> None:
+def initialize(
+    bijector: tfb.Bijector,
+    x: TensorLike | Mapping[str, TensorLike],
+    only: Callable[[tfb.Bijector], bool] = lambda part: True,
+) -> None:
     """Runs the data-dependent initialisation of every part that has one, in order.
 
     Each part with a method `initialize(x)` (as `ActNorm`) sees what the parts before it, already
@@ -22,6 +26,7 @@ def initialize(bijector: tfb.Bijector, x: TensorLike | Mapping[str, TensorLike])
     Args:
       bijector: any `tfb.Bijector`.
       x: a batch of data, in eager mode.
+      only: says of a part that has one whether to run it; by default of all.
 
     Raises:
       ValueError: if a row of the batch, or of what layers make of it, is not finite.
@@ -31,7 +36,7 @@ def initialize(bijector: tfb.Bijector, x: TensorLike | Mapping[str, TensorLike])
         check_finite(tensor)
 
     def initialize_part(part, value):
-        if hasattr(part, "initialize"):
+        if hasattr(part, "initialize") and only(part):
             part.initialize(value)
 
     with state.observe_layers(before=initialize_part):

@@ -44,6 +44,10 @@ class Order:
         counter = tf.data.Dataset.counter(self.first)
         return counter if self.repeat else counter.take(1 - min(self.first, 1))
 
+    def first_step(self, num_examples: int) -> int:
+        """The number of the first batch, counted from the start of epoch 0."""
+        return (self.first * num_examples + self.skipped) // self.batch_size
+
     def steps(self, num_examples: int) -> int:
         """How many batches follow."""
         if self.repeat:
@@ -54,39 +58,57 @@ class Order:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A split of images or points, and what puts them into batches; `names` if they have any."""
+    """A split of images or points, and what puts them into batches; `names` if they have any.
+
+    `made` says what was made of pictures, if anything was.
+    """
 
     batches: Callable[[Order], tf.data.Dataset]
     num_examples: int
     event_shape: tuple[int, ...]
     num_levels: int | None = 256
     names: tuple[str, ...] | None = None
+    made: str | None = None
+
+
+def indices(order: Order, size: int) -> tf.data.Dataset:
+    """Batches of the numbers of events, each in whole: whole orders of them, cut up."""
+
+    def of_epoch(epoch: tf.Tensor) -> tf.Tensor:
+        numbers = tf.range(size)
+        if order.seed is not None:
+            # Not `index_shuffle`, though it needs no table: its four rounds leave the orders
+            # of successive epochs visibly correlated at 50,000 images.
+            seeds = [order.seed, epoch]
+            numbers = tf.random.experimental.stateless_shuffle(numbers, seeds, alg="philox")
+        return numbers[tf.where(epoch == order.first, order.skipped, 0) :]
+
+    return order.epochs().map(of_epoch).rebatch(order.batch_size, order.drop_remainder)
 
 
 def hold(images: np.ndarray, num_levels: int | None = 256) -> Source:
-    """Images or points in memory: whole orders of indices, cut into batches."""
+    """Images or points in memory."""
     with tf.device("CPU:0"):
         table = tf.constant(images)
 
     def batches(order: Order) -> tf.data.Dataset:
-        def indices(epoch: tf.Tensor) -> tf.Tensor:
-            numbers = tf.range(len(images))
-            if order.seed is not None:
-                # Not `index_shuffle`, though it needs no table: its four rounds leave the orders
-                # of successive epochs visibly correlated at 50,000 images.
-                seeds = [order.seed, epoch]
-                numbers = tf.random.experimental.stateless_shuffle(numbers, seeds, alg="philox")
-            return numbers[tf.where(epoch == order.first, order.skipped, 0) :]
-
-        keys = order.epochs().map(indices).rebatch(order.batch_size, order.drop_remainder)
-        rows = order.rows()
+        keys, rows = indices(order, len(images)), order.rows()
         return keys.map(lambda k: tf.gather(table, k[rows]), num_parallel_calls=tf.data.AUTOTUNE)
 
     return Source(batches, len(images), tuple(images.shape[1:]), num_levels)
 
 
-def stream(records: tf.data.Dataset, decode: Callable, size: int, shape: tuple) -> Source:
-    """Images decoded as they are needed, from records or paths."""
+def stream(
+    records: tf.data.Dataset,
+    decode: Callable,
+    size: int,
+    shape: tuple,
+    cut: Callable | None = None,
+) -> Source:
+    """Images decoded as they are needed, from records or paths.
+
+    `cut(image, order, step, row)` makes of what is decoded an image of `shape`.
+    """
     window = max(1, min(size, _SHUFFLE_BYTES // int(np.prod(shape))))
 
     def batches(order: Order) -> tf.data.Dataset:
@@ -100,13 +122,17 @@ def stream(records: tf.data.Dataset, decode: Callable, size: int, shape: tuple) 
             seed = tf.random.stateless_uniform([], seeds, None, None, tf.int64, alg="philox")
             return records.shuffle(window, seed, reshuffle_each_iteration=False)
 
+        def image(i: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+            step, row = order.first_step(size) + i // order.batch_size, i % order.batch_size
+            return cut(decode(key), order, step, row) if cut else decode(key)
+
         keys, rows = order.epochs().flat_map(shuffled).skip(order.skipped), order.rows()
+        keys = keys.enumerate()
         if order.part[1] > 1:  # What is in other parts is read and not decoded.
-            keys = keys.enumerate().filter(
+            keys = keys.filter(
                 lambda i, _: i % order.batch_size // (rows.stop - rows.start) == order.part[0]
             )
-            keys = keys.map(lambda _, key: key)
-        images = keys.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        images = keys.map(image, num_parallel_calls=tf.data.AUTOTUNE)
         return images.batch(rows.stop - rows.start, drop_remainder=order.drop_remainder)
 
     return Source(batches, size, shape)

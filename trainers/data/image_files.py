@@ -1,13 +1,18 @@
-"""Image files as arrays of 8 bits, bit by bit as they are, or an error.
+"""Image files as arrays of 8 bits: bit by bit as they are, or as pictures to be resized.
 
-Grey and colour images of 8 bits are read as they are, and so is what becomes one of these without a
-loss: black and white, fewer bits, palettes, an alpha channel that is opaque everywhere. They are
-turned as their EXIF orientation says. Colour profiles are not applied.
+`read`, of images as they are: grey and colour of 8 bits, and what becomes one of these without a
+loss: black and white, fewer bits, palettes, an alpha channel that is opaque everywhere.
+
+`read_picture`, of pictures that will change anyway: these, and what has more bits, other colours or
+transparent pixels.
+
+Both turn them as their EXIF orientation says. Colour profiles are not applied.
 """
 
 import contextlib
 import functools
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -74,14 +79,72 @@ def read(path: str) -> np.ndarray:
         return np.asarray(image).reshape(image.height, image.width, channels)
 
 
+def picture_size(file: str | BinaryIO) -> tuple[int, int]:
+    """Returns height and width of a picture, as it is to be seen, from the head of its file.
+
+    Raises:
+        Unreadable: if it is no picture that `read_picture` reads.
+    """
+    with _opened(file, _unknown) as image:
+        width, height = image.size
+        turned = _orientation(image, Image.Image.getexif) >= 5
+        return (width, height) if turned and image.format != "TIFF" else (height, width)
+
+
+def read_picture(file: str | BinaryIO, channels: int) -> Image.Image:
+    """Returns a picture in grey or colour, of 8 bits a channel.
+
+    Of more bits the highest are kept. Transparent pixels are on white. Colours become grey as
+    Pillow's `convert("L")` has it (ITU-R 601), and grey all three colours.
+
+    Args:
+        file: a path, or a file open for reading.
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        Unreadable: if it is no image, several of them, damaged, or of 32 bits a channel.
+    """
+    with _opened(file, _unknown) as image:
+        orientation = _orientation(image, type(image).getexif)
+        image.load()
+        if image.format == "TIFF":  # Pillow has turned it.
+            orientation = 1
+        picture = as_picture(image, channels)
+        return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+
+
+def as_picture(image: Image.Image, channels: int) -> Image.Image:
+    """Returns an image of any mode in grey or colour, see `read_picture`."""
+    if image.mode.startswith("I"):  # Of 16 bits, which Pillow would cut off at 255.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    return image.convert("L") if channels == 1 else image
+
+
+def _unknown(image: Image.Image) -> str | None:
+    """Says why a picture can't be read even if pixels may change; `None` if it can."""
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        return f"{image.n_frames} frames or pages; make each an image"
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        return "32 bits a channel; make them 8"
+    if image.mode == "LAB":
+        return "mode LAB; make it 8-bit grey or RGB"
+    if image.format == "TIFF" and _is_strange(image):
+        return "samples that are signed or too many; make it 8-bit grey or RGB"
+    return None
+
+
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """Opens an image that can be read without a loss."""
-    formats = _BY_NAME if path.lower().endswith(suffixes(_BY_NAME)) else _FORMATS
+def _opened(file: str | BinaryIO, check=None) -> Iterator[Image.Image]:
+    """Opens an image in which `check` finds no fault; by default, one to be read without a loss."""
+    by_name = isinstance(file, str) and file.lower().endswith(suffixes(_BY_NAME))
     try:
-        with Image.open(path, formats=formats) as image:
-            if loss := _loss(image):
-                raise Unreadable(loss)
+        with Image.open(file, formats=_BY_NAME if by_name else _FORMATS) as image:
+            if fault := (check or _loss)(image):
+                raise Unreadable(fault)
             yield image
     except Unreadable:
         raise
@@ -101,12 +164,16 @@ def _loss(image: Image.Image) -> str | None:
         return f"{bits} bits a channel; make them 8"
     if image.mode != "P" and image.mode not in _CHANNELS:
         return f"mode {image.mode}; make it 8-bit grey or RGB"
-    if image.format == "TIFF":
-        kinds = image.tag_v2.get(339, (1,))  # Signed numbers are read as others.
-        samples = image.tag_v2.get(277, 1)
-        if set(kinds) - {1, 4} or samples > len(image.getbands()):
-            return f"{samples} samples a pixel, of kinds {kinds}; make it 8-bit grey or RGB"
+    if image.format == "TIFF" and _is_strange(image):
+        samples, kinds = image.tag_v2.get(277, 1), image.tag_v2.get(339, (1,))
+        return f"{samples} samples a pixel, of kinds {kinds}; make it 8-bit grey or RGB"
     return None
+
+
+def _is_strange(image: Image.Image) -> bool:
+    """Whether a TIFF has signed numbers, which are read as others, or more than is read."""
+    kinds, samples = image.tag_v2.get(339, (1,)), image.tag_v2.get(277, 1)
+    return bool(set(kinds) - {1, 4}) or samples > len(image.getbands())
 
 
 def _bits(image: Image.Image) -> int:

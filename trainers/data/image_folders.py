@@ -74,25 +74,30 @@ def _common_shape(root: str, paths: Sequence[str]) -> tuple[int, int, int]:
         ((other, second), *_), rest = others, len(paths) - len(first)
         raise ValueError(
             f"Images must have one shape, that of `{readable(first[0])}`: {shape}. Received: "
-            f"`{readable(second[0])}` of shape {other}; {rest} of {len(paths)} have others. Crop, "
-            "resize or convert them first."
+            f"`{readable(second[0])}` of shape {other}; {rest} of {len(paths)} have others. With "
+            "`image_size` (--image_size=64) they are cropped, resized and converted."
         )
     return shape
+
+
+def list_causes(faults: Mapping[str, str]) -> str:
+    """Counts what can't be read, by cause; `faults` has the cause for each name."""
+    causes = {}
+    for name in sorted(faults):
+        causes.setdefault(faults[name], []).append(name)
+    text = "; ".join(
+        f"`{names[0]}`{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {cause}"
+        for cause, names in [*causes.items()][:_CAUSES]
+    )
+    return f"{text}{'; ...' if len(causes) > _CAUSES else ''}"
 
 
 def _check(root: str, faults: Mapping[str, str], count: int) -> None:
     """Raises an error that counts the images that can't be read, by cause."""
     if not faults:
         return
-    causes = {}
-    for path in sorted(faults):
-        causes.setdefault(faults[path], []).append(readable(os.path.relpath(path, root)))
-    listed = "; ".join(
-        f"`{names[0]}`{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {cause}"
-        for cause, names in [*causes.items()][:_CAUSES]
-    )
+    named = {readable(os.path.relpath(path, root)): cause for path, cause in faults.items()}
     raise ValueError(
         f"`{readable(root)}` must hold images of 8 bits, grey or RGB. Received: {len(faults)} of "
-        f"{count} that can't be read as they are: {listed}"
-        f"{'; ...' if len(causes) > _CAUSES else ''}. Convert or remove them."
+        f"{count} that can't be read as they are: {list_causes(named)}. Convert or remove them."
     )

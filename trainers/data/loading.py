@@ -17,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainers.data.batching import Order
+from trainers.data.photographs import Preparation
 from trainers.data.sources import check_size, is_shuffled, names_of_splits, open_source
 from zoo.registry import kind_of
 from zoo.storage import files
@@ -35,6 +36,7 @@ class Data:
         num_levels: the values are `0 .. num_levels - 1`: 256 levels for 8 bits, 17 for the digits;
             `None` for points.
         names: the files of a folder, relative to it, in the order that is stored; else `None`.
+        made: what was made of how many pictures, in words; `None` if they are as they were.
     """
 
     dataset: tf.data.Dataset
@@ -42,6 +44,7 @@ class Data:
     event_shape: tuple[int, ...]
     num_levels: int | None
     names: tuple[str, ...] | None = None
+    made: str | None = None
 
     def describe(self) -> str:
         """Returns what the data are like, in words."""
@@ -61,6 +64,7 @@ def load(
     num_bits: int | None = None,
     start_step: int = 0,
     part: tuple[int, int] = (0, 1),
+    preparation: Preparation | None = None,
 ) -> Data:
     """Opens one split of a set of images or points.
 
@@ -98,6 +102,8 @@ def load(
         part: `(i, n)`: of each batch, only the rows of its `i`-th of `n` equal parts, which are
             those of the whole batch. For hosts that share the work; the others' images are not
             decoded. Needs full batches: `repeat` or `drop_remainder`.
+        preparation: what is made of pictures of any size, in folders, TFDS sets and `.npz` files.
+            Random crops are so with a `shuffle_seed` alone. What can't be read is left out.
 
     Returns:
         A `Data`.
@@ -116,7 +122,7 @@ def load(
     _check_arguments(batch_size, start_step, flip, shuffle_seed)
     _check_part(part, batch_size, repeat or drop_remainder)
     data_dir = data_dir and files.expand_home(data_dir)
-    source = open_source(name, split, data_dir)
+    source = open_source(name, split, data_dir, preparation)
     if drop_remainder and not repeat:
         check_size(split, source.num_examples, batch_size)
     check_flip(flip, source.event_shape)
@@ -134,7 +140,9 @@ def load(
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
     dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     dataset = dataset.with_options(_options())
-    return Data(dataset, source.num_examples, source.event_shape, num_levels, source.names)
+    return Data(
+        dataset, source.num_examples, source.event_shape, num_levels, source.names, source.made
+    )
 
 
 def has_split(name: str, split: str, data_dir: str | None = None) -> bool:
@@ -143,7 +151,11 @@ def has_split(name: str, split: str, data_dir: str | None = None) -> bool:
 
 
 def divide(
-    name: str, num_validation: int, replicas: int = 1, data_dir: str | None = None
+    name: str,
+    num_validation: int,
+    replicas: int = 1,
+    data_dir: str | None = None,
+    preparation: Preparation | None = None,
 ) -> tuple[str, str | None]:
     """Returns what to train on and what to score meanwhile, as splits for `load`.
 
@@ -156,6 +168,7 @@ def divide(
         num_validation: events to score at most; 0 for none.
         replicas: a divisor that their number must have.
         data_dir: see `load`.
+        preparation: see `load`.
 
     Returns:
         The split to train on, and the one to score or `None`.
@@ -163,7 +176,7 @@ def divide(
     train, validation, first, size = "train", "validation", 0, 0
 
     def count(split: str) -> int:
-        return open_source(name, split, data_dir).num_examples
+        return open_source(name, split, data_dir, preparation).num_examples
 
     if has_split(name, validation, data_dir):
         size = min(count(validation), num_validation)

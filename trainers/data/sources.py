@@ -16,10 +16,12 @@ from trainers.data import (
     image_paths,
     node_sets,
     npz,
+    photographs,
     planar,
     split_names,
 )
 from trainers.data.batching import Source, hold, hold_or_stream
+from trainers.data.photographs import Preparation
 from zoo.storage import files
 
 _DIGITS_SIZES = (1197, 200, 400)
@@ -33,9 +35,11 @@ def check_size(split: str, size: int, least: int = 1) -> None:
         raise ValueError(f"`{split}` must hold {least} images or more. Received: {size}.")
 
 
-def open_source(name: str, split: str, data_dir: str | None) -> Source:
+def open_source(
+    name: str, split: str, data_dir: str | None, preparation: Preparation | None = None
+) -> Source:
     """Opens a split by the name of its source; see `data.load`."""
-    return _find(name, data_dir)[1](split)
+    return _find(name, data_dir, preparation)[1](split)
 
 
 def names_of_splits(name: str, data_dir: str | None) -> tuple[str, ...]:
@@ -48,22 +52,49 @@ def is_shuffled(name: str, data_dir: str | None) -> bool:
     return isinstance(_find(name, data_dir)[0], tfds.core.splits.SplitDict)
 
 
-def _find(name: str, data_dir: str | None) -> tuple[Mapping, Callable[[str], Source]]:
+def _find(
+    name: str, data_dir: str | None, preparation: Preparation | None = None
+) -> tuple[Mapping, Callable[[str], Source]]:
     """The splits of a source, and what opens one of them or a part."""
     path = files.local(name.removeprefix("folder:"))
+    if preparation and name in ("digits", *planar.NAMES, *node_sets.NAMES):
+        raise ValueError(
+            "`image_size` (--image_size) is for pictures of 8 bits: a folder, an image set of TFDS "
+            f"or a .npz file. Received: {name}."
+        )
     if name == "digits":
         return _in_memory(_digits(), 17)
     for drawn, sizes in ((planar, _DRAWN_SIZES), (node_sets, _NODE_SETS_SIZES)):
         if name in drawn.NAMES:
             return _in_memory(_drawn(drawn.sample, name, sizes), None)
     if path.suffix.lower() == ".npz" and not path.is_dir():
+        if preparation:
+            return _prepared_arrays(path, npz.read(path), preparation)
         return _in_memory(npz.read(path))
     if not name.startswith("folder:") and (builder := _tfds_builder(name, data_dir)):
-        return builder.info.splits, lambda split: _open_tfds(name, builder, split)
+        return builder.info.splits, lambda split: _open_tfds(name, builder, split, preparation)
     if path.is_dir() and name not in ("", "folder:"):
-        root, found = str(path), image_paths.find(str(path))
-        return found, lambda split: image_folders.open_images(root, _select(split, found).tolist())
+        found = image_paths.find(str(path))
+        return found, lambda split: _open_folder(str(path), _select(split, found), preparation)
     raise _unknown(name, path)
+
+
+def _open_folder(root: str, paths: np.ndarray, preparation: Preparation | None) -> Source:
+    if preparation:
+        return photographs.open_files(root, paths.tolist(), preparation)
+    return image_folders.open_images(root, paths.tolist())
+
+
+def _prepared_arrays(
+    path: pathlib.Path, found: Mapping[str, np.ndarray], preparation: Preparation
+) -> tuple[Mapping, Callable[[str], Source]]:
+    version = path.stat().st_mtime_ns, path.stat().st_size
+
+    def open_split(split: str) -> Source:
+        key, images = (str(path), version, split), _select(split, found)
+        return photographs.open_arrays(key, images, str(path), preparation)
+
+    return found, open_split
 
 
 def _in_memory(
@@ -154,7 +185,9 @@ def _tfds_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder |
         return None
 
 
-def _open_tfds(name: str, builder: tfds.core.DatasetBuilder, split: str) -> Source:
+def _open_tfds(
+    name: str, builder: tfds.core.DatasetBuilder, split: str, preparation: Preparation | None
+) -> Source:
     key = _image_key(name, builder.info.features)
     if not builder.is_prepared():
         raise FileNotFoundError(_how_to_prepare(name, builder))
@@ -169,6 +202,9 @@ def _open_tfds(name: str, builder: tfds.core.DatasetBuilder, split: str) -> Sour
             {key: True}, decoders={key: tfds.decode.SkipDecoding()}
         ),
     ).map(lambda example: example[key])
+    if preparation:
+        version = str(builder.data_dir), split
+        return photographs.open_records(version, records, size, name, preparation)
     shape = feature.shape
     if None in shape:
         shape = tuple(feature.decode_example(next(iter(records))).shape)

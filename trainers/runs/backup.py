@@ -2,8 +2,9 @@
 
     backup/step_0000150-1a2b3c4d5e6f7a8b.weights.h5
 
-holds the weights, the optimiser's state and so the position after 150 steps. The second part of the
-name is the start of the file's SHA-256. `keras.callbacks.BackupAndRestore` writes over its last
+holds the weights, the optimiser's state and so the position after 150 steps; and of `stopping` the
+best score on the validation split, its weights, and the number of reports since. The second part of
+the name is the start of the file's SHA-256. `keras.callbacks.BackupAndRestore` writes over its last
 file, and the number of the epoch into a second one: a run that is killed in its first backup can't
 go on, and one that is killed between the two files does an epoch twice.
 """
@@ -13,6 +14,7 @@ import pathlib
 import keras
 from absl import logging
 
+from trainers.runs.stopping import Stopping
 from zoo.storage import files
 
 KEPT = 2
@@ -23,11 +25,13 @@ class Backup(keras.callbacks.Callback):
 
     Args:
       folder: where they go.
+      stopping: what else they hold, or `None`.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, stopping: Stopping | None = None) -> None:
         super().__init__()
         self._folder = pathlib.Path(folder)
+        self._stopping = stopping
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes a backup; the last one stays until this one is whole."""
@@ -35,7 +39,8 @@ class Backup(keras.callbacks.Callback):
         step = int(self.model.optimizer.iterations.numpy())
         partial = self._folder / "partial.weights.h5"
         try:
-            files.write_weights(self.model, partial)
+            beside = self._stopping.arrays() if self._stopping else None
+            files.write_weights(self.model, partial, beside=beside)
             digest = files.sha256(partial)[:16]
             partial.replace(self._folder / f"step_{step:07d}-{digest}.weights.h5")
         except BaseException:
@@ -61,7 +66,7 @@ def is_whole(path: pathlib.Path) -> bool:
     return files.sha256(path).startswith(path.name.partition("-")[2].partition(".")[0])
 
 
-def restore(folder: pathlib.Path, model: keras.Model) -> int:
+def restore(folder: pathlib.Path, model: keras.Model, stopping: Stopping | None = None) -> int:
     """Loads the last backup that is whole; returns its step, or 0 if there is no backup.
 
     Backups that are damaged are kept beside it, under the name `*.damaged`.
@@ -69,6 +74,7 @@ def restore(folder: pathlib.Path, model: keras.Model) -> int:
     Args:
       folder: where the backups are.
       model: a compiled `FlowModel` whose optimiser is built.
+      stopping: what is to be as it was, too, or `None`.
 
     Raises:
       ValueError: if all backups are damaged, or the last one is that of another model or optimiser.
@@ -91,6 +97,8 @@ def restore(folder: pathlib.Path, model: keras.Model) -> int:
         raise ValueError(_foreign(whole, error)) from None
     if step != step_of(whole):  # Keras only warns where the optimiser is another one.
         raise ValueError(_foreign(whole, f"its optimiser is in step {step}"))
+    if stopping:
+        stopping.read(files.read_beside(whole))
     for path in damaged:
         path.rename(f"{path}.damaged")
         logging.warning(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import zoo
+from trainers.data.photographs import Preparation
 from zoo.storage import files
 
 CONFIG = "config.json"
@@ -41,6 +42,16 @@ class Run:
       seed: of initial weights, order of the data, noise and samples.
       data_dir: where TFDS keeps prepared data, or `None` for TFDS's own.
       num_validation: events that score a report.
+      image_size: height and width of the images that are made of pictures; `None` to take images as
+        they are. Those of `entry` are the same.
+      crop: what is cut from pictures, see `photographs.Preparation`.
+      resize: how they are resized, see there.
+      init: name or path of the preset that it starts from, or `None`.
+      init_act_norm: whether `ActNorm` is initialised from the data all the same.
+      freeze: patterns of paths of variables that are not trained.
+      start: what is known of the preset, see `start.load`.
+      early_stopping: reports without improvement after which it ends, or `None`.
+      keep: which weights the preset has, "best" or "last"; `None` for the best if it may end early.
       transport_cost: weight of the L2 transport cost of the blocks.
       weight_l2: weight of the squared norm of the matrices of linear layers.
       spectral_cap: norm of these matrices beyond which a penalty is added, or `None`.
@@ -67,6 +78,15 @@ class Run:
     seed: int = 0
     data_dir: str | None = None
     num_validation: int = 1000
+    image_size: tuple[int, int] | None = None
+    crop: str = "center"
+    resize: str = "area"
+    init: str | None = None
+    init_act_norm: bool = False
+    freeze: tuple[str, ...] = ()
+    start: dict[str, Any] | None = None
+    early_stopping: int | None = None
+    keep: str | None = None
     transport_cost: float = 0.0
     weight_l2: float = 0.0
     spectral_cap: float | None = None
@@ -85,12 +105,28 @@ class Run:
     num_examples: int = 0
     changes: tuple[str, ...] = ()
 
+    @property
+    def preparation(self) -> Preparation | None:
+        """What is made of pictures; `None` if they are images of the size already."""
+        if self.image_size is None:
+            return None
+        height, width, channels = self.entry.event_shape
+        return Preparation(height, width, channels, self.crop, self.resize)
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the preset has the weights of the best report."""
+        return self.keep == "best" or (self.keep is None and self.early_stopping is not None)
+
     def identity(self) -> dict:
         """Returns what must be the same for the weights of one run to be those of another."""
         found = {
             "model": self.entry.name,
             "arguments": dict(self.entry.arguments),
             "seed": self.seed,
+            "init": self.init,
+            "init_act_norm": self.init_act_norm,
+            "freeze": self.freeze,
         }
         return json.loads(json.dumps(found))
 
@@ -146,6 +182,9 @@ def from_json(config: Mapping, **changes: Any) -> Run:
     entry = zoo.find(config["model"])
     entry = dataclasses.replace(entry, arguments=config["arguments"])
     values = {name: config[name] for name in REMEMBERED if name in config}
+    if values.get("image_size") is not None:
+        values["image_size"] = tuple(values["image_size"])
+    values["freeze"] = tuple(values.get("freeze", ()))
     values["devices"] = Devices(**config.get("devices", {}))
     values["recipe"] = dataclasses.replace(entry.recipe, **config["recipe"])
     values["num_examples"] = config.get("num_examples", 0)

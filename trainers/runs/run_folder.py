@@ -44,7 +44,7 @@ def check(run: Run) -> None:
             f"Received: --workdir={workdir}, --resume."
         )
     for key, value in run.identity().items():
-        if before[key] != value:
+        if before.get(key, value) != value:
             raise ValueError(
                 f"`--workdir` holds the run of another model: its {key} is "
                 f"{before[key]!r}. Received: {value!r}."

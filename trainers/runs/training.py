@@ -24,6 +24,8 @@ from trainers.runs import (
     rewind,
     run_folder,
     schedules,
+    start,
+    stopping,
     strategies,
     volume,
 )
@@ -38,6 +40,7 @@ def train(run: Run) -> None:
     strategies.check_batch(recipe.batch_size, strategy.num_replicas_in_sync)
     known = open_data(run)
     run = with_data(run, known.num_examples)
+    check_validation(run, strategy.num_replicas_in_sync)
     if not run.resume:  # An error before there is a folder.
         interval = report_interval(run, run.recipe.steps)
         steps_per_execution(run, interval, strategy.num_replicas_in_sync)
@@ -46,12 +49,18 @@ def train(run: Run) -> None:
         run_folder.check(run)
     with strategy.scope():
         model = build_model(run, shards)
+        best = make_stopping(run)
     with contextlib.ExitStack() as stack:
+        loaded: frozenset[int] = frozenset()
         if is_chief:
             stack.enter_context(run_folder.hold(run))
-            backup.restore(run.workdir / "backup", model)
+            done = backup.restore(run.workdir / "backup", model, best)
+            if run.init and not done:
+                record, loaded = start.load(model, run.init)
+                run = dataclasses.replace(run, start=record)
         state = [variable.value for variable in model.optimizer.variables]
-        strategies.broadcast(strategy, [*model.weights, *state])
+        followed = best.variables if best else []
+        strategies.broadcast(strategy, [*model.weights, *state, *followed])
         done = int(model.optimizer.iterations.numpy())
         steps = run.recipe.steps
         if done > steps:
@@ -60,22 +69,44 @@ def train(run: Run) -> None:
                 f"Received: {steps} steps."
             )
         interval = report_interval(run, steps - done or steps)
-        watchers = []
+        watchers = [stopping.AveragedScores(), *([best] if best else [])]
         if is_chief:
             jit = environment.use_jit(run.jit, entry.event_shape)
             decisions = {"shards": shards, "jit": jit, "loop": model.loop}
             run_folder.write(dataclasses.replace(run, reported_every=interval), decisions)
             rewind.rewind(run.workdir, done)
-            watchers = make_callbacks(run, model, known.dataset)
-            count = model.count_params()
+            watchers += make_callbacks(run, model, known.dataset, best)
+            if known.made:
+                print(f"{recipe.dataset}: {known.made}")
+            trained, count = start.count(model, run.freeze)
             print(f"{entry.name}: {count} parameters, {done} of {steps} steps done")
-        if done < steps:
+            if run.freeze:
+                print(f"{trained} of {count} parameters are trained, the others are frozen")
+        if done < steps and not (best and best.is_over):
             with strategies.explain_errors(strategy):
-                fit(run, model, done, interval, watchers)
+                fit(run, model, done, interval, watchers, loaded)
         else:  # As the end of `fit` does: with the moving average, where there is one.
             model.optimizer.finalize_variable_values(model.trainable_weights)
         if is_chief:
-            finish(run, model)
+            finish(run, model, best)
+
+
+def check_validation(run: Run, replicas: int) -> None:
+    """Refuses a run that asks for the best of scores that it will not have."""
+    if (run.early_stopping or run.keep == "best") and splits(run, replicas)[1] is None:
+        asked = f"--early_stopping={run.early_stopping}" if run.early_stopping else "--keep=best"
+        raise ValueError(
+            "`--early_stopping` and `--keep=best` need a validation split: data with one, and a "
+            f"--num_validation that is not 0. Received: {asked}, --dataset={run.recipe.dataset} "
+            f"with --num_validation={run.num_validation}, of which none is left to score."
+        )
+
+
+def make_stopping(run: Run) -> stopping.Stopping | None:
+    """Returns what follows the best score, if that is asked for."""
+    if run.early_stopping is None and not run.keeps_best:
+        return None
+    return stopping.Stopping(f"val_{run.entry.units}", run.early_stopping, run.keeps_best)
 
 
 def with_data(run: Run, num_examples: int) -> Run:
@@ -135,6 +166,7 @@ def open_data(run: Run) -> loading.Data:
         batch_size=recipe.batch_size,
         data_dir=run.data_dir,
         num_bits=loading.bits_to_keep(entry.num_levels),
+        preparation=run.preparation,
     )
     if (data.event_shape, data.num_levels) != (entry.event_shape, entry.num_levels):
         wanted = entry.kind.describe(entry.event_shape, entry.num_levels)
@@ -156,7 +188,8 @@ def open_data(run: Run) -> loading.Data:
 
 def splits(run: Run, replicas: int = 1) -> tuple[str, str | None]:
     """Returns what is trained on, and what scores reports or `None`."""
-    return loading.divide(run.recipe.dataset, run.num_validation, replicas, run.data_dir)
+    options = (replicas, run.data_dir, run.preparation)
+    return loading.divide(run.recipe.dataset, run.num_validation, *options)
 
 
 def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:
@@ -173,9 +206,12 @@ def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:
         split,
         data_dir=run.data_dir,
         num_bits=loading.bits_to_keep(run.entry.num_levels),
+        preparation=run.preparation,
     )
     count = load(batch_size=1).num_examples
+    # What can't be read is left out after the division.
     batch_size = min(run.recipe.batch_size, count)
+    batch_size -= batch_size % strategy.num_replicas_in_sync
     load = functools.partial(load, batch_size=batch_size, drop_remainder=True)
     if strategies.is_chief(strategy):
         print(f"Reports are scored on {dataset}, {split}")
@@ -220,6 +256,7 @@ def build_model(run: Run, shards: int) -> tfflows.FlowModel:
         raise ValueError(
             f"There is no such model: {type(error).__name__}: {error} Received: {given}."
         ) from error
+    start.freeze(model, run.freeze)
     jit = environment.use_jit(run.jit, entry.event_shape)
     count = len(model.trainable_weights)
     model.loop = environment.use_loop(run.loop, jit, entry.event_shape, count)
@@ -231,11 +268,15 @@ def build_model(run: Run, shards: int) -> tfflows.FlowModel:
 
 
 def make_callbacks(
-    run: Run, model: tfflows.FlowModel, dataset: tf.data.Dataset
+    run: Run,
+    model: tfflows.FlowModel,
+    dataset: tf.data.Dataset,
+    best: stopping.Stopping | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`.
 
-    That is in the stored order: a run that is resumed has to look at the same images.
+    That is in the stored order: a run that is resumed has to look at the same images. A backup
+    holds `best`, too.
     """
     workdir = run.workdir
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
@@ -247,7 +288,8 @@ def make_callbacks(
         callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
         callbacks.SamplePictures(workdir / "samples", draw),
         *_volume_log(run, dataset),
-        backup.Backup(workdir / "backup"),  # The last: what it has a backup of was reported.
+        stopping.PartingWarning(run.entry.units, lines),
+        backup.Backup(workdir / "backup", best),  # The last: what it has a backup of was reported.
     ]
 
 
@@ -260,7 +302,14 @@ def _volume_log(run, dataset, num_images=32):
     return [volume.VolumeLog(run.workdir, images, run.volume_iterations)]
 
 
-def fit(run: Run, model: tfflows.FlowModel, done: int, interval: int, watchers: list) -> None:
+def fit(
+    run: Run,
+    model: tfflows.FlowModel,
+    done: int,
+    interval: int,
+    watchers: list,
+    loaded: frozenset[int] = frozenset(),
+) -> None:
     """Takes the steps that are left.
 
     Args:
@@ -269,6 +318,7 @@ def fit(run: Run, model: tfflows.FlowModel, done: int, interval: int, watchers: 
       done: steps taken so far.
       interval: steps between two reports.
       watchers: callbacks.
+      loaded: identities of the variables that have the values of a preset.
     """
     recipe = run.recipe
     load = functools.partial(
@@ -282,13 +332,16 @@ def fit(run: Run, model: tfflows.FlowModel, done: int, interval: int, watchers: 
         flip=recipe.flip,
         num_bits=loading.bits_to_keep(run.entry.num_levels),
         start_step=done,
+        preparation=run.preparation,
     )
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
     model.steps_per_execution = steps_per_execution(run, interval, replicas)
     if done == 0:
         count = batching.most_events(256, run.entry.event_shape)
-        model.initialize(next(iter(load().dataset.unbatch().batch(count))))
+        batch = next(iter(load().dataset.unbatch().batch(count)))
+        keep = frozenset() if run.init_act_norm else loaded
+        model.initialize(batch, only=lambda part: keep.isdisjoint(map(id, part.variables)))
         strategies.broadcast(strategy, model.weights)
     left = recipe.steps - done
     model.fit(
@@ -303,8 +356,8 @@ def fit(run: Run, model: tfflows.FlowModel, done: int, interval: int, watchers: 
     )
 
 
-def finish(run: Run, model: tfflows.FlowModel) -> None:
-    """Writes the training curve and the preset."""
+def finish(run: Run, model: tfflows.FlowModel, best: stopping.Stopping | None = None) -> None:
+    """Writes the training curve and the preset, with the weights that `best` kept if it did."""
     workdir, entry = run.workdir, run.entry
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     if not lines:
@@ -315,7 +368,18 @@ def finish(run: Run, model: tfflows.FlowModel) -> None:
     pictures.save_curve(workdir / "training_curve.png", lines)
     if (workdir / volume.LINES).is_file():
         volume.save_figure(workdir / "volume.png", callbacks.read_lines(workdir / volume.LINES))
-    metadata = describe(run, model, lines[-1])
+    done = int(model.optimizer.iterations.numpy())
+    kept = done
+    if best:
+        kept = best.load(model) or done
+    last = next((line for line in lines if line["step"] == kept), lines[-1])
+    metadata = describe(run, model, last) | {"steps": kept}
+    if best:
+        scored = splits(run, model.distribute_strategy.num_replicas_in_sync)[1]
+        score = f"{run.recipe.dataset}, {scored}", entry.kind.label
+        remarks = best.describe(done, run.recipe.steps, *score)
+        metadata["remarks"] |= remarks
+        print("; ".join(f"{name} {text}" for name, text in remarks.items()))
     preset = workdir / "preset"
     zoo.save(preset, model.distribution, entry.name, entry.arguments, metadata)
     for folder in workdir.glob(".preset.*"):  # Of a run that was killed while it wrote one.
@@ -337,7 +401,7 @@ def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
             "data": f"{run.recipe.dataset}, {splits(run)[0]}",
             "command": "trainers.train",
         },
-        "parameters": model.count_params(),
+        "parameters": start.count(model, run.freeze)[1],
         "steps": run.recipe.steps,
         "training_seconds": last["seconds"],
         "machine": environment.machine(),
@@ -346,7 +410,13 @@ def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
         "licence": "Apache-2.0",
         "paper": run.entry.paper,
         "pictures": {"Samples": "samples.png"},
+        "remarks": {},
     }
+    if stages := start.stages(run, model, f"{run.recipe.dataset}, {splits(run)[0]}"):
+        metadata["stages"] = stages
+    if run.preparation:
+        metadata["preparation"] = run.preparation.to_json()
+        metadata["remarks"]["pictures"] = run.preparation.describe()
     if run.recipe.dataset in planar.NAMES:
         metadata["pictures"]["Deformation of the data, and the density"] = "deformation.png"
     return metadata

@@ -87,20 +87,39 @@ def pairs(blocks: list[bijectors.Block]) -> list:
     return [bijectors.Repeat(pairs), *blocks[len(blocks) // 2 * 2 :]]
 
 
-def check_image_shape(image_shape: Any, num_squeezes: int) -> None:
-    """Refuses images whose sides can't be halved so many times, once for each level."""
-    factor, shape = 2**num_squeezes, image_shape
-    known = isinstance(shape, (list, tuple)) and len(shape) == 3
-    if (
-        not known
-        or not all(isinstance(n, int) and n > 0 for n in shape)
-        or (shape[0] % factor or shape[1] % factor)
-    ):
-        raise ValueError(
+class ImageShapeError(ValueError):
+    """Says that the sides of images can't be halved as often as a model does.
+
+    Attributes:
+      factor: what they must be divisible by.
+      nearest: the nearest shape whose sides are; `None` of what is no shape.
+    """
+
+    def __init__(self, image_shape: Any, factor: int) -> None:
+        self.factor, self.nearest = factor, None
+        near = ""
+        if _is_image_shape(image_shape):
+            *sides, channels = image_shape
+            sides = [max(factor, (n + factor // 2) // factor * factor) for n in sides]
+            self.nearest = (*sides, channels)
+            near = f", of which {self.nearest} is the nearest"
+        super().__init__(
             "`image_shape` must be (height, width, channels), positive integers, the first two "
-            f"divisible by {factor} for {num_squeezes} halvings. Received: "
+            f"divisible by {factor} for {factor.bit_length() - 1} halvings{near}. Received: "
             f"image_shape={image_shape!r}. Take fewer levels, or pad or resize the images."
         )
+
+
+def _is_image_shape(shape):
+    known = isinstance(shape, (list, tuple)) and len(shape) == 3
+    return known and all(isinstance(n, int) and n > 0 for n in shape)
+
+
+def check_image_shape(image_shape: Any, num_squeezes: int) -> None:
+    """Refuses images whose sides can't be halved so many times, once for each level."""
+    factor = 2**num_squeezes
+    if not _is_image_shape(image_shape) or any(n % factor for n in image_shape[:2]):
+        raise ImageShapeError(image_shape, factor)
 
 
 def squeezed_levels(

@@ -1,8 +1,11 @@
 """Model cards, generated from `config.json` and `metadata.json`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 PICTURES = {"Samples": "samples.png"}  # Of a card whose metadata names no others.
+_MOST_STAGES = 20  # Of other presets, which may come from strangers.
+_LONGEST = 500  # Text.
 
 
 def render(config: Mapping, metadata: Mapping) -> str:
@@ -14,6 +17,20 @@ def render(config: Mapping, metadata: Mapping) -> str:
     """
     metric = metadata["metric"]
     pictures = [f"![{what}]({file})" for what, file in metadata.get("pictures", PICTURES).items()]
+    rows = [
+        (metric["name"], f"{metric['value']:.4f}"),
+        ("defined as", metric["definition"]),
+        ("data", metric["data"]),
+        ("measured by", f"`{metric['command']}`"),
+        ("trained by", f"`{metadata['command']}`"),
+        ("steps", f"{metadata['steps']:,}"),
+        *metadata.get("remarks", {}).items(),
+        ("training took", f"{metadata['training_seconds']:.0f} s on {metadata['machine']}"),
+        ("parameters", f"{metadata['parameters']:,}"),
+        ("versions", ", ".join(f"{k} {v}" for k, v in metadata["versions"].items())),
+        ("paper", metadata["paper"]),
+        ("licence", metadata["licence"]),
+    ]
     return f"""# {config["model"]}
 
 {metadata["summary"]}
@@ -29,19 +46,67 @@ samples = model.sample(16, seed=1)
 
 | | |
 | --- | --- |
-| {metric["name"]} | {metric["value"]:.4f} |
-| defined as | {metric["definition"]} |
-| data | {metric["data"]} |
-| measured by | `{metric["command"]}` |
-| trained by | `{metadata["command"]}` |
-| steps | {metadata["steps"]:,} |
-| training took | {metadata["training_seconds"]:.0f} s on {metadata["machine"]} |
-| parameters | {metadata["parameters"]:,} |
-| versions | {", ".join(f"{k} {v}" for k, v in metadata["versions"].items())} |
-| paper | {metadata["paper"]} |
-| licence | {metadata["licence"]} |
-
+{chr(10).join(f"| {name} | {value} |" for name, value in rows)}
+{_describe_stages(metadata.get("stages", []))}
 Architecture:
 
 {chr(10).join(f"- {key}: {value}" for key, value in config["arguments"].items())}
 """
+
+
+def list_stages(model: str, metadata: Mapping) -> list[dict[str, Any]]:
+    """Returns the stages of the training of a preset, for one that starts from it.
+
+    Args:
+      model: name of the preset's model.
+      metadata: its `metadata.json`, which may come from strangers.
+    """
+    *before, last = _stages(metadata) or [{}]
+    metric = metadata.get("metric")
+    metric = metric if isinstance(metric, Mapping) else {}
+    own = {key: metadata.get(key) for key in ("command", "steps", "licence", "sha256")}
+    own |= {f"metric_{key}": metric.get(key) for key in ("name", "value", "data")}
+    return [*before, {**last, "model": model, **_plain(own)}]
+
+
+def _stages(metadata):
+    """Returns the stages that metadata tell of, as far as they can be."""
+    stages = metadata.get("stages")
+    stages = stages[-_MOST_STAGES:] if isinstance(stages, list) else []
+    return [_plain(stage) for stage in stages if isinstance(stage, Mapping)]
+
+
+def _plain(stage):
+    """Returns the entries that are short texts or numbers."""
+    texts = {k: " ".join(v.split())[:_LONGEST] for k, v in stage.items() if isinstance(v, str)}
+    numbers = {k: v for k, v in stage.items() if isinstance(v, (int, float))}
+    return {str(key)[:_LONGEST]: value for key, value in (texts | numbers).items()}
+
+
+def _describe_stages(stages):
+    """Returns the part of a card that tells of the stages of a training, or no text."""
+    if not stages:
+        return ""
+    lines = []
+    for number, stage in enumerate(stages, start=1):
+        parts = []
+        if "variables" in stage:
+            parts.append(
+                f"from those weights, {stage['fitting']} of {stage['variables']} variables"
+            )
+        if "data" in stage:
+            parts.append(f"on {stage['data']}")
+        if "frozen" in stage:
+            trained, count = stage["trained_parameters"], stage["parameters"]
+            parts.append(f"{trained:,} of {count:,} parameters trained, frozen {stage['frozen']}")
+        if "model" in stage:
+            parts.append(f"`{stage['model']}`")
+        if "metric_name" in stage and "metric_value" in stage:
+            parts.append(f"{stage['metric_name']} {stage['metric_value']:.4f}")
+            parts[-1] += f" on {stage['metric_data']}" if "metric_data" in stage else ""
+        if "steps" in stage:
+            parts.append(f"{stage['steps']:,} steps")
+        parts += [f"`{stage['command']}`"] if "command" in stage else []
+        parts += [f"{key} {stage[key]}" for key in ("licence", "sha256") if key in stage]
+        lines.append(f"{number}. {'; '.join(parts)}")
+    return "\nTrained in stages:\n\n" + "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 
 MAX_JSON_BYTES = 1 << 20
+_BESIDE = "beside"  # The group of a file of weights that Keras does not look into.
 
 
 def expand_home(path: str | os.PathLike) -> str:
@@ -79,7 +81,12 @@ class _Memory(io.BytesIO):
         return "memory.weights.h5"
 
 
-def write_weights(model: keras.Model, path: str | os.PathLike, half: bool = False) -> None:
+def write_weights(
+    model: keras.Model,
+    path: str | os.PathLike,
+    half: bool = False,
+    beside: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Writes the weights of a Keras model, with the optimiser's state if it is compiled.
 
     HDF5 makes them in memory: after a write that failed, for a lack of room or of rights, that
@@ -89,14 +96,25 @@ def write_weights(model: keras.Model, path: str | os.PathLike, half: bool = Fals
       model: a `keras.Model`.
       path: the file.
       half: whether `float32` is rounded to `float16`, of half the size.
+      beside: other arrays, by names without slashes, for `read_beside`.
     """
     content = _Memory()
     model.save_weights(content)
+    if beside:
+        with h5py.File(content, "a") as file:
+            for name, array in beside.items():
+                file.create_dataset(f"{_BESIDE}/{name}", data=array)
     if half:
         content = _halve(content)
     with open(path, "wb") as file:
         file.write(content.getbuffer())
     to_disk(path)
+
+
+def read_beside(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Returns the arrays `beside` that `write_weights` wrote into a file of our own."""
+    with h5py.File(path, "r") as file:
+        return {name: array[()] for name, array in file.get(_BESIDE, {}).items()}
 
 
 def _halve(content):

@@ -6,6 +6,7 @@ metadata.json        sha256 of the weights, metric and its definition, data, com
 README.md            the card, made from the other two
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -58,6 +59,21 @@ def load_trained(
     Raises:
       ValueError: if there is no such preset, or a file of it is missing, damaged or altered.
     """
+    path = find(name)
+    config = _read_config(path)
+    arrays = read_arrays(path) if weights else None
+    distribution, entry = _build(config, seed, path / "config.json", arrays)
+    if weights:
+        _assign(distribution, arrays, path / WEIGHTS)
+    return distribution, entry
+
+
+def find(name: str | os.PathLike) -> pathlib.Path:
+    """Returns the folder of a preset.
+
+    Raises:
+      ValueError: if there is none.
+    """
     path = folder(name)
     if not path.is_dir() and path.parent != _SHIPPED:
         raise ValueError(f"There must be a folder with a preset. Received: {str(name)[:200]!r}.")
@@ -68,17 +84,43 @@ def load_trained(
             f"{', '.join(filter(has_weights, registry.names()))}. Train it with "
             f"`python -m trainers.train --model={model.name}`."
         )
+    return path
+
+
+def read_entry(path: pathlib.Path) -> registry.Model:
+    """Returns the entry of the preset in a folder, with the arguments that it was built from.
+
+    Raises:
+      ValueError: if its `config.json` is damaged or describes no model of the zoo.
+    """
+    config = _read_config(path)
+    with _explain(path / "config.json"):
+        return _entry_of(config)
+
+
+def _read_config(path):
     config = files.read_json(path / "config.json")
     if not {"model", "arguments"} <= set(config):
         raise ValueError(
             f"{path / 'config.json'} must have the entries `model` and `arguments`. "
             f"Received: {sorted(config)[:10]}."
         )
-    arrays = read_arrays(path) if weights else None
-    distribution, entry = _build(config, seed, path / "config.json", arrays)
-    if weights:
-        _assign(distribution, arrays, path / WEIGHTS)
-    return distribution, entry
+    return config
+
+
+def _entry_of(config):
+    entry = registry.find(str(config["model"])[:200])
+    limits.check_arguments(entry, config["arguments"])
+    return dataclasses.replace(entry, arguments={**entry.arguments, **config["arguments"]})
+
+
+@contextlib.contextmanager
+def _explain(path):
+    """Makes of any error one that names the file."""
+    try:
+        yield
+    except Exception as error:  # Builders raise many kinds for what no builder is meant to get.
+        raise ValueError(f"{path} must describe a model of the zoo: {error}") from error
 
 
 def _build(config, seed, path, arrays):
@@ -87,14 +129,10 @@ def _build(config, seed, path, arrays):
     if arrays:  # Builders also make variables that they do not keep.
         size = 2 * sum(array.size for array in arrays.values()) + 1000
         count = 2 * len(arrays) + 100
-    try:
-        entry = registry.find(str(config["model"])[:200])
-        limits.check_arguments(entry, config["arguments"])
-        entry = dataclasses.replace(entry, arguments={**entry.arguments, **config["arguments"]})
+    with _explain(path):
+        entry = _entry_of(config)
         with limits.limit(size, count):
             return entry.build(seed=seed), entry
-    except Exception as error:  # Builders raise many kinds for what no builder is meant to get.
-        raise ValueError(f"{path} must describe a model of the zoo: {error}") from error
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -76,3 +76,19 @@ def png16(pixels, kind):
 
 WIDE = RNG.integers(0, 65536, [4, 6, 4])
 FRAMES = {"save_all": True, "append_images": [Image.fromarray(255 - GREY)]}
+
+
+MODES = ("L", "RGB", "P", "RGBA", "LA", "CMYK", "1")
+
+
+def save_mixed(root, count, seed=0):
+    """Saves pictures of many sizes, modes, formats and orientations."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        height, width = rng.integers(5, 60, 2)
+        pixels = rng.integers(0, 256, [height, width, 3], np.uint8)
+        mode, exif = MODES[number % len(MODES)], Image.Exif()
+        exif[0x0112] = int(rng.integers(1, 9))
+        suffix = "jpg" if mode in ("CMYK", "RGB", "L") else "png"
+        image = Image.fromarray(pixels).convert(mode)
+        save(root / "train" / f"{number:03d}.{suffix}", image, exif=exif)

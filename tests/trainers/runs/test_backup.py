@@ -37,7 +37,7 @@ def test_two_backups_are_kept_and_the_last_is_loaded(tmp_path):
     assert backup.restore(tmp_path / "nothing", small_model()) == 0
 
 
-def half_a_file(model, path):
+def half_a_file(model, path, beside=None):
     pathlib.Path(path).write_bytes(b"\x89HDF\r\n\x1a\n half")
     raise OSError(errno.ENOSPC, "No space left on device")
 
