@@ -84,15 +84,15 @@ def test_a_run_that_was_killed_ends_where_it_would_have(ema, stopped, tmp_path):
             np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
         assert metadata(workdir)["steps"] == metadata(whole)["steps"]
         assert [line["step"] for line in reports(workdir)] == [line["step"] for line in lines]
+    if not ema:
+        return
     # Resumed once more it does nothing; with more patience it goes on.
     run(workdir=str(workdir), resume=True, report_every=2)
     assert len(reports(workdir)) == len(lines)
-    np.testing.assert_array_equal(
-        [v.sum() for v in trained_weights(workdir).values()], [v.sum() for v in found.values()]
-    )
-    if ema:
-        run(workdir=str(workdir), resume=True, report_every=2, early_stopping=4)
-        assert len(reports(workdir)) > len(lines)
+    for name, value in trained_weights(workdir).items():
+        np.testing.assert_array_equal(value, found[name], err_msg=name)
+    run(workdir=str(workdir), resume=True, report_every=2, early_stopping=4)
+    assert len(reports(workdir)) > len(lines)
 
 
 @pytest.mark.slow
