@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, condition, networks
-from tfflows.bijectors import transforms
+from tfflows.bijectors import transforms, triangular
 
 tfb = tfp.bijectors
 
@@ -73,6 +73,20 @@ def residual_flow(dtype, shape, **kwargs):
     )
     network = networks.build_network(network, shape)
     return bijectors.ResidualFlow(network, shape, dtype=dtype)
+
+
+def vectors(dtype, count=2):
+    """A batch of three contexts."""
+    return tf.cast(np.linspace(-1, 1, 3 * count).reshape(3, count), dtype)
+
+
+def residual_flow_conditional(dtype):
+    network = networks.LipschitzNet(
+        3, width=4, kernel_sizes=(1, 1), context_size=2, seed=1, dtype=tf.as_dtype(dtype).name
+    )
+    network = networks.build_network(network, [3], [2])
+    flow = bijectors.ResidualFlow(network, [3], conditional=True, dtype=dtype)
+    return condition(flow, vectors(dtype))
 
 
 def whitening(dtype, batch=()):
@@ -196,10 +210,23 @@ def sylvester_operator(dtype):
     return bijectors.Sylvester(tf.linalg.LinearOperatorFullMatrix(matrix), Previous(dtype))
 
 
-def conv_sylvester(dtype):
-    network = networks.MaskedConvNet(2, width=8, seed=1, dtype=tf.as_dtype(dtype).name)
-    networks.build_network(network, [3, 4, 2])
-    return bijectors.ConvSylvester.trainable([3, 4, 2], network, seed=1, dtype=dtype)
+def conv_sylvester(dtype, size=None):
+    network = networks.MaskedConvNet(
+        2, width=8, context_size=size, seed=1, dtype=tf.as_dtype(dtype).name
+    )
+    networks.build_network(network, [3, 4, 2], size and [size])
+    options = {"conditional": size is not None, "seed": 1, "dtype": dtype}
+    flow = bijectors.ConvSylvester.trainable([3, 4, 2], network, **options)
+    return flow if size is None else condition(flow, vectors(dtype, size))
+
+
+def classic_conv_sylvester_conditional(dtype):
+    function = triangular.ConvTriangularTanh.trainable(
+        [3, 4, 2], context_size=2, seed=1, dtype=dtype
+    )
+    identity = bijectors.Flip(axis=())
+    flow = bijectors.Sylvester(identity, function, event_shape=(3, 4, 2), conditional=True)
+    return condition(flow, vectors(dtype))
 
 
 def large_kernel(dtype):
@@ -382,6 +409,13 @@ ROWS = [
     Row("sylvester_operator", sylvester_operator, (4,), 2),
     Row("conv_sylvester", conv_sylvester, (3, 4, 2), 14),
     *[
+        Row(name, make, (3, 4, 2), count, batch_shape=(3,), sliceable=False, slow=True)
+        for name, make, count in (
+            ("conv_sylvester_conditional", lambda d: conv_sylvester(d, 2), 16),
+            ("classic_conv_sylvester_conditional", classic_conv_sylvester_conditional, 4),
+        )
+    ],
+    *[
         Row(
             f"graph_conv_exponential_{kind}",
             lambda d, kind=kind: graph(d, kind),
@@ -483,6 +517,7 @@ ROWS = [
         (3,),
         9,
     ),
+    Row("residual_flow_conditional", residual_flow_conditional, (3,), 7, batch_shape=(3,)),
     Row("residual_flow_conv", lambda d: residual_flow(d, [3, 2, 2]), (3, 2, 2), 9, slow=True),
     Row("whitening", whitening, (4,), 0),
     Row("whitening_batch", lambda d: whitening(d, [2, 1]), (4,), 0, batch_shape=(2, 1)),

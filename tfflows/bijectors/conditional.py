@@ -87,6 +87,15 @@ class Conditional(FlowBijector):
         x = tf.broadcast_to(x, tf.concat([dynamic, self._shape], axis=0))
         return with_shape(x, batch + self._shape)
 
+    def _flat_context(self, x):
+        """Returns the context for events `x`, `[N, *context_event]`, in a list; empty if none."""
+        if (context := self._bound_context()) is None:
+            return []
+        event = context.shape[-self._context_ndims :]
+        batch = tf.shape(x)[: -len(self._shape)]
+        context = tf.broadcast_to(context, tf.concat([batch, event], axis=0))
+        return [tf.reshape(context, [-1, *event])]
+
 
 def context_shape_of(network: Network, ndims: int) -> list[int | None]:
     """Returns the shape of the contexts that a network takes, as far as it is known.

@@ -5,8 +5,8 @@ import math
 import tensorflow as tf
 
 from tfflows import _tensorflow
+from tfflows.bijectors.conditional import Conditional
 from tfflows.evaluation import network_calls, state
-from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import call_network
 from tfflows.numerics import fixed_point, linalg
 from tfflows.numerics.parameters import as_data
@@ -17,7 +17,7 @@ _MOST_EXACT = 32  # Largest event whose Jacobian is computed by default.
 _NUM_TERMS = {"exact": None, "series": 10, "unbiased": 3}
 
 
-class ResidualFlow(FlowBijector):
+class ResidualFlow(Conditional):
     """Residual flow, Chen et al. (2019); the invertible residual network of Behrmann et al. (2019).
 
     With a network `g` of Lipschitz constant below 1, such as `networks.LipschitzNet`, and `J(x)`
@@ -59,7 +59,8 @@ class ResidualFlow(FlowBijector):
     Args:
       network: a callable that maps `[N, *event]` to `[N, *event]`, with Lipschitz constant below 1;
         for instance a Keras layer that is built. If it has a method `prepare`, as `LipschitzNet`,
-        the inverse iterates with the function that this returns.
+        the inverse iterates with the function that this returns. With `conditional` it maps `x`
+        and a context, and its Lipschitz constant in `x` is to be below 1 for each context.
       event_shape: shape of an event, fully known.
       log_det: `"exact"`, `"series"`, `"unbiased"` or `None` for the default of the size.
       num_terms: number of terms of the series that are always computed.
@@ -68,6 +69,10 @@ class ResidualFlow(FlowBijector):
       seed: Python `int`, the seed of the layer's noise.
       tolerance: see `fixed_point`, for the inverse.
       max_iterations: see `fixed_point`.
+      conditional: whether the network takes a context, which `tfflows.condition` binds.
+      context: the context itself, `[..., *context_event]`; its batch dimensions are those of the
+        bijector.
+      context_ndims: rank of the context's events; by default that of `event_shape`.
       dtype: dtype of the events.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
@@ -110,14 +115,17 @@ class ResidualFlow(FlowBijector):
         seed: int = 0,
         tolerance: float | None = None,
         max_iterations: int = 1000,
+        conditional: bool = False,
+        context: TensorLike | None = None,
+        context_ndims: int | None = None,
         dtype: DTypeLike = tf.float32,
         validate_args: bool = False,
         name: str = "residual_flow",
     ) -> None:
         parameters = dict(locals())
-        self._shape = tf.TensorShape(event_shape).as_list()
+        shape = tf.TensorShape(event_shape).as_list()
         if log_det is None:
-            log_det = "exact" if math.prod(self._shape) <= _MOST_EXACT else "unbiased"
+            log_det = "exact" if math.prod(shape) <= _MOST_EXACT else "unbiased"
         if log_det not in _NUM_TERMS:
             raise ValueError(
                 f"`log_det` must be None or one of {sorted(_NUM_TERMS)}. "
@@ -136,10 +144,12 @@ class ResidualFlow(FlowBijector):
         self._seed = seed
         self._tolerance = tolerance
         self._max_iterations = max_iterations
-        self._network = self._track_network(network)
         super().__init__(
-            forward_min_event_ndims=len(self._shape),
-            event_shape=tuple(self._shape),
+            network,
+            shape,
+            conditional=conditional,
+            context=context,
+            context_ndims=context_ndims,
             dtype=dtype,
             validate_args=validate_args,
             parameters=parameters,
@@ -156,9 +166,9 @@ class ResidualFlow(FlowBijector):
         """How the log-det is computed: `"exact"`, `"series"` or `"unbiased"`."""
         return self._log_det
 
-    def _contraction(self, x, network):
+    def _contraction(self, x, network, context):
         """Returns `g(x)` for any batch shape."""
-        g = call_network(network, x, len(self._shape))
+        g = call_network(network, x, len(self._shape), context, self._context_ndims)
         if g.shape[-len(self._shape) :] != self._shape:
             raise ValueError(
                 f"`network` of `{type(self).__name__}` must return events of shape {self._shape}. "
@@ -167,17 +177,19 @@ class ResidualFlow(FlowBijector):
         return tf.cast(g, x.dtype)
 
     def _forward_and_log_det(self, x):
-        y, log_det = with_rows(self._evaluate, tf.reshape(x, [-1, *self._shape]))
+        x = self._broadcast_over_context(x)
+        flat = tf.reshape(x, [-1, *self._shape])
+        y, log_det = with_rows(self._evaluate, flat, *self._flat_context(x))
         return tf.reshape(y, tf.shape(x)), tf.reshape(log_det, tf.shape(x)[: -len(self._shape)])
 
-    def _evaluate(self, x):
+    def _evaluate(self, x, context=None):
         """Returns `y` and the log-det for events `[N, *event]`."""
         flat = tf.reshape(x, [-1, math.prod(self._shape)])
         tape = tf.GradientTape(persistent=True, watch_accessed_variables=False)
         with _tensorflow.let_tapes_record():
             with tape:
                 tape.watch(flat)
-                g = self._contraction(tf.reshape(flat, tf.shape(x)), self._network)
+                g = self._contraction(tf.reshape(flat, tf.shape(x)), self._network, context)
                 flat_g = tf.reshape(g, tf.shape(flat))
             if self._log_det == "exact":
                 eye = tf.eye(flat.shape[-1], dtype=flat.dtype)
@@ -201,9 +213,10 @@ class ResidualFlow(FlowBijector):
         network = network_calls.prepare(
             self._network
         )  # Capped kernels, say, are the same at each step.
+        context = self._bound_context()
         return fixed_point.solve(
-            state.bind(lambda u: self._contraction(u, network)),
-            y,
+            state.bind(lambda u: self._contraction(u, network, context)),
+            self._broadcast_over_context(y),
             event_ndims=len(self._shape),
             tolerance=self._tolerance,
             max_iterations=self._max_iterations,

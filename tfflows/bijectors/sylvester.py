@@ -8,13 +8,14 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfflows.bijectors.columns import HouseholderColumns, OrthonormalColumns
+from tfflows.bijectors.conditional import context_shape_of
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.triangular import TriangularTanh
 from tfflows.evaluation import state
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import apply, prepare
 from tfflows.numerics import fixed_point, linear_operators
-from tfflows.numerics.parameters import as_data, as_parameter
+from tfflows.numerics.parameters import as_context, as_data, as_parameter
 from tfflows.numerics.shapes import with_shape
 from tfflows.types import Shape, TensorLike
 
@@ -47,6 +48,9 @@ class Sylvester(FlowBijector):
         on `u`, for the inverse to call many times.
       tolerance: see `fixed_point.solve`.
       max_iterations: bound on the iterations of the inverse.
+      conditional: whether `autoregressive` takes a context, a vector, which `tfflows.condition`
+        binds: `autoregressive(u, context)`.
+      context: the context itself, `[..., K]`; its batch dimensions are those of the bijector.
       event_shape: shape of an event, for checks; by default that of the basis.
       validate_args: see `tfb.Bijector`.
       name: name of the bijector.
@@ -91,6 +95,8 @@ class Sylvester(FlowBijector):
         *,
         tolerance: float | None = None,
         max_iterations: int = 1000,
+        conditional: bool = False,
+        context: TensorLike | None = None,
         event_shape: Shape | None = None,
         validate_args: bool = False,
         name: str = "sylvester",
@@ -113,6 +119,9 @@ class Sylvester(FlowBijector):
         self._autoregressive = self._track_network(autoregressive)
         self._tolerance, self._max_iterations = tolerance, max_iterations
         dtype = basis.dtype or getattr(autoregressive, "dtype", None)
+        self._conditional, self._context = conditional, as_context(context, dtype)
+        if self._context is not None:
+            batch_shape = tf.broadcast_static_shape(batch_shape, self._context.shape[:-1])
         super().__init__(
             forward_min_event_ndims=event_ndims,
             event_shape=event_shape,
@@ -216,7 +225,7 @@ class Sylvester(FlowBijector):
           y: `[..., *event]`, as `inverse` takes it.
         """
         function = prepare(self._autoregressive)
-        return self._solve(as_data(y, self.dtype), function)[-1].num_iterations
+        return self._solve(as_data(y, self.dtype), self._given_context(function))[-1].num_iterations
 
     def _batch_shape_tensor(self, x_event_ndims):
         shape = tf.zeros([0], tf.int32)
@@ -229,6 +238,8 @@ class Sylvester(FlowBijector):
             else:
                 of_part = []
             shape = tf.broadcast_dynamic_shape(shape, tf.cast(of_part, tf.int32))
+        if self._context is not None:
+            shape = tf.broadcast_dynamic_shape(shape, tf.shape(self._context)[:-1])
         extra = x_event_ndims - self.forward_min_event_ndims
         return shape[: tf.maximum(tf.size(shape) - extra, 0)]
 
@@ -247,14 +258,7 @@ class Sylvester(FlowBijector):
         """Returns `W^-1`, `v = W y` and the `Solution` of `u + f(u) = v`."""
         to_basis, from_basis = self._maps()
         v, event_ndims = to_basis(y), self.forward_min_event_ndims
-        batch, event = v.shape[:-event_ndims], v.shape[-event_ndims:]
-        full = tf.broadcast_static_shape(batch, self._static_batch_shape)
-        if full != batch or not self._static_batch_shape.is_fully_defined():
-            shape = tf.broadcast_dynamic_shape(
-                tf.shape(v)[:-event_ndims], self.experimental_batch_shape_tensor()
-            )
-            v = tf.broadcast_to(v, tf.concat([shape, tf.shape(v)[-event_ndims:]], axis=0))
-            v = with_shape(v, full + event)
+        v = self._with_whole_batch(v)
         solution = fixed_point.solve(
             state.bind(function),
             v,
@@ -264,21 +268,68 @@ class Sylvester(FlowBijector):
         )
         return from_basis, v, solution
 
+    def _with_whole_batch(self, v):
+        """Gives `v` the batch dimensions of all parameters, where it has fewer."""
+        event_ndims = self.forward_min_event_ndims
+        batch, event = v.shape[:-event_ndims], v.shape[-event_ndims:]
+        full = tf.broadcast_static_shape(batch, self._static_batch_shape)
+        if full == batch and self._static_batch_shape.is_fully_defined():
+            return v
+        shape = tf.broadcast_dynamic_shape(
+            tf.shape(v)[:-event_ndims], self.experimental_batch_shape_tensor()
+        )
+        v = tf.broadcast_to(v, tf.concat([shape, tf.shape(v)[-event_ndims:]], axis=0))
+        return with_shape(v, full + event)
+
+    def _given_context(self, function):
+        """Returns a function of `u` alone, of one that takes the context too."""
+        if self._conditional and self._context is None:
+            raise ValueError(
+                f"`{type(self).__name__}` named {self.name!r} is conditional and has no context: "
+                "bind one with `tfflows.condition(model, context)`."
+            )
+        if self._context is None:
+            return function
+
+        def given(u):
+            batch = tf.shape(u)[: -self.forward_min_event_ndims]
+            shape = tf.concat([batch, tf.shape(self._context)[-1:]], axis=0)
+            context = tf.broadcast_to(self._context, shape)
+            return function(
+                u,
+                with_shape(
+                    context, [*u.shape[: -self.forward_min_event_ndims], *self._context.shape[-1:]]
+                ),
+            )
+
+        return given
+
+    def _evaluate(self, *args):
+        return apply(self._autoregressive, *args)
+
+    @property
+    def context_shape(self) -> list[int | None]:
+        """Shape of an event of the context: a vector."""
+        return context_shape_of(getattr(self._autoregressive, "network", None), 1)
+
     def _log_det(self, diagonal):
         return tf.reduce_sum(tf.math.log1p(diagonal), list(range(-self.forward_min_event_ndims, 0)))
 
     def _forward_and_log_det(self, x):
         to_basis, from_basis = self._maps()
-        value, diagonal = apply(self._autoregressive, to_basis(x))
+        u = to_basis(x)
+        if self._context is not None:
+            x, u = self._with_whole_batch(x), self._with_whole_batch(u)
+        value, diagonal = self._given_context(self._evaluate)(u)
         return x + from_basis(value), self._log_det(diagonal)
 
     def _inverse_and_log_det(self, y):
-        function = prepare(self._autoregressive)
+        function = self._given_context(prepare(self._autoregressive))
         from_basis, v, solution = self._solve(y, function)
         # v - u is f(u): without the log-det, f need not be evaluated once more.
         x = y - from_basis(v - solution.value)
         if state.now().calls is not None:  # To hear what is said at the solution.
-            function = functools.partial(apply, self._autoregressive)
+            function = self._given_context(self._evaluate)
         _, diagonal = function(solution.value)
         return x, -self._log_det(diagonal)
 

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfflows.evaluation.network_calls import NetworkModule, call_network, prepare
 from tfflows.numerics import linalg
@@ -105,6 +106,7 @@ class ConvTriangularTanh(tf.Module):
       r1: `[3, 3, C, C]`; what a triangular map does not have is not used.
       r2: the same.
       bias: `[C]`.
+      context_kernel: `[K, C]`, by which a context `[..., K]` adds to `b`; `None` for no context.
 
     Raises:
       ValueError: if a shape is not the above.
@@ -125,9 +127,16 @@ class ConvTriangularTanh(tf.Module):
     Inference*, UAI 2018, arXiv:1803.05649.
     """
 
-    def __init__(self, r1: TensorLike, r2: TensorLike, bias: TensorLike) -> None:
+    def __init__(
+        self,
+        r1: TensorLike,
+        r2: TensorLike,
+        bias: TensorLike,
+        context_kernel: TensorLike | None = None,
+    ) -> None:
         super().__init__()
         self._r1, self._r2, self._bias = (as_parameter(p) for p in (r1, r2, bias))
+        self._context_kernel = None if context_kernel is None else as_parameter(context_kernel)
         channels = self._bias.shape[-1]
         for name in ("r1", "r2"):
             shape = tuple(getattr(self, f"_{name}").shape)
@@ -143,6 +152,7 @@ class ConvTriangularTanh(tf.Module):
         cls,
         event_shape: Shape,
         *,
+        context_size: int | None = None,
         seed: Seed = None,
         dtype: DTypeLike = tf.float32,
         name: str = "conv_triangular_tanh",
@@ -153,6 +163,8 @@ class ConvTriangularTanh(tf.Module):
 
         Args:
           event_shape: `[H, W, C]`; height and width may be `None`.
+          context_size: `K`, of a context whose kernel starts as `N(0, 1) / sqrt(K)`; `None` for
+            none.
           seed: Python `int` or a stateless seed.
           dtype: dtype of the variables.
           name: prefix of their names.
@@ -165,7 +177,30 @@ class ConvTriangularTanh(tf.Module):
             shape, tf.constant(spread, dtype), stateless_seed(seed), dtype, f"{name}_r2"
         )
         r1 = tf.Variable(tf.zeros(shape, dtype), name=f"{name}_r1")
-        return cls(r1, r2, tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_bias"))
+        bias, context_kernel = (
+            tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_bias"),
+            None,
+        )
+        if context_size is not None:
+            shape, (_, seed) = (
+                [context_size, num_channels],
+                tfp.random.split_seed(stateless_seed(seed)),
+            )
+            context_kernel = normal_variable(
+                shape, context_size**-0.5, seed, dtype, f"{name}_context_kernel"
+            )
+        return cls(r1, r2, bias, context_kernel)
+
+    @property
+    def network(self) -> "ConvTriangularTanh":
+        """What takes the context: the function itself."""
+        return self
+
+    @property
+    def context_shape(self) -> tuple[int, ...] | None:
+        """Shape of the context; `None` for no context."""
+        kernel = self._context_kernel
+        return None if kernel is None else (kernel.shape[0],)
 
     def prepare(self) -> PairFunction:
         """Returns the function `u -> (f(u), d(u))`."""
@@ -175,21 +210,31 @@ class ConvTriangularTanh(tf.Module):
         )
         bias = tf.convert_to_tensor(self._bias)
 
-        def function(u):
+        def function(u, context=None):
             u = as_data(u, self.dtype)
             flat = tf.reshape(u, [-1, *u.shape[-3:]])
-            value, diagonal = with_rows(evaluate, flat)
+            contexts = []
+            if self._context_kernel is not None:
+                context = tf.cast(context, u.dtype)
+                contexts = [tf.reshape(context, [-1, context.shape[-1]])]
+            value, diagonal = with_rows(evaluate, flat, *contexts)
             return tf.reshape(value, tf.shape(u)), tf.reshape(diagonal, tf.shape(u))
 
-        def evaluate(u):
-            h = tf.tanh(tf.nn.conv2d(u, r2, 1, "SAME") + bias)
+        def evaluate(u, context=None):
+            shift = bias
+            if context is not None:
+                kernel = tf.convert_to_tensor(self._context_kernel)
+                shift += tf.matmul(context, kernel)[:, tf.newaxis, tf.newaxis]
+            h = tf.tanh(tf.nn.conv2d(u, r2, 1, "SAME") + shift)
             return tf.nn.conv2d(h, r1, 1, "SAME"), diagonal1 * diagonal2 * (1 - h**2)
 
         return function
 
-    def __call__(self, u: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(
+        self, u: TensorLike, context: TensorLike | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `f(u)` and `d(u)`."""
-        return self.prepare()(u)
+        return self.prepare()(u, context)
 
 
 class BoundedTanh(NetworkModule):
@@ -222,9 +267,9 @@ class BoundedTanh(NetworkModule):
         return self._with(prepare(self._network))
 
     def _with(self, network):
-        def function(u):
+        def function(u, context=None):
             u = as_data(u)
-            heads = tf.cast(call_network(network, u, 3), u.dtype)
+            heads = tf.cast(call_network(network, u, 3, context, context_ndims=1), u.dtype)
             t1, s1, t2, s2 = tf.split(heads, 4, axis=-1)
             s1, s2 = tf.tanh(s1), tf.tanh(s2) / 2
             h = tf.tanh(s1 * u + t1)
@@ -232,9 +277,11 @@ class BoundedTanh(NetworkModule):
 
         return function
 
-    def __call__(self, u: TensorLike) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(
+        self, u: TensorLike, context: TensorLike | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `f(u)` and `d(u)`."""
-        return self._with(self._network)(u)
+        return self._with(self._network)(u, context)
 
 
 def _diagonal(matrix):

@@ -2,9 +2,9 @@
 
 All end in a layer that starts at zero, so that a coupling starts as the identity, and take an
 optional context. `MLP` takes events of any rank, `GraphNet` the nodes of a graph `[N, P, F]`, with
-the graph as context; `MaskedMLP`, of vectors, and the autoregressive `MaskedConvNet` take no
-context, nor does `LipschitzNet`, which is for residual flows. Build a network before a bijector
-takes it: `build_network(network, shape)`.
+the graph as context. `MaskedMLP`, of vectors, the autoregressive `MaskedConvNet`, and
+`LipschitzNet`, which is for residual flows, take a vector as context, as `GraphNet` may: its size
+is an argument. Build a network before a bijector takes it: `build_network(network, shape)`.
 """
 
 from tfflows.networks.attention_net import AttentionNet

@@ -125,11 +125,23 @@ class SeededConvs:
         )
 
 
-def join_context(x: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
-    """Concatenates a context to the channels of `x` `[N, H, W, C]`.
+def context_layer(units: int, seed: int | None, dtype: Any) -> Dense:
+    """Returns a dense layer without a bias, for what a context adds to hidden units.
 
-    A context `[N, D]` is repeated at every position; one of larger images is averaged down by whole
-    factors.
+    Args:
+      units: number of units.
+      seed: seed of the network that it is a part of.
+      dtype: Keras dtype policy.
+    """
+    start = keras.initializers.GlorotNormal(None if seed is None else seed + 1)
+    return Dense(units, use_bias=False, kernel_initializer=start, dtype=dtype)
+
+
+def join_context(x: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
+    """Concatenates a context to the channels of `x`, such as `[N, H, W, C]`.
+
+    A context `[N, D]` is repeated at every position; one of images that are larger than these is
+    averaged down by whole factors.
 
     Raises:
       ValueError: if the context is an image whose sides are no multiples of those of `x`.
@@ -137,9 +149,12 @@ def join_context(x: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
     if context is None:
         return x
     context = keras.ops.cast(context, x.dtype)
-    height, width = x.shape[1:3]
     if context.shape.rank == 2:
-        context = keras.ops.tile(context[:, None, None, :], (1, height, width, 1))
+        if positions := x.shape[1:-1]:
+            context = keras.ops.reshape(context, [-1, *[1] * len(positions), context.shape[-1]])
+            context = keras.ops.tile(context, (1, *positions, 1))
+        return keras.ops.concatenate([x, context], axis=-1)
+    height, width = x.shape[1:3]
     factors = (context.shape[1] // height, context.shape[2] // width)
     if (height * factors[0], width * factors[1]) != tuple(context.shape[1:3]):
         raise ValueError(

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.networks.building import Conditioner, Dense
+from tfflows.networks.building import Conditioner, Dense, join_context
 from tfflows.types import TensorLike
 
 
@@ -33,6 +33,8 @@ class GraphNet(Conditioner):
       depth: number of layers.
       num_heads: number of heads of the attention.
       adjacency: the graph `[N, N]`, if it is always the same and no context; `None` otherwise.
+      context_size: size of a context `[B, K]`, which every node gets as further features; the
+        graph is no context then. `None` for no such context.
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
 
@@ -64,6 +66,7 @@ class GraphNet(Conditioner):
         depth: int = 2,
         num_heads: int = 4,
         adjacency: TensorLike | None = None,
+        context_size: int | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +83,7 @@ class GraphNet(Conditioner):
                 depth=depth,
                 num_heads=num_heads,
                 adjacency=None if graph is None else graph.tolist(),
+                context_size=context_size,
                 seed=seed,
             ),
             **kwargs,
@@ -97,9 +101,11 @@ class GraphNet(Conditioner):
         self.last = Dense(num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy)
 
     def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
-        """Maps `[B, N, F]`, and a graph `[B, N, N]`, to `[B, N, num_outputs]`."""
+        """Maps `[B, N, F]`, and a graph `[B, N, N]` or context, to `[B, N, num_outputs]`."""
         edges = None if self._graph is None else keras.ops.convert_to_tensor(self._graph)[None]
-        if context is not None:
+        if self._arguments["context_size"] is not None:
+            x = join_context(x, context)
+        elif context is not None:
             edges = keras.ops.not_equal(context, 0)
         h = x
         for layer in self.first:

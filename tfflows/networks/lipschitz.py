@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.networks.building import Conditioner
+from tfflows.networks.building import Conditioner, context_layer
 from tfflows.numerics.norms import capped_kernel
 from tfflows.types import Shape, TensorFunction
 
@@ -112,11 +112,15 @@ class LipschitzNet(Conditioner):
 
     The layer computes in the precision of its variables, also under a policy of mixed precision.
 
+    **Context.** A context `[N, K]` shifts the channels of the first convolution by a dense layer of
+    it, which the bound, that of the map of `x`, knows nothing of.
+
     Args:
       num_outputs: channels of the output.
       width: channels of the hidden layers.
       kernel_sizes: odd `int`s, one a convolution.
       max_lipschitz: the bound in the Euclidean norm, a Python `float`; below 1 for `ResidualFlow`.
+      context_size: `K`; `None` for no context.
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
 
@@ -148,6 +152,7 @@ class LipschitzNet(Conditioner):
         width: int = 512,
         kernel_sizes: Sequence[int] = (3, 1, 3),
         max_lipschitz: float = 0.98,
+        context_size: int | None = None,
         seed: int | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         **kwargs: Any,
@@ -162,6 +167,7 @@ class LipschitzNet(Conditioner):
             )
         arguments: dict[str, Any] = {"num_outputs": num_outputs, "width": width, "seed": seed}
         arguments |= {"kernel_sizes": list(kernel_sizes), "max_lipschitz": max_lipschitz}
+        arguments |= {"context_size": context_size}
         # A bound that holds is not to be lost to rounding.
         precision = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).variable_dtype
         super().__init__(arguments, dtype=precision, **kwargs)
@@ -174,10 +180,13 @@ class LipschitzNet(Conditioner):
             CappedConv2D(c, size, max_norm, kernel_initializer=start, dtype=precision)
             for c, size, start in zip(channels, kernel_sizes, starts, strict=True)
         ]
+        self.context_layer = None
+        if context_size is not None:
+            self.context_layer = context_layer(channels[0], seed, precision)
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`, or `[N, C]` to `[N, num_outputs]`."""
-        return self._evaluate(x, self.convs)
+        return self._evaluate(x, self.convs, context)
 
     def prepare(self) -> TensorFunction:
         """Returns the same function of `x`, with the kernels computed once: for use in loops."""
@@ -186,10 +195,12 @@ class LipschitzNet(Conditioner):
             return lambda h: conv.convolve(h, kernel)
 
         convs = [with_kernel(conv, conv.capped_kernel()) for conv in self.convs]
-        return lambda x: self._evaluate(x, convs)
+        return lambda x, context=None: self._evaluate(x, convs, context)
 
-    def _evaluate(self, x, convs):
+    def _evaluate(self, x, convs, context):
         h = x if x.shape.rank == 4 else x[:, tf.newaxis, tf.newaxis, :]
-        for activation, conv in zip(self.activations, convs, strict=True):
+        for i, (activation, conv) in enumerate(zip(self.activations, convs, strict=True)):
             h = conv(activation(h))
+            if i == 0 and self.context_layer is not None:
+                h += self.context_layer(keras.ops.cast(context, h.dtype))[:, None, None, :]
         return h if x.shape.rank == 4 else h[:, 0, 0, :]

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.networks.building import Conditioner
+from tfflows.networks.building import Conditioner, Dense, context_layer
 from tfflows.numerics.norms import capped_kernel
 from tfflows.types import Shape, TensorFunction
 
@@ -40,6 +40,8 @@ class MaskedConvNet(Conditioner):
       num_heads: number of outputs for each entry.
       zero_heads: those that start at zero.
       max_norm: largest operator norm of each convolution.
+      context_size: size of a context `[N, K]`, of which dense layers shift the first hidden
+        channels and the outputs of the heads; `None` for no context.
       seed: seed of the initial values.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
 
@@ -71,12 +73,13 @@ class MaskedConvNet(Conditioner):
         num_heads: int = 4,
         zero_heads: Sequence[int] = (0, 1),
         max_norm: float = 1.5,
+        context_size: int | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         arguments: dict[str, Any] = {"num_channels": num_channels, "width": width}
         arguments |= {"num_heads": num_heads, "zero_heads": tuple(zero_heads)}
-        arguments |= {"max_norm": max_norm, "seed": seed}
+        arguments |= {"max_norm": max_norm, "seed": seed, "context_size": context_size}
         super().__init__(arguments, **kwargs)
         if width % num_channels or width < 1:
             raise ValueError(
@@ -85,6 +88,16 @@ class MaskedConvNet(Conditioner):
             )
         self._channels, self._width, self._heads = num_channels, width, num_heads
         self._zero_heads, self._max_norm, self._seed = zero_heads, max_norm, seed
+        self.context_layers: list[keras.layers.Layer] = []
+        if context_size is not None:
+            first = context_layer(width, seed, self.dtype_policy)
+            last = Dense(
+                num_heads * num_channels,
+                use_bias=False,
+                kernel_initializer="zeros",
+                dtype=self.dtype_policy,
+            )
+            self.context_layers = [first, last]
         group = np.repeat(np.arange(num_channels), width // num_channels)
         own = np.arange(num_channels)
         self._masks = [
@@ -119,9 +132,9 @@ class MaskedConvNet(Conditioner):
                 self.add_weight(shape[-1:], "zeros", name=f"{name}_bias", autocast=False)
             )
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, H, W, C]` to `[N, H, W, num_heads C]`, one head after the other."""
-        return self.prepare()(x)
+        return self.prepare()(x, context)
 
     def prepare(self) -> TensorFunction:
         """Returns the layer as a function whose kernels are already capped.
@@ -138,21 +151,34 @@ class MaskedConvNet(Conditioner):
         )  # [n, taps heads C]
         head_bias = tf.concat(biases[2:], axis=0)
 
-        def network(x):
+        def network(x, context=None):
             x = tf.cast(x, self.compute_dtype)
             height, width = x.shape[1:3]
+            shifts = self._shifts(context)
             # Products of matrices: they leave out the masked taps, and are faster than small
             # convolutions. TensorFlow makes product, bias and ReLU one operation.
-            h = tf.nn.relu(tf.nn.bias_add(tf.matmul(_neighbours(x), first), biases[0]))
+            h = tf.nn.bias_add(tf.matmul(_neighbours(x), first), biases[0])
+            if shifts:
+                h = tf.reshape(h, [-1, height * width, self._width]) + shifts[0][:, None]
+                h = tf.reshape(h, [-1, self._width])
+            h = tf.nn.relu(h)
             parts = [
                 tf.nn.relu(tf.nn.bias_add(tf.matmul(h[:, : k.shape[0]], k), bias))
                 for k, bias in second
             ]
             h = tf.concat(parts, axis=-1)
             taps = tf.reshape(tf.matmul(h, heads), [-1, height, width, heads.shape[-1]])
-            return _sum_of_neighbours(taps) + head_bias
+            output = _sum_of_neighbours(taps) + head_bias
+            return output + shifts[1][:, None, None] if shifts else output
 
         return network
+
+    def _shifts(self, context):
+        """Returns what a context adds to hidden channels and heads; nothing without one."""
+        if not self.context_layers:
+            return []
+        context = tf.cast(context, self.compute_dtype)
+        return [layer(context) for layer in self.context_layers]
 
     def capped_kernels(self) -> list[tf.Tensor]:
         """Returns the masked and scaled kernels, `[taps, inputs, outputs]`, one a convolution."""

@@ -65,10 +65,7 @@ class MLP(Conditioner):
 
     def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, ..., C]` to `[N, ..., num_outputs]`; a context `[N, K]` is joined to `x`."""
-        if context is not None and x.shape.rank == 2:
-            h = keras.ops.concatenate([x, keras.ops.cast(context, x.dtype)], axis=-1)
-        else:
-            h = join_context(x, context)
+        h = join_context(x, context)
         for layer in self.layers:
             h = layer(h)
         return h

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 
 from tfflows import bijectors, distributions
 from tfflows.bijectors import transforms
-from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
+from zoo.architectures.building import (
+    Seeds,
+    build_conditioner,
+    check_image_shape,
+    image_flow,
+    takes,
+    vector,
+)
 
 CONTRACTIONS = {
     "tanh": bijectors.TanhContraction,
@@ -25,6 +32,7 @@ def balanced_block(
     num_bins: int = 16,
     contraction: str | None = None,
     constrained: bool = True,
+    context_size: int | None = None,
     name: str = "block",
 ) -> bijectors.Block:
     """Returns one block, `f_act o f_aff o f_conv`, equation 18 of the paper.
@@ -46,6 +54,7 @@ def balanced_block(
         (section 6.2). The block then does not start as the identity.
       constrained: `False` for the variant that the paper reports to diverge: scales `exp(h)`
         without a bound, and no activation.
+      context_size: length of the context of the couplings; `None` for no context.
       name: name of the block, and prefix of the layers' names.
     """
     height, width, channels = shape[0] // stride, shape[1] // stride, shape[2] * stride**2
@@ -54,13 +63,19 @@ def balanced_block(
     hats = transforms.MexicanHatScale(num_hats, math.log(scale)) if constrained else "exp"
     inputs = (num_hats if constrained else 1) + 1
     networks = [
-        build_conditioner(network, [height, width, seen], inputs * moved, seeds, arguments)
+        build_conditioner(
+            network, [height, width, seen], inputs * moved, seeds, arguments, vector(context_size)
+        )
         for seen, moved in ((channels - first, first), (first, channels - first))
     ]
     layers = [
         bijectors.StridedConv.trainable(shape, stride=stride, scale=scale, name=f"{name}_conv"),
         bijectors.DualAffineCoupling(
-            networks, [height, width, channels], scale=hats, name=f"{name}_affine"
+            networks,
+            [height, width, channels],
+            scale=hats,
+            name=f"{name}_affine",
+            **takes(vector(context_size)),
         ),
     ]
     if contraction is not None:
@@ -86,6 +101,7 @@ def balanced(
     num_bins: int = 16,
     contraction: str | None = None,
     constrained: bool = True,
+    context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds the volume-balanced flow: levels of blocks, the first of each with stride 2.
@@ -105,6 +121,8 @@ def balanced(
       num_bins: see `balanced_block`.
       contraction: see `balanced_block`.
       constrained: see `balanced_block`.
+      context_size: length of a context vector that the model is conditional on, see
+        `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
     check_image_shape(image_shape, sum(count > 0 for count in steps))
@@ -128,6 +146,7 @@ def balanced(
                 num_bins=num_bins,
                 contraction=contraction,
                 constrained=constrained,
+                context_size=context_size,
                 name=f"level{level}_block{step}",
             )
             blocks.append(block)

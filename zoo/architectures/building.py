@@ -72,8 +72,23 @@ def coupling(
     network = build_conditioner(
         kind, [height, width, kept], outputs, seeds, arguments, context_shape
     )
-    options = {"conditional": context_shape is not None, "context_ndims": 3, "name": name}
-    return bijectors.Coupling(network, shape, transform, **options)
+    return bijectors.Coupling(network, shape, transform, name=name, **takes(context_shape))
+
+
+def vector(context_size: int | None) -> list[int] | None:
+    """Returns the shape of a context that is a vector; `None` for no context."""
+    if context_size is not None and context_size < 1:
+        raise ValueError(
+            f"`context_size` must be positive or None. Received: context_size={context_size}."
+        )
+    return None if context_size is None else [context_size]
+
+
+def takes(context_shape: Sequence[int] | None) -> dict[str, Any]:
+    """Returns the arguments of a layer whose network was built with a context of this shape."""
+    if context_shape is None:
+        return {}
+    return {"conditional": True, "context_ndims": len(context_shape)}
 
 
 def repeat(turns: Sequence, alike: bool = True) -> list:

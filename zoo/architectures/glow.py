@@ -10,6 +10,7 @@ from zoo.architectures.building import (
     image_flow,
     repeat,
     squeezed_levels,
+    vector,
 )
 from zoo.architectures.mixing import SPATIAL_MIXING, is_alike, mixing_layers
 
@@ -24,6 +25,7 @@ def glow(
     mixing: str,
     num_bins: int | None = None,
     conv1x1: str = "dense",
+    context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds Glow: per level a squeeze and steps of (ActNorm, mixing, coupling).
@@ -42,9 +44,12 @@ def glow(
       mixing: see `mixing_layers`.
       num_bins: bins of the splines of the couplings; `None` for affine couplings.
       conv1x1: parameterization of the 1x1 convolutions, see `mixing_layers`.
+      context_size: length of a context vector that the model is conditional on, see
+        `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
     seeds, arguments = Seeds(seed), [{"width": w} for _, w in zip(steps, widths, strict=True)]
+    context = vector(context_size)
     everywhere = exponentials is None or mixing not in SPATIAL_MIXING
 
     def layers(level, shape):
@@ -56,14 +61,14 @@ def glow(
             norm = bijectors.ActNorm.trainable(shape, name=f"{name}_act_norm")
             mixed = mixing_layers(kind, shape, seeds, name, conv1x1)
             name = f"{name}_coupling"
-            moved = coupling(shape, network, seeds, arguments[level], name, num_bins=num_bins)
+            moved = coupling(shape, network, seeds, arguments[level], name, context, num_bins)
             turns.append([norm, *mixed, moved])
         runs = itertools.groupby(range(len(kinds)), key=kinds.__getitem__)
         parts = [repeat([turns[i] for i in run], is_alike(kind, conv1x1)) for kind, run in runs]
         return list(itertools.chain(*parts))
 
     def prior(level, shape, name):
-        return coupling(shape, network, seeds, arguments[level], name)
+        return coupling(shape, network, seeds, arguments[level], name, context)
 
     levels = squeezed_levels(image_shape, num_levels, len(steps), "space_to_depth", layers, prior)
     return image_flow(levels, image_shape, num_levels)

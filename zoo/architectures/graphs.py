@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks, numerics
-from zoo.architectures.building import Seeds, affine_or_spline, pairs
+from zoo.architectures.building import Seeds, affine_or_spline, pairs, takes, vector
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -26,6 +26,7 @@ def graph_flow(
     max_norm: float = 0.95,
     num_bins: int | None = 8,
     bound: float = 4.0,
+    context_size: int | None = None,
     seed: int = 0,
 ) -> tfp.distributions.Distribution:
     """Builds a flow of the features of nodes, from blocks of three layers.
@@ -51,13 +52,21 @@ def graph_flow(
       max_norm: see `GraphConvExponential`.
       num_bins: bins of rational-quadratic splines; `None` for affine couplings.
       bound: half the side of the box of the splines.
+      context_size: length of a context vector that the couplings are conditional on; not with
+        `conditional`. `None` for no such context.
       seed: seed of the initial weights.
 
     Raises:
-      ValueError: if `network` is not one of the above.
+      ValueError: if `network` is not one of the above, or there are two contexts.
     """
     if network not in ("graph_net", "mlp"):
         raise ValueError(f'`network` must be "graph_net" or "mlp". Received: network={network!r}.')
+    if conditional and context_size is not None:
+        raise ValueError(
+            "`context_size` must be None if the graph is the context, with conditional=True. "
+            f"Received: context_size={context_size}."
+        )
+    context = vector(context_size)
     seeds, kept = Seeds(seed), num_features // 2
     shape, is_complete = [num_nodes, num_features], not conditional and adjacency is None
     edges = None if conditional else _normalized(num_nodes, adjacency)
@@ -75,9 +84,10 @@ def graph_flow(
                 depth=depth,
                 num_heads=num_heads,
                 adjacency=adjacency,
+                context_size=context_size,
                 seed=seeds(),
             )
-        context_shape = [num_nodes, num_nodes] if sees_graph else None
+        context_shape = [num_nodes, num_nodes] if sees_graph else context
         return networks.build_network(made, [num_nodes, kept], context_shape)
 
     def exponential_layer(name):
@@ -97,6 +107,7 @@ def graph_flow(
         if exponential:
             layers.append(exponential_layer(f"{name}_exponential"))
         options = {"split_size": kept, "reverse": index % 2 == 1, "conditional": sees_graph}
+        options |= takes(context)
         options["name"] = f"{name}_coupling"
         layers.append(bijectors.Coupling(conditioner(), shape, transform, **options))
         return bijectors.Block(layers, name=name)

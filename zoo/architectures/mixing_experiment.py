@@ -13,6 +13,7 @@ from zoo.architectures.building import (
     image_flow,
     repeat,
     squeezed_levels,
+    vector,
 )
 from zoo.architectures.mixing import is_alike, mixing_layers
 
@@ -26,6 +27,7 @@ def mixing_experiment(
     steps: Sequence[int],
     growth: int,
     mixing: str,
+    context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds the mixing experiment of Hoogeboom et al. (2020): DenseNets, no ActNorm, split priors.
@@ -40,9 +42,12 @@ def mixing_experiment(
       steps: steps of each level.
       growth: channels that each of the 8 layers of a DenseNet adds.
       mixing: see `mixing_layers`.
+      context_size: length of a context vector that the model is conditional on, see
+        `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
     seeds, arguments = Seeds(seed), {"width": 64, "depth": 8, "growth": growth}
+    context = vector(context_size)
 
     def mix(shape, name):
         return _between_biases(mixing_layers(mixing, shape, seeds, name), shape)
@@ -51,13 +56,14 @@ def mixing_experiment(
         parts, turns = [] if level else mix(shape, "first"), []
         for step in range(steps[level]):
             name = f"level{level}_step{step}"
-            moved = coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling")
+            name_of_coupling = f"{name}_coupling"
+            moved = coupling(shape, "dense_net", seeds, arguments, name_of_coupling, context)
             turns.append([moved, *mix(shape, name)])
         return [*parts, *repeat(turns, is_alike(mixing))]
 
     def prior(level, shape, name):
         del level
-        return coupling(shape, "dense_net", seeds, arguments, name)
+        return coupling(shape, "dense_net", seeds, arguments, name, context)
 
     levels = squeezed_levels(image_shape, num_levels, len(steps), "glow", layers, prior)
     dequantizer = _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds)

@@ -10,6 +10,8 @@ from zoo.architectures.building import (
     affine_or_spline,
     build_conditioner,
     pairs,
+    takes,
+    vector,
 )
 
 tfb = tfp.bijectors
@@ -28,6 +30,7 @@ def planar_balanced(
     slope: float = 0.75,
     num_hats: int = 2,
     num_bins: int = 16,
+    context_size: int | None = None,
     seed: int = 0,
 ) -> tfp.distributions.Distribution:
     """Builds the volume-balanced flow: blocks of `balanced` on images of one pixel.
@@ -38,6 +41,8 @@ def planar_balanced(
       slope: see `zoo.architectures.balanced.balanced_block`.
       num_hats: see `zoo.architectures.balanced.balanced_block`.
       num_bins: see `zoo.architectures.balanced.balanced_block`.
+      context_size: length of a context vector that the model is conditional on, see
+        `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
     seeds = Seeds(seed)
@@ -50,6 +55,7 @@ def planar_balanced(
             slope=slope,
             num_hats=num_hats,
             num_bins=num_bins,
+            context_size=context_size,
             name=f"block{index}",
         )
         for index in range(num_blocks)
@@ -64,6 +70,7 @@ def planar_coupling(
     num_blocks: int = 16,
     width: int = 64,
     bound: float = 4.0,
+    context_size: int | None = None,
     seed: int = 0,
 ) -> tfp.distributions.Distribution:
     """Builds a flow of couplings, each of which moves one coordinate by the other.
@@ -75,9 +82,12 @@ def planar_coupling(
       num_blocks: number of blocks, of a coupling each.
       width: hidden units of the networks.
       bound: half the side of the box of the splines.
+      context_size: length of a context vector that the model is conditional on, see
+        `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
     seeds, blocks, transform = Seeds(seed), [], affine_or_spline(num_bins, bound)
+    context = vector(context_size)
     for index in range(num_blocks):
         name, layers = f"block{index}", []
         if linear:
@@ -88,29 +98,32 @@ def planar_coupling(
                 bijectors.InvertibleConv1x1.trainable([2], seed=seeds(), name=f"{name}_conv1x1")
             )
         outputs = transform.num_parameters
-        network = build_conditioner("mlp", [1], outputs, seeds, {"width": width})
+        network = build_conditioner("mlp", [1], outputs, seeds, {"width": width}, context)
         options = {"reverse": not linear and index % 2 == 1, "name": f"{name}_coupling"}
+        options |= takes(context)
         layers.append(bijectors.Coupling(network, [2], transform, **options))
         blocks.append(bijectors.Block(layers, name=name))
     return _model([bijectors.Repeat(blocks)] if linear else pairs(blocks))
 
 
 def planar_maf(
-    num_blocks: int = 8, width: int = 64, seed: int = 0
+    num_blocks: int = 8, width: int = 64, context_size: int | None = None, seed: int = 0
 ) -> tfp.distributions.Distribution:
     """Builds the masked autoregressive flow, the coordinates reversed between the blocks.
 
     Args:
       num_blocks: number of blocks.
       width: hidden units of the networks.
+      context_size: length of a context vector that the model is conditional on, see
+        `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
-    seeds, blocks = Seeds(seed), []
+    seeds, blocks, context = Seeds(seed), [], vector(context_size)
     for index in range(num_blocks):
-        network = networks.MaskedMLP(2, 2, width=width, seed=seeds())
-        networks.build_network(network, [2])
+        network = networks.MaskedMLP(2, 2, width=width, context_size=context_size, seed=seeds())
+        networks.build_network(network, [2], context)
         layers = [
-            bijectors.Autoregressive(network, [2], transforms.Affine("exp")),
+            bijectors.Autoregressive(network, [2], transforms.Affine("exp"), **takes(context)),
             bijectors.Flip(event_ndims=1),
         ]
         blocks.append(bijectors.Block(layers, name=f"block{index}"))

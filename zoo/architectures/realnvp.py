@@ -4,11 +4,23 @@ from collections.abc import Sequence
 
 from tfflows import bijectors, distributions
 from tfflows.bijectors import transforms
-from zoo.architectures.building import Seeds, build_conditioner, check_image_shape, image_flow
+from zoo.architectures.building import (
+    Seeds,
+    build_conditioner,
+    check_image_shape,
+    image_flow,
+    takes,
+    vector,
+)
 
 
 def realnvp(
-    image_shape: Sequence[int], num_levels: int, widths: Sequence[int], network: str, seed: int = 0
+    image_shape: Sequence[int],
+    num_levels: int,
+    widths: Sequence[int],
+    network: str,
+    context_size: int | None = None,
+    seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds RealNVP: per scale 3 checkerboard couplings, a squeeze, 3 channel couplings.
 
@@ -21,9 +33,12 @@ def realnvp(
       num_levels: number of values of a pixel.
       widths: hidden channels of the networks of each scale.
       network: kind of network: a key of `zoo.architectures.building.NETWORKS`.
+      context_size: length of a context vector that the model is conditional on, see
+        `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
     check_image_shape(image_shape, len(widths) - 1)
+    context = vector(context_size)
     seeds, shape, levels = Seeds(seed), list(image_shape), []
 
     def couplings(split, count, name, width):
@@ -33,7 +48,7 @@ def realnvp(
         for step in range(count):
             label = f"{name}_{split}{step}"
             conditioner = build_conditioner(
-                network, [*shape[:2], seen], 2 * moved, seeds, {"width": width}
+                network, [*shape[:2], seen], 2 * moved, seeds, {"width": width}, context
             )
             parts.append(bijectors.ActNorm.trainable(shape, name=f"{label}_act_norm"))
             parts.append(
@@ -44,6 +59,7 @@ def realnvp(
                     split=split,
                     reverse=step % 2 == 1,
                     name=label,
+                    **takes(context),
                 )
             )
         return parts

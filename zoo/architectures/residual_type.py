@@ -13,26 +13,36 @@ from zoo.architectures.building import (
     image_flow,
     repeat,
     squeezed_levels,
+    takes,
+    vector,
 )
 
 
-def residual_layers(shape: Sequence[int], width: int, seeds: Seeds, name: str) -> list:
+def residual_layers(
+    shape: Sequence[int], width: int, seeds: Seeds, name: str, context: list[int] | None = None
+) -> list:
     """Returns the identity plus a contraction: 3x3 - 1x1 - 3x3, LipSwish before each."""
-    network = networks.LipschitzNet(shape[-1], width=width, seed=seeds())
-    networks.build_network(network, shape)
-    return [bijectors.ResidualFlow(network, shape, log_det="unbiased", seed=seeds(), name=name)]
+    context_size = context and context[0]
+    network = networks.LipschitzNet(shape[-1], width=width, context_size=context_size, seed=seeds())
+    networks.build_network(network, shape, context)
+    options = {"log_det": "unbiased", "seed": seeds(), "name": name, **takes(context)}
+    return [bijectors.ResidualFlow(network, shape, **options)]
 
 
-def coupling_layers(shape: Sequence[int], width: int, seeds: Seeds, name: str) -> list:
+def coupling_layers(
+    shape: Sequence[int], width: int, seeds: Seeds, name: str, context: list[int] | None = None
+) -> list:
     """Returns a 1x1 convolution, without which no channel would change sides, and a coupling."""
     height, wide, channels = shape
     kept = channels // 2
     network = build_conditioner(
-        "conv_net", [height, wide, kept], 2 * (channels - kept), seeds, {"width": width}
+        "conv_net", [height, wide, kept], 2 * (channels - kept), seeds, {"width": width}, context
     )
     return [
         bijectors.InvertibleConv1x1.trainable(shape, seed=seeds(), name=f"{name}_conv1x1"),
-        bijectors.Coupling(network, shape, transforms.Affine(half_tanh), name=name),
+        bijectors.Coupling(
+            network, shape, transforms.Affine(half_tanh), name=name, **takes(context)
+        ),
     ]
 
 
@@ -46,6 +56,7 @@ def sylvester_layers(
     width: int,
     seeds: Seeds,
     name: str,
+    context: list[int] | None = None,
     basis: bool = True,
     generalized: bool = True,
 ) -> list:
@@ -56,18 +67,25 @@ def sylvester_layers(
       width: hidden channels of the network, a multiple of the channels.
       seeds: source of seeds.
       name: name of the layer.
+      context: shape of a context, a vector; `None` for no context.
       basis: `False` for the identity in place of the basis `W`.
       generalized: `False` for the classic `R_1 tanh(R_2 u + b)`, which has no network.
     """
-    channels = shape[-1]
+    channels, context_size, options = shape[-1], context and context[0], {"name": name}
+    if context is not None:
+        options["conditional"] = True
     if generalized:
-        network = networks.MaskedConvNet(channels, width=width, seed=seeds())
-        networks.build_network(network, shape)
+        network = networks.MaskedConvNet(
+            channels, width=width, context_size=context_size, seed=seeds()
+        )
+        networks.build_network(network, shape, context)
         if basis:
-            return [bijectors.ConvSylvester.trainable(shape, network, seed=seeds(), name=name)]
+            return [bijectors.ConvSylvester.trainable(shape, network, seed=seeds(), **options)]
         function = triangular.BoundedTanh(network)
     else:
-        function = triangular.ConvTriangularTanh.trainable(shape, seed=seeds(), name=name)
+        function = triangular.ConvTriangularTanh.trainable(
+            shape, context_size=context_size, seed=seeds(), name=name
+        )
     to_basis = bijectors.Flip(axis=())  # The identity.
     if basis:
         rotation = bijectors.InvertibleConv1x1.trainable(
@@ -77,7 +95,7 @@ def sylvester_layers(
             shape, seed=seeds(), name=f"{name}_exponential"
         )
         to_basis = bijectors.Sequential([rotation, exponential])
-    return [bijectors.Sylvester(to_basis, function, event_shape=tuple(shape), name=name)]
+    return [bijectors.Sylvester(to_basis, function, event_shape=tuple(shape), **options)]
 
 
 LAYERS = {
@@ -97,6 +115,7 @@ def residual_type(
     layer: str,
     basis: bool = True,
     generalized: bool = True,
+    context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
     """Builds the model of the experiment: per level a squeeze and steps of (ActNorm, X, flip).
@@ -115,10 +134,13 @@ def residual_type(
       layer: what X is: a key of `LAYERS`.
       basis: see `sylvester_layers`.
       generalized: see `sylvester_layers`.
+      context_size: length of a context vector that the model is conditional on, see
+        `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
     if layer not in LAYERS:
         raise ValueError(f"`layer` must be one of {sorted(LAYERS)}. Received: layer={layer!r}.")
+    context = vector(context_size)
     options = {"basis": basis, "generalized": generalized} if layer == "sylvester" else {}
     if not options and not (basis and generalized):
         raise ValueError(
@@ -132,13 +154,13 @@ def residual_type(
         for step in range(count):
             name = f"level{level}_step{step}"
             norm = bijectors.ActNorm.trainable(shape, name=f"{name}_act_norm")
-            moved = LAYERS[layer](shape, width, seeds, f"{name}_{layer}", **options)
+            moved = LAYERS[layer](shape, width, seeds, f"{name}_{layer}", context, **options)
             turns.append([norm, *moved, bijectors.Flip((-3, -2), name=f"{name}_flip")])
         return repeat(turns, alike=layer != "residual")  # Each of those has noise of its own.
 
     def prior(level, shape, name):
         del level
-        return coupling(shape, prior_network, seeds, {"width": prior_width}, name)
+        return coupling(shape, prior_network, seeds, {"width": prior_width}, name, context)
 
     levels = squeezed_levels(image_shape, num_levels, len(sizes), "glow", layers, prior)
     return image_flow(levels, image_shape, num_levels)

@@ -44,6 +44,9 @@ def check_arguments(model: registry.Model, arguments: Any) -> None:
                 f"`{name}` must be of the kind of {usual!r}. Received: {name}={_short(value)}."
             )
         _check_size(name, value, _MAX_LEVELS if name == "num_levels" else _MAX_NUMBER)
+    size = arguments.get("context_size")
+    if size is not None and not (type(size) is int and size > 0):
+        raise ValueError(f"`context_size` must be a positive integer. Received: {_short(size)}.")
     if "image_shape" in model.arguments:
         _check_images({**model.arguments, **arguments})
 
