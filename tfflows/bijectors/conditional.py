@@ -97,11 +97,11 @@ class Conditional(FlowBijector):
         return [tf.reshape(context, [-1, *event])]
 
 
-def context_shape_of(network: Network, ndims: int) -> list[int | None]:
+def context_shape_of(network: Network | None, ndims: int) -> list[int | None]:
     """Returns the shape of the contexts that a network takes, as far as it is known.
 
     Args:
-      network: a callable.
+      network: a callable; `None` if it is not known.
       ndims: rank of an event of the context. Images may have any multiple of the sides.
     """
     shape = getattr(network, "context_shape", None)

@@ -1,6 +1,7 @@
 """Autoregressive functions for `Sylvester`, with the diagonals of their Jacobians."""
 
 import functools
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -202,7 +203,7 @@ class ConvTriangularTanh(tf.Module):
         kernel = self._context_kernel
         return None if kernel is None else (kernel.shape[0],)
 
-    def prepare(self) -> PairFunction:
+    def prepare(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
         """Returns the function `u -> (f(u), d(u))`."""
         (r1, diagonal1), (r2, diagonal2) = (
             _triangular_kernel(self._r1),
@@ -262,7 +263,7 @@ class BoundedTanh(NetworkModule):
     ```
     """
 
-    def prepare(self) -> PairFunction:
+    def prepare(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
         """Returns the function `u -> (f(u), d(u))`."""
         return self._with(prepare(self._network))
 

@@ -1,6 +1,6 @@
 """`LipschitzNet`: a network whose Lipschitz constant is certified, for residual flows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, context_layer
 from tfflows.numerics.norms import capped_kernel
-from tfflows.types import Shape, TensorFunction
+from tfflows.types import Shape
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
@@ -188,7 +188,7 @@ class LipschitzNet(Conditioner):
         """Maps `[N, H, W, C]` to `[N, H, W, num_outputs]`, or `[N, C]` to `[N, num_outputs]`."""
         return self._evaluate(x, self.convs, context)
 
-    def prepare(self) -> TensorFunction:
+    def prepare(self) -> Callable[..., tf.Tensor]:
         """Returns the same function of `x`, with the kernels computed once: for use in loops."""
 
         def with_kernel(conv, kernel):

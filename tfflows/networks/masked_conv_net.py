@@ -1,6 +1,6 @@
 """`MaskedConvNet`: the autoregressive network of the Sylvester flow of Hoogeboom et al. (2020)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, Dense, context_layer
 from tfflows.numerics.norms import capped_kernel
-from tfflows.types import Shape, TensorFunction
+from tfflows.types import Shape
 
 # Row and column of the taps of a 3x3 kernel that come before a pixel, and of the pixel itself.
 _TAPS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))
@@ -136,7 +136,7 @@ class MaskedConvNet(Conditioner):
         """Maps `[N, H, W, C]` to `[N, H, W, num_heads C]`, one head after the other."""
         return self.prepare()(x, context)
 
-    def prepare(self) -> TensorFunction:
+    def prepare(self) -> Callable[..., tf.Tensor]:
         """Returns the layer as a function whose kernels are already capped.
 
         The caps cost as much as a small batch: what calls the network many times with the same
