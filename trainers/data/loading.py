@@ -18,7 +18,13 @@ import tensorflow as tf
 
 from trainers.data.batching import Order
 from trainers.data.photographs import Preparation
-from trainers.data.sources import check_size, is_shuffled, names_of_splits, open_source
+from trainers.data.sources import (
+    check_size,
+    count_examples,
+    is_shuffled,
+    names_of_splits,
+    open_source,
+)
 from zoo.registry import kind_of
 from zoo.storage import files
 
@@ -155,7 +161,6 @@ def divide(
     num_validation: int,
     replicas: int = 1,
     data_dir: str | None = None,
-    preparation: Preparation | None = None,
 ) -> tuple[str, str | None]:
     """Returns what to train on and what to score meanwhile, as splits for `load`.
 
@@ -168,7 +173,6 @@ def divide(
         num_validation: events to score at most; 0 for none.
         replicas: a divisor that their number must have.
         data_dir: see `load`.
-        preparation: see `load`.
 
     Returns:
         The split to train on, and the one to score or `None`.
@@ -176,7 +180,7 @@ def divide(
     train, validation, first, size = "train", "validation", 0, 0
 
     def count(split: str) -> int:
-        return open_source(name, split, data_dir, preparation).num_examples
+        return count_examples(name, split, data_dir)
 
     if has_split(name, validation, data_dir):
         size = min(count(validation), num_validation)

@@ -42,6 +42,14 @@ def open_source(
     return _find(name, data_dir, preparation)[1](split)
 
 
+def count_examples(name: str, split: str, data_dir: str | None) -> int:
+    """Returns how many events a split has, before any is read: some may then be left out."""
+    found, open_split = _find(name, data_dir)
+    if not isinstance(found, tfds.core.splits.SplitDict):
+        return len(_select(split, found))
+    return found[split].num_examples if found else open_split(split).num_examples
+
+
 def names_of_splits(name: str, data_dir: str | None) -> tuple[str, ...]:
     """Returns the names of the splits of a source."""
     return tuple(_find(name, data_dir)[0])

@@ -128,7 +128,7 @@ class Stopping(keras.callbacks.Callback):
         """
         best = f"the best of the reports, {self.score:.4f} {label} on {data}"
         remarks = {}
-        if self._keeps_best:
+        if self._weights:
             remarks["weights"] = f"of step {self.step:,}, {best}"
         elif self.step:
             remarks["weights"] = f"of the last step; at step {self.step:,} was {best}"

@@ -188,8 +188,7 @@ def open_data(run: Run) -> loading.Data:
 
 def splits(run: Run, replicas: int = 1) -> tuple[str, str | None]:
     """Returns what is trained on, and what scores reports or `None`."""
-    options = (replicas, run.data_dir, run.preparation)
-    return loading.divide(run.recipe.dataset, run.num_validation, *options)
+    return loading.divide(run.recipe.dataset, run.num_validation, replicas, run.data_dir)
 
 
 def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:

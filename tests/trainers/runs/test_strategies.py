@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import zoo
+from tests.trainers.data.image_sets import save_mixed
 from tfflows import FlowModel
 from trainers.runs import callbacks, strategies
 from trainers.runs.run import Devices
@@ -107,6 +109,56 @@ def test_replicas_take_the_steps_of_one_device(strategy, replicas, tmp_path):
     assert found == pytest.approx(expected, rel=1e-5)
     assert len({round(value, 6) for value in expected}) == STEPS
     assert (tmp_path / "several" / "preset").is_dir()
+
+
+@pytest.fixture
+def tuning(tmp_path):
+    """Flags of a run on photographs, from a preset, in part frozen, that ends early."""
+    for split, count in (("train", 30), ("validation", 12)):
+        save_mixed(tmp_path / "mixed" / split, count)
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "mixed" / split / "train").rename(tmp_path / "photos" / split)
+    return (
+        f"--dataset={tmp_path / 'photos'}",
+        *("--image_size=8", "--crop=random", "--num_validation=12", "--batch_size=8"),
+        *("--init=convexp_glow.digits", "--freeze=*levels/1/*", "--early_stopping=2"),
+        *("--steps=40", "--report_every=2", "--learning_rate=0.3", "--recipe=clip=null"),
+        "--ema=0.5",
+    )
+
+
+@pytest.mark.slow
+def test_two_replicas_tune_on_photographs_and_end_early_killed_or_not(tuning, tmp_path):
+    folders = [tmp_path / name for name in ("one", "whole", "killed")]
+    mirrored = ("--strategy=mirrored", "--cpu_devices=2")
+    devices = [("--shards=2",), mirrored, mirrored]
+    commands = [command(w, *tuning, *d) for w, d in zip(folders, devices, strict=True)]
+    last = subprocess.Popen(commands[2], cwd=ROOT)
+    end = time.monotonic() + 200
+    while not list(folders[2].glob("backup/step_*")):
+        assert time.monotonic() < end and last.poll() is None
+        time.sleep(0.05)
+    last.send_signal(signal.SIGKILL)
+    last.wait()
+    assert not (folders[2] / "preset").exists()
+    resume = [sys.executable, "-m", "trainers.train", f"--workdir={folders[2]}", "--resume"]
+    resume += ["--report_every=2"]
+    processes = [subprocess.Popen(c, cwd=ROOT) for c in (*commands[:2], resume)]
+    assert finish(processes) == [0, 0, 0]
+    one, whole, killed = (callbacks.read_lines(w / "metrics.jsonl") for w in folders)
+    assert len(whole) < 20
+    for line, other in zip(one, whole, strict=False):
+        assert line["bits_per_dim"] == pytest.approx(other["bits_per_dim"], rel=1e-4)
+    for line, other in zip(killed, whole, strict=True):
+        for key in ("step", "bits_per_dim", "val_bits_per_dim"):
+            assert line[key] == pytest.approx(other[key], rel=1e-6)
+    presets = [json.loads((w / "preset" / "metadata.json").read_text()) for w in folders[1:]]
+    for key in ("steps", "stages", "remarks", "preparation", "parameters"):
+        assert presets[0][key] == presets[1][key]
+    assert presets[0]["steps"] < whole[-1]["step"]
+    weights = [zoo.load(w / "preset").variables for w in folders[1:]]
+    for one_, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one_, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
