@@ -11,6 +11,7 @@ Both turn them as their EXIF orientation says. Colour profiles are not applied.
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -32,6 +33,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# Of what is merely large; at twice that size Pillow raises an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Unreadable(ValueError):
@@ -150,6 +154,8 @@ def _opened(file: str | BinaryIO, check=None) -> Iterator[Image.Image]:
         raise
     except Image.UnidentifiedImageError:
         raise Unreadable("no image, or one of a format that is not read") from None
+    except Image.DecompressionBombError:
+        raise Unreadable(f"over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
     except Exception as error:  # Pillow raises many kinds for what is damaged.
         system = isinstance(error, OSError) and error.strerror
         why = system or f"damaged, {' '.join(str(error).split()) or type(error).__name__}"

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -98,7 +98,7 @@ def _walk(root: str, left: _LeftOut) -> Iterator[_Folder]:
         for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
             parts, suffix = (*folder.parts, entry.name), os.path.splitext(entry.name)[1].lower()
             unseen = hidden or entry.name.startswith(".") or entry.name.lower() in _HIDDEN
-            if entry.is_dir():
+            if _is(entry, os.path.isdir):
                 identity = _identity(entry.stat())
                 if identity in above:
                     left.add("links to a folder that they are in", parts)
@@ -110,7 +110,7 @@ def _walk(root: str, left: _LeftOut) -> Iterator[_Folder]:
                     left.add(suffix or "without a suffix", parts)
                 elif suffix in image_files.suffixes():
                     left.add("hidden", parts)
-            elif entry.is_file():
+            elif _is(entry, os.path.isfile):
                 folder.images.append((entry.name, _identity(entry.stat())))
             elif entry.is_symlink():  # To nothing: an error when it is opened.
                 folder.images.append((entry.name, None))
@@ -118,6 +118,13 @@ def _walk(root: str, left: _LeftOut) -> Iterator[_Folder]:
                 left.add("not regular files", parts)
         waiting += below[::-1]
         yield folder
+
+
+def _is(entry: os.DirEntry, kind: Callable[[str], bool]) -> bool:
+    """Whether an entry, or what a link leads to, is of a kind; not if the link leads in a circle."""
+    if entry.is_symlink():
+        return kind(entry.path)
+    return entry.is_dir() if kind is os.path.isdir else entry.is_file()
 
 
 def _identity(status: os.stat_result) -> _ID:

@@ -198,7 +198,7 @@ def test_pictures_are_upright(tmp_path, orientation):
     np.testing.assert_array_equal(found, seen)
 
 
-def test_what_is_left_out_is_said_in_one_line(tmp_path, caplog):
+def test_what_is_left_out_is_said_in_one_line(tmp_path, caplog, monkeypatch):
     save_mixed(tmp_path, 5)
     save(tmp_path / "train" / "frames.gif", GREY, **FRAMES)
     save(tmp_path / "train" / "panorama.png", np.zeros([2, 200], np.uint8))
@@ -218,6 +218,10 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path, caplog):
         path.write_bytes(b"text")
     with pytest.raises(ValueError, match="must hold pictures. Received: 9 that can't be read"):
         load(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    save(tmp_path / "huge" / "a.png", COLOR)
+    with pytest.raises(ValueError, match="`a.png`: over 20 pixels"):
+        load(tmp_path / "huge")
 
 
 def test_what_is_made_is_said(tmp_path):
