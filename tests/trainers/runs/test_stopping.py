@@ -65,6 +65,7 @@ def test_what_is_followed_is_in_the_backup(tmp_path):
     other = Stopping("val_nats", 3, True)
     backup.restore(tmp_path / "plain", small_model(), other)
     assert (other.step, other.waited, other.load(again)) == (0, 0, None)
+    assert other.describe(3, 3, "digits", "nats") == {}
 
 
 @pytest.mark.parametrize(
