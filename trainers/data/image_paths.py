@@ -121,7 +121,7 @@ def _walk(root: str, left: _LeftOut) -> Iterator[_Folder]:
 
 
 def _is(entry: os.DirEntry, kind: Callable[[str], bool]) -> bool:
-    """Whether an entry, or what a link leads to, is of a kind; not if the link leads in a circle."""
+    """Whether an entry, or what a link leads to, is of a kind; a link in a circle is of none."""
     if entry.is_symlink():
         return kind(entry.path)
     return entry.is_dir() if kind is os.path.isdir else entry.is_file()
