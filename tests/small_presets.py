@@ -15,6 +15,9 @@ SMALL = {
     "planar_coupling": _POINTS,
     "planar_maf": _POINTS,
     "realnvp": {**_IMAGES, "widths": (4, 4)},
+    "table_autoregressive": _POINTS,
+    "table_balanced": _POINTS,
+    "table_coupling": _POINTS,
     "residual_type": {**_IMAGES, "steps": (1, 1), "widths": (8, 8), "prior_width": 4},
 }
 

@@ -37,6 +37,7 @@ from tfflows.distributions import density_of, is_discrete
 from trainers import command_line, program
 from trainers.runs import environment, strategies, training
 from trainers.runs.run import Run
+from zoo import columns
 from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
@@ -79,6 +80,8 @@ def read_run(name: str) -> Run:
 def noise(entry: zoo.Model, count: int) -> tf.Tensor:
     """Returns a batch of the shape and type of a model's data, which decide what a step costs."""
     rng, shape = np.random.default_rng(0), [count, *entry.event_shape]
+    if entry.kind == zoo.TABLES:
+        return columns.noise(entry.arguments["columns"], count)
     if entry.num_levels is None:
         return tf.constant(rng.normal(size=shape), tf.float32)
     return tf.constant(rng.integers(entry.num_levels, size=shape), tf.uint8)

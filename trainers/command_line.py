@@ -3,6 +3,7 @@
 Programs read their flags in `main`, with the functions here. Nothing below knows of flags.
 """
 
+import csv
 import dataclasses
 import json
 import math
@@ -13,14 +14,18 @@ import sys
 from absl import app, flags
 
 import zoo
-from trainers.data import loading, photographs
+from trainers.data import loading, photographs, tables
 from trainers.runs import run as runs
-from trainers.runs import start, strategies
+from trainers.runs import start, strategies, table_columns
 from zoo.architectures.building import ImageShapeError
 from zoo.storage import files, limits, presets
 
 FLAGS = flags.FLAGS
 PICTURE_FLAGS = ("image_size", "crop", "resize")
+TABLE_FLAGS = (  # Of `trainers.train`; then they are part of the name of the data.
+    *("columns", "condition_columns", "column_kind"),
+    *("split_column", "split_fractions", "split_seed"),
+)
 DEVICE_FLAGS = ("strategy", "tpu", "cpu_devices", "precision")
 # What `open_model` reads.
 PRESET_FLAGS = ("model", "workdir", *DEVICE_FLAGS)
@@ -38,7 +43,8 @@ flags.DEFINE_string(
     "dataset",
     None,
     "digits (ships with scikit-learn), a planar set such as checkerboard, a set of nodes such as "
-    "mog4, the name of any image data set of TFDS, folder:/path, or the path of a .npz file. "
+    "mog4, the name of any image data set of TFDS, folder:/path, the path of a .npz file, or a "
+    "table: the path of a .csv, .parquet or .npz file, or of a folder of these, or sklearn:wine. "
     "Default: that of the model.",
 )
 flags.DEFINE_string(
@@ -61,6 +67,32 @@ flags.DEFINE_enum(
     "With --image_size, how what is cut is resized: area, the mean of what a pixel covers; or "
     "lanczos, sharper. Both antialias.",
 )
+flags.DEFINE_string(
+    "columns",
+    None,
+    "Columns of a table, names or numbers, or patterns such as *_share; or -name for all but some. "
+    "Default: all.",
+)
+flags.DEFINE_string(
+    "condition_columns", None, "Columns of a table that the others are conditioned by."
+)
+flags.DEFINE_multi_string(
+    "column_kind",
+    [],
+    "What a column of a table is, as NAME=KIND, where * stands for any text in a name: real, "
+    "integer, integer:LOW:HIGH, positive, positive:LOW, interval:LOW:HIGH, simplex (columns that "
+    "are positive and sum to 1), simplex:SUM. Default: integer if all its numbers are of an "
+    "integer type, else real.",
+)
+flags.DEFINE_string(
+    "split_column", None, "Column of a table that says train, validation or test of each row."
+)
+flags.DEFINE_string(
+    "split_fractions",
+    None,
+    "Fractions of the rows of a table for train, validation and test. Default: 0.8,0.1,0.1.",
+)
+flags.DEFINE_integer("split_seed", None, "Seed of these splits. Default: 0.", lower_bound=0)
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: TFDS's own.")
 flags.DEFINE_string(
     "output", None, "Where a result goes that is not for the work directory: metrics or picture."
@@ -292,7 +324,29 @@ def read_recipe(recipe: zoo.Recipe) -> zoo.Recipe:
         if name in FLAGS and getattr(FLAGS, name) is not None
     }
     entries = _changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
-    return dataclasses.replace(recipe, **entries | changes)
+    recipe = dataclasses.replace(recipe, **entries | changes)
+    return dataclasses.replace(recipe, dataset=_read_table(recipe.dataset))
+
+
+def _read_table(dataset):
+    """Returns the name of the data, with the options of a table among the flags."""
+    options = {
+        "columns": FLAGS.columns and _list(FLAGS.columns),
+        "condition": FLAGS.condition_columns and _list(FLAGS.condition_columns),
+        "split_column": FLAGS.split_column,
+        "split": FLAGS.split_fractions,
+        "seed": FLAGS.split_seed,
+    }
+    options = {name: value for name, value in options.items() if value not in (None, "")}
+    if not options and not FLAGS.column_kind:
+        return dataset
+    tables.check_is_table(dataset)
+    return tables.name_with(dataset, **options) if options else dataset
+
+
+def _list(text):
+    """Returns the parts of a list with commas between them; those with commas are in quotes."""
+    return next(csv.reader([text], skipinitialspace=True))
 
 
 def read_run() -> runs.Run:
@@ -318,6 +372,7 @@ def read_run() -> runs.Run:
     values |= {"workdir": workdir, "resume": resume, "changes": tuple(FLAGS.set)}
     if "freeze" in values:
         values["freeze"] = tuple(values["freeze"])
+    values["column_kinds"] = tuple(FLAGS.column_kind)
     if stored is None:
         entry = read_entry(_named_entry(values.get("init")))
         run = runs.Run(entry, entry.recipe, devices=read_devices(), **values)
@@ -327,6 +382,7 @@ def read_run() -> runs.Run:
         run = dataclasses.replace(run, devices=dataclasses.replace(run.devices, **given))
         if FLAGS.set or FLAGS.model not in (None, stored["model"]):
             entry = read_entry(zoo.find(FLAGS.model or stored["model"]))
+            entry = table_columns.keep_columns(entry, run.entry)
             run = dataclasses.replace(run, entry=entry)
     return _with_image_size(dataclasses.replace(run, recipe=read_recipe(run.recipe)))
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from absl import flags
 
+import zoo
 from tfflows import bijectors
 from tfflows.analysis import record_layers
 from tfflows.evaluation import parts
@@ -201,6 +202,11 @@ def main(argv: list[str]) -> None:
     del argv
     model, workdir = command_line.open_model()
     _check_model(model.density)  # Before its data set is looked for among those of the plane.
+    if model.kind != zoo.POINTS:
+        raise ValueError(
+            "The model must be one of points in the plane. "
+            f"Received: {model.entry.name}, of {model.kind.noun}."
+        )
     dataset = FLAGS.dataset or model.dataset
     output = command_line.read_output(workdir, "deformation.png")
     points = planar.sample(dataset, FLAGS.points, FLAGS.seed)

@@ -18,7 +18,7 @@ import tfflows
 import zoo
 from tfflows import evaluation
 from trainers import command_line, program
-from trainers.data import batching, loading, node_sets, photographs, planar
+from trainers.data import batching, loading, node_sets, photographs, planar, sources, tables
 from trainers.runs import environment
 from zoo.storage import files, presets
 
@@ -93,6 +93,8 @@ def open_images(
     preparation: photographs.Preparation | None = None,
 ) -> loading.Data:
     """Returns the data from a batch on, checked against the model; see `loading.load`."""
+    if model.kind == zoo.TABLES:
+        dataset = tables.name_with_columns_of(dataset, model.entry)
     images = loading.load(
         dataset,
         split,
@@ -103,7 +105,15 @@ def open_images(
         preparation=preparation,
     )
     loading.check_shape(images, model.event_shape, dataset)
+    loading.check_kind(images, model.kind, dataset)
     return images
+
+
+def check_rows(model: zoo.Trained, dataset: str, split: str) -> None:
+    """Refuses rows of a table of which a model says that there are none: their mean is infinite."""
+    table, numbers = sources.rows_of(tables.name_with_columns_of(dataset, model.entry), split)
+    columns = model.entry.arguments["columns"]
+    tables.check_support(columns, table, numbers, tables.path_of(dataset))
 
 
 def round_trip(model: zoo.Trained, x: tf.Tensor, seed: int) -> tuple[float, np.ndarray]:
@@ -125,6 +135,12 @@ def define(model: zoo.Trained, num_samples: int, log_det_terms: int) -> str:
         noise = "uniform" if model.distribution.dequantizer is None else "variational"
         text = (
             f"{formula} of integer images, {noise} dequantisation, {num_samples} sample(s) an image"
+        )
+    elif model.is_discrete:  # Rows.
+        count = sum(model.distribution.entries)
+        text = (
+            f"-log P(x) of {kind.noun}, uniform dequantisation of {count} integer column(s), "
+            f"{num_samples} sample(s) a row"
         )
     elif kind == zoo.SETS:
         text = f"-log p(x) / {model.event_shape[0]} of sets of nodes"
@@ -168,6 +184,8 @@ def main(argv: list[str]) -> None:
     preparation = command_line.read_preparation(model)
     data = (model, dataset, split, batch_size, FLAGS.data_dir)
     images = open_images(*data, preparation=preparation)
+    if model.kind == zoo.TABLES:
+        check_rows(model, dataset, split)
     with evaluation.estimating(num_terms=FLAGS.log_det_terms):
         scores = score(
             model, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed, FLAGS.jit
@@ -180,7 +198,7 @@ def main(argv: list[str]) -> None:
         meaning += f", whose entropy, the least a model can reach, is {entropy:.4f}"
     metrics |= {
         "definition": meaning,
-        "data": f"{dataset}, {split}, {len(scores)} {model.kind.noun}"
+        "data": f"{tables.shown(dataset)}, {split}, {len(scores)} {model.kind.noun}"
         + (f" made of {images.made}" if images.made else ""),
         "command": command_line.command("trainers.evaluate"),
         "versions": environment.versions(),

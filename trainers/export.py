@@ -50,7 +50,9 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
         decode(z)                    z [N, ...] -> x [N, ...], NaN where it did not converge
         sample(n, seed, temperature) -> x [n, ...]
 
-    with a `seed` in the first two as well if log-dets are estimated. Seeds are stateless, `int32`
+    with a `seed` in the first two as well if log-dets are estimated, or columns of a table are
+    integers; `decode` and `sample` of these return `real`, too, whose integer columns are not yet
+    rounded down. Seeds are stateless, `int32`
     `[2]`: the same seed gives the same result. `temperature` is the factor on the standard
     deviation of the base, 1 by default.
 
@@ -72,26 +74,29 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
     log_prob = model.log_prob(x)["log_prob"]  # [5]
     ```
     """
-    is_image, density = is_discrete(distribution), density_of(distribution)
+    discrete, density = is_discrete(distribution), density_of(distribution)
+    is_image = discrete and distribution.entries is None
     flow = density.bijector.bijector
     events = tf.TensorSpec([None, *distribution.event_shape], distribution.dtype, "x")
     latents = tf.TensorSpec([None, *density.distribution.event_shape], density.dtype, "z")
     seed = tf.TensorSpec([2], tf.int32, "seed")
-    inputs = [events, seed] if is_image or _is_estimated(density) else [events]
+    inputs = [events, seed] if discrete or _is_estimated(density) else [events]
     count = tf.TensorSpec([], tf.int32, "n")
     factor, one = tf.TensorSpec([], density.dtype, "temperature"), tf.ones([], density.dtype)
 
     def log_prob(x, seed=None):
-        if not is_image:
+        if not discrete:
             with tfflows.evaluation.estimating(seed):
                 return {"log_prob": distribution.log_prob(x)}
         found = distribution.log_prob(x, seed=seed)
+        if not is_image:
+            return {"log_prob": found}
         num_dims = distribution.event_shape.num_elements()
         bits = tfflows.analysis.bits_per_dim(found, num_dims)
         return {"log_prob": found, "bits_per_dim": bits}
 
     def encode(x, seed=None):
-        if is_image:
+        if discrete:
             x, _ = distribution.dequantize(x, seed)
         return {"z": flow.forward(x)}
 
@@ -110,8 +115,10 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
         return {name: value[:n] for name, value in found.items()}
 
     def results(real):
-        if not is_image:
+        if not discrete:
             return {"x": real}
+        if not is_image:
+            return {"x": distribution.to_integers(real), "real": real}
         finite = tf.reduce_all(tf.math.is_finite(real), axis=[-3, -2, -1])
         numbers = tf.where(tf.math.is_nan(real), tf.zeros_like(real), real)
         return {"x": distribution.to_integers(numbers), "real": real, "finite": finite}
@@ -216,15 +223,15 @@ def check(
     Raises:
       ValueError: if they differ by more than rounding.
     """
-    is_image, density = is_discrete(distribution), density_of(distribution)
+    discrete, density = is_discrete(distribution), density_of(distribution)
     flow, seed = density.bijector.bijector, tf.constant(seed)
     for count in (1, 3):
         z = density.distribution.sample(count, seed=seed)
         real = flow.inverse(z)
         x, noisy = real, real
-        noise = {} if not (is_image or _is_estimated(density)) else {"seed": seed}
+        noise = {} if not (discrete or _is_estimated(density)) else {"seed": seed}
         with tfflows.evaluation.estimating(seed, log_det_terms):
-            if is_image:
+            if discrete:
                 x = distribution.to_integers(real)
                 noisy, _ = distribution.dequantize(x, seed)
                 log_prob = distribution.log_prob(x, seed=seed)
@@ -233,7 +240,7 @@ def check(
         decoded = loaded.decode(z)
         drawn = loaded.sample(count, seed)["x"]
         for name, found, expected in (
-            ("decode", decoded["real" if is_image else "x"], real),
+            ("decode", decoded["real" if discrete else "x"], real),
             ("encode", loaded.encode(x, **noise)["z"], flow.forward(noisy)),
             ("log_prob", loaded.log_prob(x, **noise)["log_prob"], log_prob),
         ):

@@ -109,6 +109,7 @@ def sampler(
     seed: int,
     temperature: float = 1.0,
     count: int | None = None,
+    save: Callable | None = None,
 ) -> Callable:
     """Returns a function `draw(path)` that writes a picture of samples, always of the same latents.
 
@@ -120,8 +121,10 @@ def sampler(
       seed: Python `int`.
       temperature: factor on the standard deviation of the latents.
       count: number of samples; by default `usual_count(distribution)`.
+      save: writes samples, as `save(path, samples, least_size)`; by default a grid of images or a
+        histogram of points.
     """
-    is_image, model = (
+    discrete, model = (
         is_discrete(distribution),
         with_temperature(density_of(distribution), temperature),
     )
@@ -140,9 +143,11 @@ def sampler(
                 count,
                 path,
             )
-        if drawn and is_image:
-            images = distribution.to_integers(samples)
-            save_grid(path, images, distribution.num_levels, least_size=least_size)
+        samples = distribution.to_integers(samples) if drawn and discrete else samples
+        if drawn and save is not None:
+            save(path, samples, least_size)
+        elif drawn and discrete:
+            save_grid(path, samples, distribution.num_levels, least_size=least_size)
         elif drawn:
             save_points(path, samples, least_size=least_size)
         return drawn

@@ -4,6 +4,7 @@
     python -m trainers.sample --model=convexp_glow.digits --output=samples.png
     python -m trainers.sample --workdir=runs/digits --interpolate
     python -m trainers.sample --workdir=runs/digits --keep_levels=0,1,2 --resample_levels=0,1,2
+    python -m trainers.sample --workdir=runs/wine --count=10000 --output=wine.csv
 
 The third draws a row for each pair of test images, one after the other: between the two, what is
 decoded from the latents on an arc from one to the other (`tfflows.analysis.interpolate`). Of points
@@ -18,14 +19,16 @@ and the other way round (`--resample_levels`, second row).
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 import zoo
 from tfflows.analysis import interpolate, resample_levels
 from tfflows.distributions import with_temperature
-from trainers import command_line, pictures, program
-from trainers.data import loading, photographs
+from trainers import command_line, pair_plots, pictures, program
+from trainers.data import loading, photographs, sources, table_files, tables
+from zoo import columns
 
 FLAGS = flags.FLAGS
 BETWEEN = 9  # Images of a row, or points of a way, both ends among them.
@@ -172,6 +175,7 @@ def open_test(
         preparation=preparation,
     )
     loading.check_shape(source, model.event_shape, dataset)
+    loading.check_kind(source, model.kind, dataset)
     return next(iter(source.dataset))
 
 
@@ -208,10 +212,68 @@ def draw_between(model: zoo.Trained, output: pathlib.Path, events: tf.Tensor, se
     return count
 
 
+def draw_rows(model: zoo.Trained, output: pathlib.Path) -> None:
+    """Draws rows of a table: a file of them, and a pair plot beside it.
+
+    Args:
+      model: a `zoo.Trained` of a table.
+      output: file of rows, or a .png for the picture alone.
+
+    Raises:
+      ValueError: if pictures are asked for, or the file is of no such kind.
+    """
+    if FLAGS.keep_levels or FLAGS.resample_levels or FLAGS.interpolate:
+        raise ValueError(
+            "`--keep_levels`, `--resample_levels` and `--interpolate` draw pictures, of images or "
+            f"points. Received: {model.entry.name}, a model of {model.kind.noun}."
+        )
+    command_line.read_preparation(model)  # Refuses flags of pictures.
+    if output.suffix not in (*table_files.WRITTEN, ".png"):
+        raise ValueError(
+            f"`--output` must end in {', '.join(table_files.WRITTEN)} or .png. "
+            f"Received: --output={output}."
+        )
+    names = columns.names(model.entry.arguments["columns"])
+    integers = columns.are_integers(model.entry.arguments["columns"])
+    rows = _some_rows(model)
+    save_plot = pair_plots.saver(names, rows)
+
+    def save(path, samples, least_size):
+        samples = np.asarray(samples)
+        if path.suffix in table_files.WRITTEN:
+            table_files.write(path, table_files.columns_of(samples, names, integers))
+        save_plot(path.with_suffix(".png"), samples, least_size)
+
+    count = FLAGS.count or pair_plots.MOST_ROWS
+    draw = pictures.sampler(model.distribution, FLAGS.seed, FLAGS.temperature, count, save)
+    drawn = draw(output)
+    if not drawn:
+        raise ArithmeticError(f"All {count} samples are NaN: an inverse did not converge.")
+    picture = output.with_suffix(".png")
+    where = str(output) if picture == output else f"{output}, and as a picture {picture}"
+    print(f"{drawn} samples at temperature {FLAGS.temperature}: {where}")
+
+
+def _some_rows(model):
+    """Returns rows of the data of a model, or `None`, with a warning, if they are not there."""
+    dataset = tables.name_with_columns_of(FLAGS.dataset or model.dataset, model.entry)
+    try:
+        table, numbers = sources.rows_of(dataset, "train")
+    except (OSError, ValueError) as error:
+        if FLAGS.dataset:
+            raise
+        logging.warning("The picture has samples alone, no data: %s", error)
+        return None
+    return table.rows[numbers[: pair_plots.MOST_ROWS]]
+
+
 def main(argv: list[str]) -> None:
     """Loads the model and draws."""
     del argv
     model, workdir = command_line.open_model()
+    if model.kind == zoo.TABLES:
+        draw_rows(model, command_line.read_output(workdir, "samples.csv"))
+        return
     output = command_line.read_output(workdir, "samples.png")
     count = FLAGS.count or pictures.usual_count(model.distribution)
     keep, resample = read_levels("keep_levels"), read_levels("resample_levels")

@@ -6,13 +6,14 @@ r"""Scores every image of a data set, one row each: what anomalies are found by.
 
 Rows are in the order of the data: `index`; `file`, for a folder; the score in units of the model
 (`bits_per_dim` of images, `nats` of points, `nats_per_node` of sets), high for what the model finds
-unlikely; and `log_prob`, in nats. Beside the table is `OUTPUT.json`, which says what was scored.
+unlikely; and `log_prob`, in nats. Rows of a table have their number in the file, their rank, 1 for
+the least likely, and the columns that the model is over; `--split=all` scores all of them. Beside
+the table is `OUTPUT.json`, which says what was scored.
 
 The same command goes on where a run was interrupted, and ends with the table of a run that was not.
 """
 
 import contextlib
-import csv
 import fcntl
 import hashlib
 import json
@@ -29,13 +30,14 @@ from absl import app, flags
 import tfflows
 import zoo
 from trainers import command_line, evaluate, program
-from trainers.data import batching
+from trainers.data import batching, sources, table_files, tables
 from trainers.runs import environment
 from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = evaluate.SHARED_FLAGS
 FORMATS = (".csv", ".parquet")
+TAKEN = ("index", "nats", "log_prob", "row", "rank")
 BYTES = np.dtype("<f4").itemsize
 
 
@@ -132,28 +134,6 @@ def score_rest(
         bar.update(done, [("score", scores.mean())])
 
 
-def write_table(path: pathlib.Path, columns: Mapping) -> None:
-    """Writes columns as CSV or Parquet, as the name says, whole or not at all."""
-    work = path.with_name(f".{path.name}.whole")
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet
-
-        pa.parquet.write_table(pa.table(columns), work)
-    else:
-        cells = [
-            [f"{v:.9g}" for v in c] if getattr(c, "dtype", None) == np.float32 else c
-            for c in columns.values()
-        ]
-        with open(work, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(zip(*cells, strict=True))
-    with open(work, "rb") as file:
-        os.fsync(file.fileno())
-    work.replace(path)
-
-
 def make_columns(model: zoo.Trained, scores: np.ndarray, names: Sequence[str] | None) -> dict:
     """Returns the columns of the table."""
     factor = model.kind.nats(model.event_shape.as_list())
@@ -162,6 +142,20 @@ def make_columns(model: zoo.Trained, scores: np.ndarray, names: Sequence[str] | 
         columns["file"] = list(names)
     log_prob = (-factor * scores.astype(np.float64)).astype(np.float32)
     return columns | {model.kind.units: scores, "log_prob": log_prob}
+
+
+def beside(model: zoo.Trained, dataset: str, split: str, scores: np.ndarray) -> dict:
+    """Returns what stands beside the scores of a table: numbers of rows, ranks, and the columns.
+
+    The row of rank 1 is the least likely.
+    """
+    name = tables.name_with_columns_of(dataset, model.entry)
+    table, numbers = sources.rows_of(name, split)
+    ranks = np.empty(len(scores), np.int64)
+    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    found = table_files.columns_of(table.rows[numbers], table.names, table.is_integer)
+    columns = {"row": numbers + 1, "rank": ranks}
+    return columns | {n if n not in TAKEN else f"{n}_": values for n, values in found.items()}
 
 
 def main(argv: list[str]) -> None:
@@ -219,7 +213,10 @@ def main(argv: list[str]) -> None:
             "versions": environment.versions(),
         }
         files.write_json(output.with_name(f"{output.name}.json"), summary)
-        write_table(output, make_columns(model, scores, images.names))
+        columns = make_columns(model, scores, images.names)
+        if model.kind == zoo.TABLES:
+            columns |= beside(model, dataset, FLAGS.split, scores)
+        table_files.write(output, columns)
         pathlib.Path(file.name).unlink()
     print(f"\n{len(scores)} rows written to {output}, mean {model.kind.label} {scores.mean():.4f}")
     if summary["not_finite"]:

@@ -18,6 +18,7 @@ SHARED_FLAGS = (
     *command_line.PRESET_FLAGS,
     *("dataset", "data_dir", "batch_size", "seed", "jit", "loop", "shards", "set", "recipe"),
     *command_line.PICTURE_FLAGS,
+    *command_line.TABLE_FLAGS,
     *("memory", "ema", "transport_cost", "weight_l2", "spectral_cap", "check_finite"),
 )
 flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.")

@@ -2,7 +2,7 @@
 
 from zoo import catalogue as _catalogue  # Registers its models.
 from zoo.models import build, create, describe, list_models, load, with_image_size
-from zoo.registry import IMAGES, POINTS, SETS, Kind, Model, Recipe, find, register
+from zoo.registry import IMAGES, POINTS, SETS, TABLES, Kind, Model, Recipe, find, register
 from zoo.storage.presets import save
 from zoo.trained import Trained, open_trained
 
@@ -12,6 +12,7 @@ __all__ = [
     "IMAGES",
     "POINTS",
     "SETS",
+    "TABLES",
     "Kind",
     "Model",
     "Recipe",

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.distributions import density_of, is_discrete
 from zoo import registry
 from zoo.architectures.building import ImageShapeError
 from zoo.storage import files, limits, presets
@@ -54,9 +55,9 @@ def create(
       name: a name of `list_models()`; or the path of a preset, a folder that `trainers.train` or
         `zoo.save` wrote.
       pretrained: whether to load its weights. Works offline for the weights in the package.
-      discrete: `False` for the density over real images with values in `[0, num_levels]`, or over
-        points; `True` for the distribution over integer images, which adds the dequantisation that
-        the model was trained with.
+      discrete: `False` for the density over real images with values in `[0, num_levels]`, over
+        points, or over rows of real columns; `True` for the distribution over integer images, or
+        rows with integers, which adds the dequantisation that the model was trained with.
       seed: seed of the initial weights.
       **overrides: arguments of the architecture to change; not with `pretrained`.
 
@@ -87,12 +88,12 @@ def create(
     else:
         entry = registry.find(str(name))
         distribution = entry.build(seed=seed, **overrides)
-    if discrete and not entry.kind.is_discrete:
+    if discrete and not is_discrete(distribution):
         raise ValueError(
             f"`discrete` must be False for {name!r}, whose data are no integers. "
             "Received: discrete=True."
         )
-    return distribution.distribution if entry.kind.is_discrete and not discrete else distribution
+    return distribution if discrete else density_of(distribution)
 
 
 def load(path: str | os.PathLike) -> tfp.distributions.Distribution:

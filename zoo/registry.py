@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow_probability as tfp
 
+from zoo import columns
+
 tfd = tfp.distributions
 
 
@@ -105,7 +107,8 @@ class Kind:
       units: of a score, as `tfflows.FlowModel` names them.
       label: the units, for people.
       definition: the score, as a formula.
-      is_discrete: whether the events are integers, and the model is trained as a `Dequantized`.
+      is_discrete: whether the events are integers, and the model is trained as a `Dequantized`. Of
+        rows of a table some columns may be: `tfflows.distributions.is_discrete(model)` says so.
       get_event_shape: returns the shape of an event, given the arguments of a builder.
     """
 
@@ -144,6 +147,10 @@ def _set_shape(arguments):
     return arguments["num_nodes"], arguments["num_features"]
 
 
+def _row_shape(arguments):
+    return (len(columns.as_list(arguments["columns"])),)
+
+
 IMAGES = Kind(
     noun="images",
     rank=3,
@@ -171,12 +178,16 @@ SETS = Kind(
     is_discrete=False,
     get_event_shape=_set_shape,
 )
-KINDS = (IMAGES, POINTS, SETS)
-
-
-def kind_of(event_shape: Sequence[int]) -> Kind:
-    """Returns the kind of data that come without a model: each has a rank of its own."""
-    return next(kind for kind in KINDS if kind.rank == len(event_shape))
+TABLES = Kind(
+    noun="rows",
+    rank=1,
+    units="nats",
+    label="nats",
+    definition="-log p(x)",
+    is_discrete=False,
+    get_event_shape=_row_shape,
+)
+KINDS = (IMAGES, POINTS, SETS, TABLES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +224,7 @@ class Model:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """`(H, W, C)` for images, `(2,)` for points, `(k, F)` for the nodes of graphs or sets."""
+        """`(H, W, C)` of images, `(2,)` of points, `(k, F)` of sets of nodes, `(D,)` of rows."""
         return self.kind.get_event_shape(self.arguments)
 
     @property
@@ -257,8 +268,9 @@ def register(
       builder: a function of keyword arguments, of types that JSON knows, one of them `seed`, to
         the distribution that is trained: a `Dequantized` one for images.
       kind: what the events are: `zoo.IMAGES`, whose builder has arguments `image_shape` and
-        `num_levels`; `zoo.POINTS`, of `event_shape`, `(2,)` if there is no such argument; or
-        `zoo.SETS`, of `num_nodes` and `num_features`.
+        `num_levels`; `zoo.POINTS`, of `event_shape`, `(2,)` if there is no such argument;
+        `zoo.SETS`, of `num_nodes` and `num_features`; or `zoo.TABLES`, of `columns`, see
+        `zoo.columns`.
       recipe: how it is trained.
       summary: one line for people.
       paper: where the method comes from.
@@ -271,7 +283,8 @@ def register(
         raise ValueError(f"A model named {name!r} is registered already.")
     if kind not in KINDS:
         raise ValueError(
-            f"`kind` must be one of zoo.IMAGES, zoo.POINTS and zoo.SETS. Received: kind={kind!r}."
+            "`kind` must be one of zoo.IMAGES, zoo.POINTS, zoo.SETS and zoo.TABLES. "
+            f"Received: kind={kind!r}."
         )
     defaults = {
         key: parameter.default

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import evaluation
+from tfflows.distributions import density_of, is_discrete, to_real
 from zoo import registry
 from zoo.storage import files, presets
 
@@ -21,7 +22,8 @@ class Trained:
     """A trained model.
 
     Attributes:
-      distribution: the model as it was trained: `Dequantized` for images.
+      distribution: the model as it was trained: `Dequantized` for images, and for rows of a table
+        with integers.
       entry: the entry of the zoo that it is one of, with the arguments that it was built from.
       dataset: name of the data that it was trained on.
       folder: the preset.
@@ -47,9 +49,14 @@ class Trained:
         return self.entry.kind
 
     @property
+    def is_discrete(self) -> bool:
+        """Whether its events, or columns of them, are integers."""
+        return is_discrete(self.distribution)
+
+    @property
     def density(self) -> tfd.TransformedDistribution:
         """The density over real events: of images, the one with noise."""
-        return self.distribution.distribution if self.kind.is_discrete else self.distribution
+        return density_of(self.distribution)
 
     @property
     def flow(self) -> tfb.Bijector:
@@ -73,8 +80,8 @@ class Trained:
         return files.read_json(path) if path.is_file() else {}
 
     def check(self, x: tf.Tensor) -> None:
-        """Raises a `ValueError` if images are not the integers that the model is over."""
-        if self.kind.is_discrete:
+        """Raises a `ValueError` if events are not the integers that the model is over."""
+        if self.is_discrete:
             self.distribution.check(x)
 
     def log_prob(self, x: tf.Tensor, seed: Any, num_samples: int = 1) -> tf.Tensor:
@@ -85,7 +92,7 @@ class Trained:
           seed: stateless seed `[2]` of the dequantiser, and of log-dets that are estimated.
           num_samples: samples of the dequantiser an image; more than 1 tighten the bound.
         """
-        if self.kind.is_discrete:
+        if self.is_discrete:
             return self.distribution.importance_log_prob(x, num_samples, seed=seed)
         with evaluation.estimating(seed):
             return self.distribution.log_prob(x)
@@ -97,7 +104,7 @@ class Trained:
 
     def dequantize(self, x: tf.Tensor, seed: Any) -> tf.Tensor:
         """Returns what the flow gets of a batch: images plus noise, other events as they are."""
-        return self.distribution.dequantize(x, seed=seed)[0] if self.kind.is_discrete else x
+        return to_real(self.distribution, x, seed)
 
 
 def open_trained(name: str | os.PathLike, dataset: str | None = None) -> Trained:

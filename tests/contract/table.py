@@ -531,6 +531,24 @@ ROWS = [
             ("logit_image", lambda d: bijectors.LogitImage(256), 256.0),
         )
     ],
+    *[
+        Row(name, make, (3,), 0, low=0.0, high=4.0, any_input=True)
+        for name, make in (
+            (
+                "normalize_columns",
+                lambda d: bijectors.NormalizeColumns([1.0, -2.0, 0.3], [2.0, 0.5, 3.0]),
+            ),
+            (
+                "normalize_columns_bounded",
+                lambda d: bijectors.NormalizeColumns(
+                    [0.2, 0.0, 0.1],
+                    [0.5, 1.0, 2.0],
+                    low=[0.0, -np.inf, -1.0],
+                    high=[np.inf, 4.0, 5.0],
+                ),
+            ),
+        )
+    ],
     Row("multi_scale", multi_scale, (4, 4, 1), 18),
     Row(
         "sequential_with_tfp",

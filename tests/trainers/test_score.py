@@ -54,7 +54,7 @@ def table(run, tmp_path_factory):
     """Scores of 50 test images in batches of 20, and the bytes of the journal at the end."""
     output = tmp_path_factory.mktemp("scores") / "scores.csv"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "write_table", stop)
+        patch.setattr(score.table_files, "write", stop)
         with pytest.raises(KeyboardInterrupt):
             run(output, split="test[:50]", batch_size=20)
     journal = journal_of(output).read_bytes()

@@ -15,7 +15,7 @@ from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.matvec_exponential import MatvecExponential
 from tfflows.bijectors.multi_scale import MultiScale
 from tfflows.bijectors.periodic_conv import PeriodicConv
-from tfflows.bijectors.preprocessing import LogitImage, NormalizeImage
+from tfflows.bijectors.preprocessing import LogitImage, NormalizeColumns, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.bijectors.residual_flow import ResidualFlow
 from tfflows.bijectors.sequential import Block, Repeat, Sequential
@@ -43,6 +43,7 @@ __all__ = [
     "MatvecExponential",
     "MultiScale",
     "NormalCDFContraction",
+    "NormalizeColumns",
     "NormalizeImage",
     "PeriodicConv",
     "RationalQuadraticActivation",

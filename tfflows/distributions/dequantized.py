@@ -1,7 +1,7 @@
 """`Dequantized`: a distribution over integer images from a density over real ones."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +17,7 @@ from tfflows.evaluation.state import estimating
 from tfflows.numerics.parameters import stateless_seed
 from tfflows.types import Network, Seed, TensorLike
 
+_HALF_STEP = 2.0**-24  # Of uniform numbers in float32, which are multiples of 2^-23.
 _NO_INTEGERS = (
     "images have NaNs, which no integers stand for: the inverse of a layer did not converge, or "
     "overflowed. A larger `max_iterations` of the layer may help. `distribution.sample`, of the "
@@ -45,13 +46,21 @@ class Dequantized(tfd.Distribution):
     `0 .. num_levels - 1`, of any dtype: with a `ValueError` in eager mode and an assertion in a
     `tf.function`. **Under XLA, where there are no assertions, such an image gets NaN.**
 
+    **Tables.** With `entries`, events are rows `[D]` of which only some entries are integers, of
+    any size: noise is uniform, and added to these alone; `P` is a mass in these entries and a
+    density in the others. Events are of the dtype of the density.
+
     Args:
       distribution: the density `p`, over events `[H, W, C]` (or any other shape).
       dequantizer: `None` for uniform noise, where `log q = 0`; or a callable that maps a batch of
         images (as floats) to the distribution `q(u | x)` over `(0, 1)^D`, such as
         `FlowDequantizer`.
-      num_levels: number of values of a pixel.
+      num_levels: number of values of a pixel; `None` with `entries`.
+      entries: which entries of an event `[D]` are integers, `[D]`; `None` for an image.
       name: name of the distribution.
+
+    Raises:
+      ValueError: if `entries` are not those of an event, or come with a dequantiser or levels.
 
     #### Example
 
@@ -76,15 +85,18 @@ class Dequantized(tfd.Distribution):
         distribution: tfd.Distribution,
         *,
         dequantizer: Callable[[tf.Tensor], tfd.Distribution] | None = None,
-        num_levels: int = 256,
+        num_levels: int | None = 256,
+        entries: Sequence[bool] | None = None,
         name: str = "dequantized",
     ) -> None:
         parameters = dict(locals())
+        _check_entries(entries, num_levels, dequantizer, distribution.event_shape)
+        self._entries = None if entries is None else tuple(map(bool, entries))
         self._continuous = distribution
         self._dequantizer = dequantizer
         self._num_levels = num_levels
         super().__init__(
-            dtype=tf.uint8 if num_levels <= 256 else tf.int32,
+            dtype=_dtype(num_levels, distribution.dtype),
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
             validate_args=False,
             allow_nan_stats=True,
@@ -103,9 +115,14 @@ class Dequantized(tfd.Distribution):
         return self._dequantizer
 
     @property
-    def num_levels(self) -> int:
-        """Number of values of a pixel."""
+    def num_levels(self) -> int | None:
+        """Number of values of a pixel; `None` for rows of a table."""
         return self._num_levels
+
+    @property
+    def entries(self) -> tuple[bool, ...] | None:
+        """Which entries of a row are integers; `None` for images."""
+        return self._entries
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
@@ -146,11 +163,16 @@ class Dequantized(tfd.Distribution):
         return self._add_noise(x if strange is None else tf.where(strange, _nan(x), x), seed)
 
     def _strangers(self, x):
+        if self._entries is not None:
+            return integer_images.strange_entries(x, self._entries)
         return integer_images.strangers(x, self._num_levels, self.event_shape.rank)
 
     def _add_noise(self, x, seed):
         if self._dequantizer is None:
             u = tf.random.stateless_uniform(tf.shape(x), stateless_seed(seed), dtype=x.dtype)
+            if self._entries is not None:
+                u += _HALF_STEP  # Not 0: a column may be bounded there.
+                u = tf.where(tf.constant(self._entries), u, tf.zeros_like(u))
             return x + u, tf.zeros([], x.dtype)
         noise = self._dequantizer(x)
         u, log_q = noise.experimental_sample_and_log_prob(seed=stateless_seed(seed))
@@ -230,9 +252,12 @@ class Dequantized(tfd.Distribution):
 
         Raises:
           tf.errors.InvalidArgumentError: if an image has a NaN; says how many have. In a
-            `tf.function` an assertion does so when it runs.
+            `tf.function` an assertion does so when it runs. Rows of a table, which are of floats,
+            keep their NaNs.
         """
         v = tf.convert_to_tensor(v)
+        if self._entries is not None or self._num_levels is None:
+            return tf.where(tf.constant(self._entries), tf.floor(v), v)
         axes = list(range(-min(v.shape.rank, self.event_shape.rank), 0))
         failed = tf.reduce_any(tf.math.is_nan(v), axes, keepdims=True)
         with tf.control_dependencies(_refuse(failed)):
@@ -241,6 +266,27 @@ class Dequantized(tfd.Distribution):
 
     def _sample_n(self, n, seed=None):
         return self.to_integers(self._continuous.sample(n, seed=seed))
+
+
+def _dtype(num_levels, dtype):
+    """Returns the dtype of events, given that of the density."""
+    if num_levels is None:
+        return dtype
+    return tf.uint8 if num_levels <= 256 else tf.int32
+
+
+def _check_entries(entries, num_levels, dequantizer, event_shape):
+    """Refuses what is neither an image nor a row of a table."""
+    if (entries is None) == (num_levels is None):
+        raise ValueError(
+            "Either `num_levels` (of images) or `entries` (of rows, with num_levels=None) must be "
+            f"given. Received: num_levels={num_levels}, entries={entries}."
+        )
+    if entries is not None and (dequantizer is not None or event_shape != [len(entries)]):
+        raise ValueError(
+            "`entries` must be one for each entry of an event [D], without a `dequantizer`. "
+            f"Received: entries={entries}, event_shape={event_shape}, dequantizer={dequantizer}."
+        )
 
 
 def _nan(x):

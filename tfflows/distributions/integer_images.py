@@ -1,7 +1,9 @@
-"""Whether images are the integers that a distribution of integers is over."""
+"""Whether events are the integers that a distribution of integers is over."""
 
 import re
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfflows._tensorflow import is_compiled_by_xla
@@ -12,6 +14,9 @@ _REMEDY = (
     "`tf.round({0} * x)` after a division by {0}. Images of more levels must be reduced to {1}."
 )
 _TOLD = re.compile(_RULE.replace("{}", r"\d+") + r".* must be reduced to \d+\.")
+_ENTRIES_RULE = "`x` must have integers in these entries of an event: {}."
+_ENTRIES_REMEDY = "Noise is added by the model: undo it where it was added before."
+_ENTRIES_TOLD = re.compile(_ENTRIES_RULE.replace("{}", r"[\d, ]+") + f".* {_ENTRIES_REMEDY}")
 
 
 def strangers(x: tf.Tensor, num_levels: int, event_ndims: int) -> tf.Tensor | None:
@@ -69,7 +74,41 @@ def strangers(x: tf.Tensor, num_levels: int, event_ndims: int) -> tf.Tensor | No
     return None
 
 
+def strange_entries(x: tf.Tensor, entries: Sequence[bool]) -> tf.Tensor | None:
+    """Looks for events `[D]` without an integer in an entry that has to be one.
+
+    Args:
+      x: a `Tensor`, `[..., D]`.
+      entries: which entries are integers.
+
+    Returns:
+      As `strangers`.
+
+    Raises:
+      ValueError: in eager mode, if there is one.
+    """
+    if x.dtype.is_integer:
+        return None
+    numbers = tf.where(tf.constant(entries), x, tf.zeros_like(x))
+    strange = tf.reduce_any(~tf.equal(numbers, tf.floor(numbers)), axis=-1, keepdims=True)
+    if is_compiled_by_xla():
+        return strange
+    count, total = tf.math.count_nonzero(strange, dtype=tf.int32), tf.size(strange)
+    rule = _ENTRIES_RULE.format(", ".join(map(str, np.flatnonzero(entries))))
+    if not tf.executing_eagerly():
+        found = [f"{rule} Received:", count, "of", total, f"have others. {_ENTRIES_REMEDY}"]
+        with tf.control_dependencies([tf.debugging.Assert(count == 0, found)]):
+            return tf.identity(strange)
+    if count > 0:
+        first = tf.where(tf.reshape(strange, [-1]))[0, 0]
+        raise ValueError(
+            f"{rule} Received: {count} of {total} have others, the first is number {first}. "
+            f"{_ENTRIES_REMEDY}"
+        )
+    return None
+
+
 def told(message: str) -> str | None:
     """Returns what `strangers` says in the message of an error of TensorFlow; `None` if nothing."""
-    found = _TOLD.search(message)
+    found = _TOLD.search(message) or _ENTRIES_TOLD.search(message)
     return found and found[0].replace("[", "").replace("]", "").replace(" . ", ". ")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from zoo.registry import IMAGES, Kind
+
 HELD_BYTES = 2 << 30
 _SHUFFLE_BYTES = 1 << 30  # Decoded size of the images that wait, encoded, in a shuffle buffer.
 _DECODE_BATCH = 500
@@ -58,7 +60,7 @@ class Order:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A split of images or points, and what puts them into batches; `names` if they have any.
+    """A split of events of a kind, and what puts them into batches; `names` if they have any.
 
     `made` says what was made of pictures, if anything was.
     """
@@ -69,6 +71,7 @@ class Source:
     num_levels: int | None = 256
     names: tuple[str, ...] | None = None
     made: str | None = None
+    kind: Kind = IMAGES
 
 
 def indices(order: Order, size: int) -> tf.data.Dataset:
@@ -86,7 +89,7 @@ def indices(order: Order, size: int) -> tf.data.Dataset:
     return order.epochs().map(of_epoch).rebatch(order.batch_size, order.drop_remainder)
 
 
-def hold(images: np.ndarray, num_levels: int | None = 256) -> Source:
+def hold(images: np.ndarray, num_levels: int | None = 256, kind: Kind = IMAGES) -> Source:
     """Images or points in memory."""
     with tf.device("CPU:0"):
         table = tf.constant(images)
@@ -95,7 +98,30 @@ def hold(images: np.ndarray, num_levels: int | None = 256) -> Source:
         keys, rows = indices(order, len(images)), order.rows()
         return keys.map(lambda k: tf.gather(table, k[rows]), num_parallel_calls=tf.data.AUTOTUNE)
 
-    return Source(batches, len(images), tuple(images.shape[1:]), num_levels)
+    return Source(batches, len(images), tuple(images.shape[1:]), num_levels, kind=kind)
+
+
+def hold_on_disk(rows: np.ndarray, numbers: np.ndarray, kind: Kind) -> Source:
+    """Rows in a file that looks like an array, in the orders of those in memory.
+
+    Args:
+      rows: a `np.memmap`, `[N, D]`.
+      numbers: of the rows of the split.
+      kind: what a row is.
+    """
+
+    def read(keys):
+        return rows[numbers[keys]]
+
+    def gather(keys):
+        found = tf.numpy_function(read, [keys], rows.dtype, stateful=False)
+        return tf.ensure_shape(found, [*keys.shape, *rows.shape[1:]])
+
+    def batches(order: Order) -> tf.data.Dataset:
+        keys, part = indices(order, len(numbers)), order.rows()
+        return keys.map(lambda k: gather(k[part]), num_parallel_calls=tf.data.AUTOTUNE)
+
+    return Source(batches, len(numbers), tuple(rows.shape[1:]), None, kind=kind)
 
 
 def stream(

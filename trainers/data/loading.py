@@ -25,7 +25,7 @@ from trainers.data.sources import (
     names_of_splits,
     open_source,
 )
-from zoo.registry import kind_of
+from zoo.registry import IMAGES, Kind
 from zoo.storage import files
 
 
@@ -43,6 +43,7 @@ class Data:
             `None` for points.
         names: the files of a folder, relative to it, in the order that is stored; else `None`.
         made: what was made of how many pictures, in words; `None` if they are as they were.
+        kind: what they are.
     """
 
     dataset: tf.data.Dataset
@@ -51,10 +52,11 @@ class Data:
     num_levels: int | None
     names: tuple[str, ...] | None = None
     made: str | None = None
+    kind: Kind = IMAGES
 
     def describe(self) -> str:
         """Returns what the data are like, in words."""
-        return kind_of(self.event_shape).describe(self.event_shape, self.num_levels)
+        return self.kind.describe(self.event_shape, self.num_levels)
 
 
 def load(
@@ -85,6 +87,7 @@ def load(
     - `folder:/path`, or the path alone: image files of one size, grey or RGB, that can be read as 8
       bits without a loss (`image_files`), in the order of their paths. Folders with names such as
       train, val and Test_images are the splits (`split_names`); without them everything is `train`.
+    - a table, see `tables`: `rows.csv`, `rows.parquet`, `sklearn:wine`.
     - the path of a `.npz` file: integer arrays `[N, H, W, C]` or `[N, H, W]`. The arrays train,
       validation and test, or x_train and so on, are the splits; without them `images`, or the only
       array of such rank, is `train`.
@@ -147,7 +150,13 @@ def load(
     dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     dataset = dataset.with_options(_options())
     return Data(
-        dataset, source.num_examples, source.event_shape, num_levels, source.names, source.made
+        dataset,
+        source.num_examples,
+        source.event_shape,
+        num_levels,
+        source.names,
+        source.made,
+        source.kind,
     )
 
 
@@ -191,6 +200,14 @@ def divide(
         train = f"train[:{first}]" if size else train
     scored = size // replicas * replicas
     return train, f"{validation}[{first}:{first + scored}]" if scored else None
+
+
+def check_kind(data: Data, kind: Kind, name: str) -> None:
+    """Refuses data of another kind than those that a model takes."""
+    if data.kind != kind:
+        raise ValueError(
+            f"The model takes {kind.noun}. Received: --dataset={name}, which has {data.kind.noun}."
+        )
 
 
 def check_shape(data: Data, event_shape: Any, name: str) -> None:

@@ -19,9 +19,11 @@ from trainers.data import (
     photographs,
     planar,
     split_names,
+    tables,
 )
 from trainers.data.batching import Source, hold, hold_or_stream
 from trainers.data.photographs import Preparation
+from zoo.registry import IMAGES, POINTS, SETS, Kind
 from zoo.storage import files
 
 _DIGITS_SIZES = (1197, 200, 400)
@@ -64,7 +66,7 @@ def _find(
     name: str, data_dir: str | None, preparation: Preparation | None = None
 ) -> tuple[Mapping, Callable[[str], Source]]:
     """The splits of a source, and what opens one of them or a part."""
-    path = files.local(name.removeprefix("folder:"))
+    path, is_table = files.local(tables.path_of(name)), tables.is_table(name)
     if preparation and name in ("digits", *planar.NAMES, *node_sets.NAMES):
         raise ValueError(
             "`image_size` (--image_size) is for pictures of 8 bits: a folder, an image set of TFDS "
@@ -72,15 +74,22 @@ def _find(
         )
     if name == "digits":
         return _in_memory(_digits(), 17)
-    for drawn, sizes in ((planar, _DRAWN_SIZES), (node_sets, _NODE_SETS_SIZES)):
+    for drawn, sizes, kind in (
+        (planar, _DRAWN_SIZES, POINTS),
+        (node_sets, _NODE_SETS_SIZES, SETS),
+    ):
         if name in drawn.NAMES:
-            return _in_memory(_drawn(drawn.sample, name, sizes), None)
+            return _in_memory(_drawn(drawn.sample, name, sizes), None, kind)
+    if is_table and not path.is_dir():
+        return _table(name)
     if path.suffix.lower() == ".npz" and not path.is_dir():
         if preparation:
             return _prepared_arrays(path, npz.read(path), preparation)
         return _in_memory(npz.read(path))
     if not name.startswith("folder:") and (builder := _tfds_builder(name, data_dir)):
         return builder.info.splits, lambda split: _open_tfds(name, builder, split, preparation)
+    if is_table and name not in ("", "folder:"):
+        return _table(name)
     if path.is_dir() and name not in ("", "folder:"):
         found = image_paths.find(str(path))
         return found, lambda split: _open_folder(str(path), _select(split, found), preparation)
@@ -106,15 +115,28 @@ def _prepared_arrays(
 
 
 def _in_memory(
-    found: Mapping[str, np.ndarray], num_levels: int | None = 256
+    found: Mapping[str, np.ndarray], num_levels: int | None = 256, kind: Kind = IMAGES
 ) -> tuple[Mapping, Callable[[str], Source]]:
-    return found, lambda split: hold(_select(split, found), num_levels)
+    return found, lambda split: hold(_select(split, found), num_levels, kind)
+
+
+def _table(name: str) -> tuple[Mapping, Callable[[str], Source]]:
+    table = tables.open_table(name)
+    return table.splits, lambda split: tables.open_source(*rows_of(name, split))
+
+
+def rows_of(name: str, split: str) -> tuple[tables.Table, np.ndarray]:
+    """Returns a table, and the numbers of the rows of a split, or a part or sum of splits."""
+    table = tables.open_table(name)
+    if split == "all":  # In the order of the rows, where TFDS would have one split after the other.
+        return table, np.arange(len(table.rows))
+    return table, _select(split, table.splits)
 
 
 def _unknown(name: str, path: pathlib.Path) -> Exception:
     if path.is_file():
         return ValueError(
-            f"`{path}` must be a folder of images or a .npz file of them. {_remedy(path)}"
+            f"`{path}` must be a folder of images, a .npz file of them or a table. {_remedy(path)}"
         )
     if name.startswith(("folder:", "/", ".", "~")):
         return FileNotFoundError(f"There must be a folder of images. Received: name={name!r}.")
@@ -122,8 +144,9 @@ def _unknown(name: str, path: pathlib.Path) -> Exception:
     known = ["digits", *drawn, *tfds.list_builders(with_community_datasets=False)]
     near = " or ".join(difflib.get_close_matches(name, known, n=3))
     return ValueError(
-        "`name` must be digits, a planar set, a set of nodes, an image set of TFDS, a folder or a "
-        f".npz file. Received: name={name!r}." + (f" Did you mean {near}?" if near else "")
+        "`name` must be digits, a planar set, a set of nodes, an image set of TFDS, a folder, a "
+        f".npz file or a table. Received: name={name!r}."
+        + (f" Did you mean {near}?" if near else "")
     )
 
 
@@ -135,6 +158,10 @@ def _remedy(path: pathlib.Path) -> str:
     if suffix == ".npy":
         file = str(path.with_suffix(".npz"))
         return f"Write one: `np.savez({file!r}, train=np.load({str(path)!r}))`."
+    if suffix in (".xls", ".xlsx", ".ods", ".json", ".jsonl", ".feather", ".arrow", ".h5", ".dat"):
+        return "Save a table as .csv or .parquet."
+    if suffix in (".txt", ".data"):
+        return "Rename it, if it is a table with commas, semicolons or tabs between columns: .csv."
     if suffix in (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"):
         return "Unpack it and name the folder."
     return (

@@ -69,6 +69,8 @@ class Run:
       epochs: passes over the data in place of the steps of the recipe, or `None`.
       num_examples: size of the training data; 0 as long as they were not looked at.
       changes: `--set` as it was given, for messages.
+      column_kinds: what was said of the columns of a table, as `--column_kind` has it; the columns
+        themselves are among the arguments of the entry once the data were looked at.
     """
 
     entry: zoo.Model
@@ -104,6 +106,7 @@ class Run:
     epochs: float | None = None
     num_examples: int = 0
     changes: tuple[str, ...] = ()
+    column_kinds: tuple[str, ...] = ()
 
     @property
     def preparation(self) -> Preparation | None:
@@ -133,6 +136,7 @@ class Run:
     def to_json(self) -> dict:
         """Returns what a file holds of it."""
         left_out = ("entry", "workdir", "resume", "report_every", "epochs", "changes")
+        left_out += ("column_kinds",)
         values = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -146,7 +150,8 @@ class Run:
 REMEMBERED = tuple(
     field.name
     for field in dataclasses.fields(Run)
-    if field.name not in ("entry", "recipe", "workdir", "resume", "devices", "changes")
+    if field.name
+    not in ("entry", "recipe", "workdir", "resume", "devices", "changes", "column_kinds")
     and field.name not in ("report_every", "steps_per_execution", "epochs", "num_examples")
 )
 

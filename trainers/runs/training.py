@@ -7,6 +7,7 @@ import json
 import pathlib
 import shlex
 import shutil
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -15,8 +16,8 @@ from absl import logging
 import tfflows
 import zoo
 from tfflows import regularizers
-from trainers import deform, pictures
-from trainers.data import batching, loading, planar
+from trainers import deform, pair_plots, pictures
+from trainers.data import batching, loading, planar, sources, tables
 from trainers.runs import (
     backup,
     callbacks,
@@ -27,18 +28,21 @@ from trainers.runs import (
     start,
     stopping,
     strategies,
+    table_columns,
     volume,
 )
 from trainers.runs.run import CONFIG, Run
+from zoo import columns
 
 
 def train(run: Run) -> None:
     """Takes the steps of a run that are left, and writes the preset."""
-    recipe, entry = run.recipe, run.entry
-    shards = strategies.set_shards(run.shards, recipe.batch_size, entry.event_shape, run.devices)
+    recipe, shape = run.recipe, run.entry.event_shape
+    shards = strategies.set_shards(run.shards, recipe.batch_size, shape, run.devices)
     strategy = strategies.make(run.devices)
     strategies.check_batch(recipe.batch_size, strategy.num_replicas_in_sync)
-    known = open_data(run)
+    run = table_columns.with_columns(run)
+    entry, known = run.entry, open_data(run)
     run = with_data(run, known.num_examples)
     check_validation(run, strategy.num_replicas_in_sync)
     if not run.resume:  # An error before there is a folder.
@@ -168,7 +172,8 @@ def open_data(run: Run) -> loading.Data:
         num_bits=loading.bits_to_keep(entry.num_levels),
         preparation=run.preparation,
     )
-    if (data.event_shape, data.num_levels) != (entry.event_shape, entry.num_levels):
+    given = (data.kind, data.event_shape, data.num_levels)
+    if given != (entry.kind, entry.event_shape, entry.num_levels):
         wanted = entry.kind.describe(entry.event_shape, entry.num_levels)
         raise ValueError(
             f"The model {entry.name!r} takes {wanted}. "
@@ -179,7 +184,7 @@ def open_data(run: Run) -> loading.Data:
         logging.warning(
             "%s has %d to train on, fewer than --batch_size=%d: they are in a batch again and "
             "again, and the model will learn them by heart.",
-            recipe.dataset,
+            tables.shown(recipe.dataset),
             data.num_examples,
             recipe.batch_size,
         )
@@ -197,7 +202,8 @@ def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:
     split = splits(run, strategy.num_replicas_in_sync)[1]
     if split is None:
         why = "a validation split" if run.num_validation else "--num_validation"
-        logging.warning("%s without %s: reports have no score.", dataset, why)
+        shown = tables.shown(dataset)
+        logging.warning("%s without %s: reports have no score.", shown, why)
         return {}
     load = functools.partial(
         loading.load,
@@ -213,7 +219,7 @@ def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:
     batch_size -= batch_size % strategy.num_replicas_in_sync
     load = functools.partial(load, batch_size=batch_size, drop_remainder=True)
     if strategies.is_chief(strategy):
-        print(f"Reports are scored on {dataset}, {split}")
+        print(f"Reports are scored on {tables.shown(dataset)}, {split}")
     images = strategies.feed(strategy, load)
     return {"validation_data": images, "validation_steps": count // batch_size}
 
@@ -279,7 +285,7 @@ def make_callbacks(
     """
     workdir = run.workdir
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
-    draw = pictures.sampler(model.distribution, run.seed)
+    draw = make_sampler(run, model)
     return [
         callbacks.Throughput(run.recipe.batch_size),
         callbacks.JsonLines(workdir / "metrics.jsonl", lines[-1]["seconds"] if lines else 0.0),
@@ -290,6 +296,17 @@ def make_callbacks(
         stopping.PartingWarning(run.entry.units, lines),
         backup.Backup(workdir / "backup", best),  # The last: what it has a backup of was reported.
     ]
+
+
+def make_sampler(run: Run, model: tfflows.FlowModel) -> Callable:
+    """Returns the function that draws samples into a file, those of a table beside its rows."""
+    if run.entry.kind != zoo.TABLES:
+        return pictures.sampler(model.distribution, run.seed)
+    table, numbers = sources.rows_of(run.recipe.dataset, splits(run)[0])
+    rows = table.rows[numbers[: pair_plots.MOST_ROWS]]
+    save = pair_plots.saver(columns.names(run.entry.arguments["columns"]), rows)
+    count = pair_plots.MOST_ROWS
+    return pictures.sampler(model.distribution, run.seed, count=min(count, len(rows)), save=save)
 
 
 def _volume_log(run, dataset, num_images=32):
@@ -397,7 +414,7 @@ def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
             "name": f"training {kind.label}",
             "value": last[kind.units],
             "definition": f"{kind.definition}, mean over the steps since the last report",
-            "data": f"{run.recipe.dataset}, {splits(run)[0]}",
+            "data": f"{tables.shown(run.recipe.dataset)}, {splits(run)[0]}",
             "command": "trainers.train",
         },
         "parameters": start.count(model, run.freeze)[1],
@@ -423,7 +440,7 @@ def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
 
 def draw_pictures(run: Run, model: tfflows.FlowModel, folder: pathlib.Path) -> None:
     """Draws the pictures of the preset."""
-    draw = pictures.sampler(model.distribution, run.seed)
+    draw = make_sampler(run, model)
     draw(folder / "samples.png", least_size=256)
     if run.recipe.dataset in planar.NAMES:
         points = planar.sample(run.recipe.dataset, 10_000, run.seed)

@@ -16,6 +16,9 @@ def render(config: Mapping, metadata: Mapping) -> str:
       metadata: contents of `metadata.json`.
     """
     metric = metadata["metric"]
+    arguments = config["arguments"]
+    plain = [f"- {key}: {v}" for key, v in arguments.items() if not _is_columns(v)]
+    tables = [_columns(key, value) for key, value in arguments.items() if _is_columns(value)]
     pictures = [f"![{what}]({file})" for what, file in metadata.get("pictures", PICTURES).items()]
     rows = [
         (metric["name"], f"{metric['value']:.4f}"),
@@ -50,8 +53,8 @@ samples = model.sample(16, seed=1)
 {_describe_stages(metadata.get("stages", []))}
 Architecture:
 
-{chr(10).join(f"- {key}: {value}" for key, value in config["arguments"].items())}
-"""
+{chr(10).join(plain)}
+{"".join(tables)}"""
 
 
 def list_stages(model: str, metadata: Mapping) -> list[dict[str, Any]]:
@@ -110,3 +113,27 @@ def _describe_stages(stages):
         parts += [f"{key} {stage[key]}" for key in ("licence", "sha256") if key in stage]
         lines.append(f"{number}. {'; '.join(parts)}")
     return "\nTrained in stages:\n\n" + "\n".join(lines) + "\n"
+
+
+def _is_columns(value):
+    """Returns whether an argument is a list of the columns of a table."""
+    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
+
+
+def _columns(argument, columns):
+    """Returns the columns of a table as a table."""
+    rows = [
+        f"| {_cell(c['name'])} | {c['kind']} | {_bound(c, 'low')} | {_bound(c, 'high')} |"
+        for c in columns
+    ]
+    header = f"\n{argument}:\n\n| name | kind | from | to |\n| --- | --- | --- | --- |"
+    return "\n".join([header, *rows, ""])
+
+
+def _bound(column, name):
+    return "" if column.get(name) is None else f"{column[name]:g}"
+
+
+def _cell(value):
+    """Returns a text in one cell of a table in Markdown."""
+    return " ".join(str(value).split()).replace("|", "\\|")

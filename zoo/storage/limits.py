@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfflows.variables import forget_deferred_variables
-from zoo import registry
+from zoo import columns, registry
 
 MAX_PARAMETERS = 1 << 30
 MAX_VARIABLES = 20_000
@@ -17,6 +17,7 @@ _MAX_LEVELS = 1 << 16  # Of a pixel.
 _MAX_PIXELS = 1 << 26
 _MAX_CHANNELS = 4096
 _MAX_TEXT = 100
+_COLUMNS = ("columns", "condition_columns")  # Arguments that are the columns of a table.
 
 
 def check_arguments(model: registry.Model, arguments: Any) -> None:
@@ -39,6 +40,9 @@ def check_arguments(model: registry.Model, arguments: Any) -> None:
         )
     for name, value in arguments.items():
         usual = model.arguments[name]
+        if name in _COLUMNS:
+            columns.check(value, name)
+            continue
         if usual is not None and value is not None and _kind(value) != _kind(usual):
             raise ValueError(
                 f"`{name}` must be of the kind of {usual!r}. Received: {name}={_short(value)}."

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import stats
 
+import tfflows
 from tfflows import analysis, bijectors, distributions, networks
 from tfflows.bijectors import transforms
 
@@ -289,3 +290,71 @@ def test_variational_dequantisation_takes_any_batch_shape(variational):
     x = tf.reshape(integers(batch=6, shape=[2, 4, 1]), [3, 2, 2, 4, 1])
     assert variational.log_prob(x, seed=[1, 1]).shape == [3, 2]
     assert variational.log_prob(x[0, 0], seed=[1, 1]).shape == []
+
+
+# Rows, some of whose entries are integers.
+
+
+def rows_of_integers():
+    density = tfd.Independent(tfd.Normal([1.0, 20.0, -3.0], [2.0, 5.0, 0.5]), 1)
+    return distributions.Dequantized(density, num_levels=None, entries=[False, True, True])
+
+
+def test_rows_have_a_mass_in_integers_and_a_density_in_others():
+    rows = rows_of_integers()
+    x = np.array([[1.3, 17.0, -3.0], [-2.0, 25.0, -4.0]], np.float32)
+    expected = stats.norm.logpdf(x[:, 0], 1, 2)
+    for column, loc, scale in ((1, 20, 5), (2, -3, 0.5)):
+        mass = stats.norm.cdf(x[:, column] + 1, loc, scale) - stats.norm.cdf(
+            x[:, column], loc, scale
+        )
+        expected += np.log(mass)
+    bounds = rows.log_prob(np.repeat(x[np.newaxis], 20_000, axis=0), seed=1).numpy()
+    assert np.all(bounds.mean(axis=0) < expected)
+    np.testing.assert_allclose(np.log(np.exp(bounds).mean(axis=0)), expected, atol=0.02)
+    tighter = rows.importance_log_prob(x, 30, seed=1)
+    np.testing.assert_allclose(tighter, expected, atol=0.5)
+    noisy, log_q = rows.dequantize(x, seed=3)
+    assert log_q == 0
+    np.testing.assert_array_equal(noisy[:, 0], x[:, 0])
+    np.testing.assert_array_equal(rows.to_integers(noisy), x)
+    draws = rows.sample(100, seed=1).numpy()
+    assert draws.dtype == np.float32
+    np.testing.assert_array_equal(draws[:, 1:], np.round(draws[:, 1:]))
+    assert np.any(draws[:, 0] != np.round(draws[:, 0]))
+
+
+def test_rows_without_integers_where_they_must_be_are_refused():
+    rows, x = (
+        rows_of_integers(),
+        tf.constant([[0.5, 1.0, 2.0], [0.5, 1.5, 2.0], [0.5, 1.0, math.nan]]),
+    )
+    match = r"integers in these entries of an event: 1, 2.*Received: 2 of 3.*number 1\."
+    with pytest.raises(ValueError, match=match):
+        rows.log_prob(x, seed=1)
+    with pytest.raises(ValueError, match=match):
+        rows.check(x)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="integers in these entries"):
+        tf.function(lambda x: rows.log_prob(x, seed=1))(x)
+    found = tf.function(lambda x: rows.log_prob(x, seed=1), jit_compile=True)(x)
+    np.testing.assert_array_equal(np.isfinite(found), [True, False, False])
+    model = tfflows.FlowModel(rows, units="nats")
+    model.compile("adam")
+    with pytest.raises(ValueError, match=r"^`x` must have integers in these entries .* before\.$"):
+        model.evaluate(x, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"entries": [True, False, False]},
+        {"num_levels": None},
+        {"num_levels": None, "entries": [True]},
+        {"num_levels": None, "entries": [True] * 3, "dequantizer": lambda x: x},
+    ],
+    ids=str,
+)
+def test_entries_are_those_of_an_event(options):
+    density = tfd.Independent(tfd.Normal([0.0] * 3, 1.0), 1)
+    with pytest.raises(ValueError, match=r"`\w+`.* must be.*Received: "):
+        distributions.Dequantized(density, **options)

@@ -33,7 +33,7 @@ PIXELS = np.zeros([2, 4, 4, 3])
         ({"images": PIXELS.astype(bool)}, "`images`, must hold integers.*bool"),
         ({"train": PIXELS.astype(np.int32) - 1}, r"integers 0 .. 255. Received: -1 .. -1"),
         ({"train": PIXELS.astype(np.uint16) + 256}, "Received: 256 .. 256"),
-        ({"train": np.zeros([4, 4], np.uint8)}, r"shape=\(4, 4\)"),
+        ({"train": np.zeros([4], np.uint8)}, r"shape=\(4,\)"),  # Of rank 2: rows of a table.
         ({"train": np.zeros([0, 4, 4, 1], np.uint8)}, r"shape=\(0, 4, 4, 1\)"),
         ({"a": PIXELS, "b": PIXELS}, r"only one array.*keys=\['a', 'b'\]"),
         ({"labels": np.arange(3)}, r"only one array.*keys=\['labels'\]"),

@@ -134,7 +134,9 @@ def test_missing_paths(name):
     [
         ("photo.png", "It is one image: name the folder it is in"),
         ("a.npy", r"Write one: `np.savez\('.*a.npz', train=np.load\('.*a.npy'\)\)`"),
-        ("table.csv", r"np.savez\('images.npz', train=images\).* Other data are for `tfflows.Flow"),
+        ("table.bin", r"np.savez\('images.npz', train=images\).* Other data are for `tfflows.Flow"),
+        ("table.csv", "must have rows below its header"),
+        ("table.xlsx", "Save a table as .csv or .parquet"),
         ("a.zip", "Unpack it and name the folder"),
         ("a.npz", r"must be a whole .npz file.*by name only, and begins with b'text'"),
     ],

@@ -1,0 +1,223 @@
+"""Every program with a table: trained, killed, resumed, scored, sampled, exported."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import tensorflow as tf
+
+import zoo
+from tests.trainers.tiny_runs import killed_at_epoch, run, trained_weights
+from trainers import benchmark, deform, evaluate, export, sample, score
+from trainers.data import tables
+from trainers.runs import callbacks
+
+FLAGS = {
+    "model": "maf.table",
+    "set": ["num_blocks=2", "width=8"],
+    "batch_size": 16,
+    "steps": 4,
+    "report_every": 2,
+    "column_kind": ["price=positive"],
+    "columns": "count,price,x",
+    "jit": "off",
+}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A table of a text, an integer, a price and a real column."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "rows.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["name", "x", "count", "price"])
+        for i in range(200):
+            writer.writerow(
+                [f"row {i}", f"{rng.normal():.4f}", rng.poisson(4), f"{rng.gamma(2):.4f}"]
+            )
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def table(path, tmp_path_factory):
+    """The folder of a run of four steps on it."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    run(workdir=str(workdir), dataset=path, **FLAGS)
+    return workdir
+
+
+def test_the_columns_are_arguments_of_the_model(table, path, capsys):
+    config = json.loads((table / "config.json").read_text())
+    assert [(c["name"], c["kind"]) for c in config["arguments"]["columns"]] == [
+        ("count", "integer"),
+        ("price", "positive"),
+        ("x", "real"),
+    ]
+    assert config["num_examples"] == 160
+    assert config["recipe"]["dataset"] == f"{path}?columns=count,price,x"
+    lines = callbacks.read_lines(table / "metrics.jsonl")
+    assert all(np.isfinite([line["nats"], line["val_nats"]]).all() for line in lines)
+    model = zoo.open_trained(table / "preset")  # Without the data.
+    assert model.kind == zoo.TABLES
+    assert zoo.load(table / "preset").event_shape == [3]
+    for picture in ("samples/step_0000002.png", "preset/samples.png", "training_curve.png"):
+        assert (table / picture).read_bytes().startswith(b"\x89PNG")
+    assert "| price | positive |" in (table / "preset" / "README.md").read_text()
+
+
+def test_a_run_that_was_killed_goes_on(table, path, tmp_path):
+    workdir = tmp_path / "parts"
+    with killed_at_epoch(1):
+        run(workdir=str(workdir), dataset=path, **FLAGS)
+    run(workdir=str(workdir), resume=True, report_every=2, jit="off")
+    whole, parts = trained_weights(table), trained_weights(workdir)
+    for name, value in whole.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+    # The same command with --resume, too; and another kind is no way to go on.
+    run(workdir=str(workdir), dataset=path, resume=True, **{**FLAGS, "set": []})
+    with pytest.raises(ValueError, match=r"can't change a run: its column 'price' is of kind pos"):
+        run(workdir=str(workdir), resume=True, report_every=2, column_kind=["price=real"])
+
+
+def test_evaluate(table, capsys):
+    run(evaluate.main, workdir=str(table), jit="off")
+    metrics = json.loads((table / "metrics.json").read_text())
+    assert metrics["standard_error"] > 0
+    assert metrics["round_trip_error"] < 1e-3
+    assert metrics["definition"].startswith(
+        "-log P(x) of rows, uniform dequantisation of 1 integer"
+    )
+    assert metrics["data"].endswith("test, 20 rows")
+    assert "nats" in capsys.readouterr().out
+
+
+def test_evaluate_on_another_file(table, path, tmp_path):
+    text = "price;count;x\n1.5;3;0.2\n2.5;4;-0.2\n"
+    (tmp_path / "new.csv").write_text(text)
+    flags = {
+        "workdir": str(table),
+        "dataset": str(tmp_path / "new.csv"),
+        "split": "all",
+        "jit": "off",
+    }
+    run(evaluate.main, output=str(tmp_path / "m.json"), **flags)
+    assert json.loads((tmp_path / "m.json").read_text())["data"].endswith("all, 2 rows")
+    (tmp_path / "new.csv").write_text(text.replace("price", "cost"))
+    with pytest.raises(ValueError, match="must have a column 'price'"):
+        run(evaluate.main, output=str(tmp_path / "m.json"), **flags)
+    (tmp_path / "new.csv").write_text(text.replace(";3;", ";3.5;"))
+    with pytest.raises(ValueError, match="column `count`, row 1: must be an integer"):
+        run(evaluate.main, output=str(tmp_path / "m.json"), **flags)
+    with pytest.raises(ValueError, match="must be a table"):
+        run(evaluate.main, output=str(tmp_path / "m.json"), **{**flags, "dataset": "two_moons"})
+    with pytest.raises(ValueError, match="takes points"):
+        run(evaluate.main, model="balanced.two_moons", dataset=f"{path}?columns=1,2", split="all")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_score_ranks_rows(table, tmp_path, suffix):
+    output = tmp_path / f"scores{suffix}"
+    run(score.main, workdir=str(table), split="all", output=str(output), jit="off")
+    if suffix == ".csv":
+        with open(output) as file:
+            rows = list(csv.DictReader(file))
+        found = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+    else:
+        read = pyarrow.parquet.read_table(output)
+        found = {name: read[name].to_numpy() for name in read.column_names}
+    assert list(found) == ["index", "nats", "log_prob", "row", "rank", "count", "price", "x"]
+    assert found["row"].tolist() == list(range(1, 201))
+    assert sorted(found["rank"]) == list(range(1, 201))
+    assert np.argmin(found["rank"]) == np.argmax(found["nats"])
+
+
+def test_rows_out_of_bounds_have_no_density(table, tmp_path, capsys):
+    (tmp_path / "new.csv").write_text("price,count,x\n1.5,3,0.2\n-2.5,4,-0.2\n")
+    flags = {"dataset": str(tmp_path / "new.csv"), "split": "all", "jit": "off"}
+    run(score.main, workdir=str(table), output=str(tmp_path / "s.csv"), **flags)
+    assert "1 of the scores are not finite" in capsys.readouterr().out
+    assert ",inf,-inf,2,1," in (tmp_path / "s.csv").read_text()
+    with pytest.raises(ValueError, match=r"column `price`, row 2: must be above 0"):
+        run(evaluate.main, workdir=str(table), output=str(tmp_path / "m.json"), **flags)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz", ".png"])
+def test_sample(table, tmp_path, suffix):
+    output = tmp_path / f"drawn{suffix}"
+    run(sample.main, workdir=str(table), count=50, output=str(output))
+    assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    if suffix == ".png":
+        return
+    if suffix == ".npz":
+        with np.load(output) as file:
+            found = {name: file[name] for name in file.files}
+    else:
+        drawn = tables.open_table(str(output))
+        assert drawn.is_integer.tolist() == [True, False, False]
+        found = dict(zip(drawn.names, drawn.rows.T, strict=True))
+    assert list(found) == ["count", "price", "x"]
+    assert np.all(found["price"] > 0)
+    assert len(found["x"]) == 50
+
+
+def test_sample_refuses_what_is_for_images(table, tmp_path):
+    for flags, match in (
+        ({"keep_levels": ["1"]}, "draw pictures, of images or points"),
+        ({"interpolate": True}, "draw pictures, of images or points"),
+        ({"image_size": "8"}, "are for models of images"),
+        ({"output": "a.xls"}, "end in"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            run(sample.main, workdir=str(table), **flags)
+
+
+def test_sample_without_the_data_shows_samples_alone(table, tmp_path, caplog):
+    run(sample.main, model=str(table / "preset"), count=10, output=str(tmp_path / "s.csv"))
+    assert (tmp_path / "s.csv").is_file()
+    assert "samples alone" in caplog.text  # A preset knows its recipe alone: another table.
+
+
+@pytest.mark.slow
+def test_export(table, tmp_path):
+    run(export.main, workdir=str(table), output=str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    drawn = loaded.sample(5, [0, 1])
+    np.testing.assert_array_equal(drawn["x"][:, 0], np.floor(drawn["real"][:, 0]))
+    np.testing.assert_array_equal(drawn["x"][:, 1:], drawn["real"][:, 1:])
+    assert set(loaded.log_prob(drawn["x"], [0, 2])) == {"log_prob"}
+    model = json.loads((tmp_path / "saved" / "assets.extra" / "model.json").read_text())
+    assert [column["name"] for column in model["arguments"]["columns"]] == ["count", "price", "x"]
+
+
+def test_benchmark_and_deform(table):
+    entry = zoo.open_trained(table / "preset").entry
+    assert benchmark.noise(entry, 4).shape == (4, 3)
+    with pytest.raises(ValueError, match=r"must have events of shape \[2\]"):
+        run(deform.main, workdir=str(table))
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        ({"dataset": "digits"}, "must be a table"),
+        ({"dataset": "none.csv"}, "there is none"),
+        ({"columns": None}, r"text in 1 of 4 columns, `name` \('row 0'\).*--columns=x,count,price"),
+        ({"columns": "x,y"}, r"must have a column 'y'"),
+        ({"columns": "x,count", "model": "glow.digits", "set": []}, "takes images"),
+        (
+            {"column_kind": ["price=interval:0:1"]},
+            r"column `price`, row \d+: must be between 0 and",
+        ),
+        ({"column_kind": ["cost=real"]}, r"must name a column. Received: 'cost'"),
+        ({"model": "realnvp.table", "columns": "x", "column_kind": []}, "2 columns or more"),
+    ],
+    ids=str,
+)
+def test_wrong_flags_are_said_in_a_line(flags, match, path, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=match) as info:
+        run(workdir=str(tmp_path / "run"), **{"dataset": path, **FLAGS, **flags})
+    assert "\n" not in str(info.value)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,70 @@
+"""What a run on a table takes from its data: the columns, which become arguments of the model."""
+
+import dataclasses
+
+import zoo
+from trainers.data import sources, tables
+from trainers.runs.run import Run
+from zoo import columns as specs
+
+
+def with_columns(run: Run) -> Run:
+    """Returns a run whose model has the columns of its table, and whose table those of its model.
+
+    Columns that the model has already, from a run to resume or `--set=columns=...`, stay.
+
+    Args:
+      run: the run.
+
+    Raises:
+      ValueError: if there is no such table, or it can't be modelled.
+    """
+    if run.entry.kind != zoo.TABLES:
+        return run
+    dataset, arguments = run.recipe.dataset, dict(run.entry.arguments)
+    tables.check_is_table(dataset)
+    kinds = tables.parse_kinds(run.column_kinds)
+    if arguments["columns"] == zoo.find(run.entry.name).arguments["columns"]:
+        table, numbers = sources.rows_of(dataset, "train")
+        columns, conditions = tables.make_columns(table, numbers, kinds, tables.path_of(dataset))
+        if conditions:
+            raise ValueError(
+                "`--condition_columns` can't be trained on yet. "
+                f"Received: {', '.join(c['name'] for c in conditions)}."
+            )
+        arguments |= {"columns": columns, "condition_columns": conditions or 0}
+        print(f"{tables.path_of(dataset)}: {len(table.rows)} rows, {table.said}")
+        rows = table.rows[numbers]
+        print("\n".join(tables.describe_columns(columns, rows)), flush=True)
+    else:
+        _check_kinds(arguments["columns"], kinds)
+    entry = dataclasses.replace(run.entry, arguments=arguments)
+    recipe = dataclasses.replace(run.recipe, dataset=tables.name_with_columns_of(dataset, entry))
+    run = dataclasses.replace(run, entry=entry, recipe=recipe)
+    table, numbers = sources.rows_of(recipe.dataset, "all")
+    tables.check_support(arguments["columns"], table, numbers, tables.path_of(dataset))
+    return run
+
+
+def _check_kinds(columns, kinds):
+    """Refuses kinds that are not those that the columns of a run have."""
+    for column in specs.as_list(columns):
+        said = kinds.get(column["name"])
+        if said is not None and said.kind != column["kind"]:
+            raise ValueError(
+                f"`--column_kind` can't change a run: its column {column['name']!r} is of kind "
+                f"{column['kind']}. Received: --column_kind={column['name']}={said.kind}."
+            )
+
+
+def keep_columns(entry: zoo.Model, before: zoo.Model) -> zoo.Model:
+    """Returns an entry with the columns of the run to resume, unless it has others of its own."""
+    if (entry.name, entry.kind) != (before.name, zoo.TABLES):
+        return entry
+    usual = zoo.find(entry.name).arguments
+    kept = {
+        name: before.arguments[name]
+        for name in ("columns", "condition_columns")
+        if entry.arguments[name] == usual[name]
+    }
+    return dataclasses.replace(entry, arguments={**entry.arguments, **kept})
