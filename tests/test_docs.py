@@ -1,7 +1,7 @@
 """Runs every ```python block of README.md, docs/ and the packages' docstrings, each on its own.
 
-A block whose previous line is `<!-- skip -->` is left out. Examples in docstrings that begin with
-`>>>` run with `pytest --doctest-modules`.
+A block whose previous line is `<!-- skip -->` is left out, one after `<!-- slow -->` is run with
+`-m slow`. Examples in docstrings that begin with `>>>` run with `pytest --doctest-modules`.
 """
 
 import ast
@@ -20,7 +20,7 @@ from zoo import registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("tfflows", "trainers", "zoo")
-BLOCK = re.compile(r"^(<!-- skip -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(?:<!-- (skip|slow) -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -33,10 +33,10 @@ def modules():
 
 
 def blocks(text, first_line=1):
-    """(line number, code) of each block that is not skipped."""
+    """(line number, code, "slow" or `None`) of each block that is not skipped."""
     for match in BLOCK.finditer(text):
-        if not match[1]:
-            yield text.count("\n", 0, match.start(2)) + first_line, match[2]
+        if match[1] != "skip":
+            yield text.count("\n", 0, match.start(2)) + first_line, match[2], match[1]
 
 
 def docstrings(source):
@@ -59,8 +59,9 @@ def blocks_of(path):
 
 def cases():
     for path in filter(pathlib.Path.exists, [*pages(), *modules()]):
-        for line, code in blocks_of(path):
-            yield pytest.param(path, line, code, id=f"{path.relative_to(ROOT)}:{line}")
+        for line, code, slow in blocks_of(path):
+            marks = [pytest.mark.slow] if slow else []
+            yield pytest.param(path, line, code, marks=marks, id=f"{path.relative_to(ROOT)}:{line}")
 
 
 @pytest.mark.parametrize("path, line, code", list(cases()))
@@ -93,9 +94,9 @@ def test_the_page_of_models_names_every_model():
 def test_blocks_are_found():
     text = (
         "text\n```python\na = 1\n```\n<!-- skip -->\n```python\nb\n```\n```bash\nc\n```\n"
-        "```python\nd = 2\n\ne = 3\n```\n"
+        "<!-- slow -->\n```python\nd = 2\n\ne = 3\n```\n"
     )
-    assert list(blocks(text)) == [(3, "a = 1\n"), (13, "d = 2\n\ne = 3\n")]
+    assert list(blocks(text)) == [(3, "a = 1\n", None), (14, "d = 2\n\ne = 3\n", "slow")]
 
 
 def test_blocks_in_docstrings_are_found(tmp_path):
@@ -104,4 +105,4 @@ def test_blocks_in_docstrings_are_found(tmp_path):
         '"""A module."""\n\n\ndef _private():\n    """A function.\n\n    ```python\n    if True:\n'
         '        a = 1\n    ```\n    """\n    b = """\n```python\nno docstring\n```\n"""\n'
     )
-    assert list(blocks_of(path)) == [(8, "if True:\n    a = 1\n")]
+    assert list(blocks_of(path)) == [(8, "if True:\n    a = 1\n", None)]
