@@ -14,7 +14,7 @@ so that what a model has to know of its data is part of its configuration.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,9 @@ import tensorflow as tf
 from tfflows import bijectors
 
 KINDS = ("real", "integer", "positive", "interval", "simplex")
-MAX_COLUMNS = 2000
+MAX_COLUMNS = 10_000
 MAX_NAME = 200
 _ENTRIES = {"name", "kind", "loc", "scale", "low", "high", "group"}
-_ROWS_AT_ONCE = 100_000
 _LARGEST = float(np.finfo(np.float32).max)
 Columns = int | Sequence[Mapping[str, Any]]
 
@@ -163,22 +162,21 @@ def noise(columns: Columns, count: int, seed: int = 0) -> tf.Tensor:
     return tf.where(are_integers(columns), tf.floor(rows), rows)
 
 
-def fit(columns: Columns, rows: np.ndarray) -> list[dict]:
-    """Returns the columns with `loc` and `scale` of rows `[N, D]`.
+def fit(columns: Columns, parts: Iterable[np.ndarray]) -> list[dict]:
+    """Returns the columns with `loc` and `scale` of rows, which come in parts `[n, D]`.
 
     Integers count in the middle of their cells. A scale of columns that do not vary is 1.
 
     Args:
       columns: the columns; their own `loc` and `scale` do not matter.
-      rows: values within their bounds.
+      parts: values within their bounds.
     """
     columns = [{**column, "loc": 0.0, "scale": 1.0} for column in as_list(columns)]
     mapping, halves = normalizer(columns), np.array(are_integers(columns)) / 2
     count, total, squares = 0, 0.0, 0.0
     shift = None
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        part = np.asarray(rows[first : first + _ROWS_AT_ONCE], np.float64) + halves
-        y = mapping.forward(tf.constant(part)).numpy()
+    for part in parts:
+        y = mapping.forward(tf.constant(np.asarray(part, np.float64) + halves)).numpy()
         shift = y.mean(axis=0) if shift is None else shift  # For the digits of the variance.
         count, total = count + len(y), total + (y - shift).sum(axis=0)
         squares = squares + ((y - shift) ** 2).sum(axis=0)

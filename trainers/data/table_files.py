@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import re
+import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +24,12 @@ CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 SUFFIXES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES, ".npz")
 WRITTEN = (".csv", ".parquet", ".npz")
-ROWS_AT_ONCE = 20_000
+ROWS_AT_ONCE, CELLS_AT_ONCE = 20_000, 1_000_000
 _SAMPLE_BYTES, _SAMPLE_ROWS = 1 << 18, 200
 _DELIMITERS = ",;\t|"
 _MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?", "-", "#n/a", "<na>", "nil"])
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I)
+_BOOLEANS = {"true": "1", "false": "0"}
 _WITH_COMMA = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?|[+-]?\d{1,3}(\.\d{3})*,\d+")
 
 
@@ -78,6 +80,27 @@ class TableFile(abc.ABC):
             f"number. Received: {what}. {remedy}"
         )
 
+    def refuse_columns(self, names: Sequence[str], others: Mapping[str, str], what: str) -> None:
+        """Raises an error about columns that are no numbers.
+
+        Args:
+          names: of all columns that are asked for.
+          others: of those that are no numbers, and what is in them.
+          what: that in a word.
+        """
+        shown = ", ".join(f"`{name}` ({text:.40})" for name, text in list(others.items())[:5])
+        chosen = io.StringIO()
+        left = [name for name in names if name not in others]
+        csv.writer(chosen, lineterminator="").writerow(left)
+        remedy = _ENCODE
+        if left and len(chosen.getvalue()) < 300:
+            given = shlex.quote(f"--columns={chosen.getvalue()}")
+            remedy = f"Leave them out, {given}, or write numbers for them."
+        raise ValueError(
+            f"`{self.path}` must have numbers alone. Received: {what} in {len(others)} of "
+            f"{len(names)} columns, {shown}. {remedy}"
+        )
+
     def line_of(self, row: int) -> str:
         """Returns where a row is, if that is known."""
         del row
@@ -95,8 +118,9 @@ class TableFile(abc.ABC):
     def _name(self, names: Sequence[str]) -> None:
         """Takes names for the columns, numbers where there are none."""
         self.names = [name.strip() or str(i) for i, name in enumerate(names)]
+        numbers: dict[str, int] = {}
         for number, name in enumerate(self.names):
-            if name in self.names[:number]:
+            if numbers.setdefault(name, number) != number:
                 raise ValueError(
                     f"`{self.path}` must have different names of columns. Received: {name!r} twice."
                 )
@@ -106,6 +130,21 @@ class TableFile(abc.ABC):
                     f"Received: {len(name)} of column {number}."
                 )
         self.usual = list(self.names)
+        self._numbers = numbers
+
+    def find(self, name: str) -> int:
+        """Returns the number of a column of a name, or of a number from 0 on as text."""
+        if name in self._numbers:
+            return self._numbers[name]
+        if re.fullmatch(r"\d+", name) and int(name) < len(self.names):
+            return int(name)
+        known = ", ".join(map(repr, self.names[:20])) + (", ..." if len(self.names) > 20 else "")
+        raise ValueError(f"`{self.path}` must have a column {name!r}. Received: {known}.")
+
+
+def rows_at_once(num_columns: int) -> int:
+    """Returns how many rows of a file are in memory at a time."""
+    return max(1, min(ROWS_AT_ONCE, CELLS_AT_ONCE // num_columns))
 
 
 _FILL = "Leave out the row or the column (--columns), or fill in a number."
@@ -177,6 +216,7 @@ class CsvFile(TableFile):
         if not body:
             raise ValueError(f"`{path}` must have rows below its header. Received: none.")
         self._leave_out_index(found[0], body)
+        self._leave_out_empty(found[0], body)
         self._texts = {
             name: row[column]
             for column, name in enumerate(self.names)
@@ -214,6 +254,17 @@ class CsvFile(TableFile):
                 say(f"`{self.path}`: left out its first column, which has no name and counts rows.")
                 self.usual = self.usual[1:]
 
+    def _leave_out_empty(self, header, body):
+        """Leaves out columns without name and cells, as commas at the ends of lines make them."""
+        empty = [
+            self.names[number]
+            for number in range(len(header))
+            if not any("".join(row[number:][:1]).strip() for row in (header, *body))
+        ]
+        if self._has_header and empty and len(empty) < len(header):
+            say(f"`{self.path}`: left out {len(empty)} empty column(s) without a name.")
+            self.usual = [name for name in self.usual if name not in empty]
+
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Yields the rows of cells below the header with the numbers of their lines."""
         width, number = len(self.names), 0
@@ -245,13 +296,13 @@ class CsvFile(TableFile):
     def parts(self, columns: Sequence[int], label: int | None = None) -> Iterator[Part]:
         """See `TableFile.parts`."""
         self._refuse_texts([self.names[column] for column in columns])
-        before, records = 0, self._records()
+        before, records, at_once = 0, self._records(), rows_at_once(len(self.names))
         while True:
             lines, cells = [], []
             for line, record in records:
                 lines.append(line)
                 cells.append(record)
-                if len(cells) == ROWS_AT_ONCE:
+                if len(cells) == at_once:
                     break
             if not cells:
                 return
@@ -261,15 +312,18 @@ class CsvFile(TableFile):
 
     def _part(self, cells, columns, label, before):
         names = [self.names[column] for column in columns]
-        texts = np.array([[row[column] for column in columns] for row in cells])
-        texts = texts.reshape(len(cells), len(columns))
+        found = [[row[column] for column in columns] for row in cells]
+        shape = len(cells), len(columns)
         try:
+            texts = np.array(found).reshape(shape)
             rows = texts.astype(np.float64)
         except ValueError:
-            for row, record in enumerate(texts):
+            found = [[_BOOLEANS.get(c.strip().lower(), c) for c in record] for record in found]
+            for row, record in enumerate(found):
                 for name, cell in zip(names, record, strict=True):
-                    self._check_cell(name, before + row + 1, str(cell))
-            raise
+                    self._check_cell(name, before + row + 1, cell)
+            texts = np.array(found).reshape(shape)
+            rows = texts.astype(np.float64)
         self.check_finite(rows, names, before)
         is_integer = (rows == np.floor(rows)).all(axis=0)
         for column in np.flatnonzero(is_integer):
@@ -304,17 +358,7 @@ class CsvFile(TableFile):
                 f"`{self.path}`, column `{name}`: must have numbers with a decimal point, and no "
                 f"commas. Received: {cell!r}."
             )
-        what = ", ".join(f"`{name}` ({cell!r:.30})" for name, cell in list(found.items())[:5])
-        others = [name for name in names if name not in found]
-        chosen = io.StringIO()
-        csv.writer(chosen, lineterminator="").writerow(others)
-        remedy = _ENCODE
-        if others and len(chosen.getvalue()) < 300:
-            remedy = f"Leave them out, --columns={chosen.getvalue()}, or write numbers for them."
-        raise ValueError(
-            f"`{self.path}` must have numbers alone. Received: text in {len(found)} of "
-            f"{len(names)} columns, {what}. {remedy}"
-        )
+        self.refuse_columns(names, {name: repr(cell) for name, cell in found.items()}, "text")
 
     def line_of(self, row: int) -> str:
         """See `TableFile.line_of`."""
@@ -370,7 +414,9 @@ def _find_delimiter(sample: str) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return bool(_NUMBER.fullmatch(cell.strip()))
+    """Whether a cell is a number, or true or false, which are 1 and 0."""
+    text = cell.strip()
+    return bool(_NUMBER.fullmatch(text)) or text.lower() in _BOOLEANS
 
 
 def _is_missing(cell: str) -> bool:
@@ -434,14 +480,18 @@ class ParquetFile(TableFile):
         keys = [self._keys[column] for column in columns]
         wanted = list(dict.fromkeys(keys + ([] if label is None else [self._keys[label]])))
         fields = {key: self._file.schema_arrow.field(key).type for key in keys}
-        for key, kind in fields.items():
-            if not _is_numeric(pa, kind):
-                self.refuse(key, 1, f"a column of type {kind}", _ENCODE)
+        others = {
+            self.names[column]: str(fields[key])
+            for column, key in zip(columns, keys, strict=True)
+            if not _is_numeric(pa, fields[key])
+        }
+        if others:
+            self.refuse_columns([self.names[c] for c in columns], others, "other types")
         is_integer = np.array(
             [pa.types.is_integer(fields[k]) or pa.types.is_boolean(fields[k]) for k in keys]
         )
         before = 0
-        for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=wanted):
+        for batch in self._file.iter_batches(rows_at_once(len(keys)), columns=wanted):
             rows = np.empty([len(batch), len(keys)])
             for number, key in enumerate(keys):
                 column = batch.column(batch.schema.get_field_index(key))
@@ -491,8 +541,9 @@ class ArrayTable(TableFile):
         """See `TableFile.parts`."""
         names = [self.names[column] for column in columns]
         whole = self._array.dtype.kind in "iub"
-        for before in range(0, len(self._array), ROWS_AT_ONCE):
-            part = self._array[before : before + ROWS_AT_ONCE]
+        at_once = rows_at_once(len(self.names))
+        for before in range(0, len(self._array), at_once):
+            part = self._array[before : before + at_once]
             rows = part[:, list(columns)].astype(np.float64)
             self.check_finite(rows, names, before)
             labels = None if label is None else [f"{value:g}" for value in part[:, label]]
@@ -520,6 +571,21 @@ def npz_arrays(path: pathlib.Path) -> list[str]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return []  # What is wrong is said by `npz.read`.
     return found
+
+
+def describe_npz(path: pathlib.Path) -> str:
+    """Returns what arrays are in a `.npz` file, in words."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = []
+            for key in file.files[:5]:
+                try:
+                    found.append(f"`{key}` {list(file[key].shape)} of {file[key].dtype}")
+                except ValueError:
+                    found.append(f"`{key}` of Python objects")
+            return ", ".join(found)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return f"a damaged file: {error}"
 
 
 def npz_table(path: pathlib.Path, key: str) -> ArrayTable:
@@ -573,8 +639,8 @@ def write(path: pathlib.Path, columns: Mapping[str, Any]) -> None:
 def columns_of(
     rows: np.ndarray, names: Sequence[str], are_integers: Sequence[bool]
 ) -> dict[str, np.ndarray]:
-    """Returns the columns of rows `[N, D]` by name, integers as such."""
+    """Returns the columns of rows `[N, D]` by name, integers as such if 64 bits hold them."""
     return {
-        name: np.round(column).astype(np.int64) if whole else column
+        name: np.round(column).astype(np.int64) if whole and np.all(abs(column) < 2**63) else column
         for name, column, whole in zip(names, np.transpose(rows), are_integers, strict=True)
     }

@@ -13,6 +13,7 @@ Rows are held in memory as `float32`; beyond `batching.HELD_BYTES` in a temporar
 batches are read in any order. Files themselves are read in parts.
 """
 
+import collections
 import csv
 import dataclasses
 import functools
@@ -30,7 +31,7 @@ import numpy as np
 
 from trainers.data import batching, image_files, split_names, table_files
 from trainers.data.image_paths import say
-from trainers.data.table_files import ArrayTable, TableFile
+from trainers.data.table_files import ArrayTable
 from zoo import columns as table_columns
 from zoo.registry import TABLES, Model
 from zoo.storage import files
@@ -41,6 +42,8 @@ _OPTIONS = ("columns", "condition", "split_column", "split", "seed")
 _QUERY = re.compile(rf"\?(?=(?:{'|'.join(_OPTIONS)})=)")
 FRACTIONS = (0.8, 0.1, 0.1)
 _COARSE = 1e-3  # Of a standard deviation: what float32 may round off.
+_LISTED = 10  # Columns in a message.
+_FINE = 1 / 128  # Of an integer: what of its noise may be, whatever the deviation.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,8 @@ def parse(name: str) -> Spec:
     if "split" in found:
         found["split"] = _fractions(found["split"])
     if "seed" in found:
+        if not re.fullmatch(r"\d+", found["seed"]):
+            raise ValueError(f"The seed of a split must be 0 or more. Received: {name!r}.")
         found["seed"] = int(found["seed"])
     return Spec(path, **found)
 
@@ -224,6 +229,17 @@ def shown(name: str) -> str:
 def check_is_table(name: str) -> None:
     """Refuses the name of what is no table."""
     if not is_table(name):
+        local = files.local(path_of(name))
+        if local.is_file() and local.suffix.lower() == ".npz":
+            raise ValueError(
+                f"`{local}` must have an array [N, D] of numbers, or such arrays train, validation "
+                f"and test. Received: {table_files.describe_npz(local)}."
+            )
+        if local.is_file() and local.suffix.lower() == ".npy":
+            whole = str(local.with_suffix(".npz"))
+            raise ValueError(
+                f"`{local}` must be a .npz file: `np.savez({whole!r}, np.load({str(local)!r}))`."
+            )
         raise ValueError(
             "`--dataset` must be a table: a .csv, .tsv, .parquet or .npz file, a folder or pattern "
             f"of these, or {', '.join(_PREFIX + n for n in BUNDLED)}. Received: --dataset={name}."
@@ -265,14 +281,14 @@ def _read(spec: Spec, stamps: tuple) -> Table:
     tables = _bundled(spec) if not stamps else _opened(spec, [pathlib.Path(s[0]) for s in stamps])
     first = next(iter(tables.values()))
     wanted = _wanted(spec, first)
-    names = [first.names[_find(name, first)] for name in (*wanted, *spec.condition)]
+    names = [first.names[first.find(name)] for name in (*wanted, *spec.condition)]
     _check_different(names, spec)
     store, counts, labels = _Store(len(names)), {}, []
     whole, rounded = np.ones(len(names), bool), np.zeros(len(names))
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for key, table in tables.items():
-        columns = [_find(name, table) for name in names]
-        label = None if spec.split_column is None else _find(spec.split_column, table)
+        columns = [table.find(name) for name in names]
+        label = None if spec.split_column is None else table.find(spec.split_column)
         counts[key] = 0
         for part in table.parts(columns, label):
             with np.errstate(over="ignore"):
@@ -332,7 +348,7 @@ def _bundled(spec):
 def _wanted(spec, table):
     """Returns the names of the columns to read."""
     left = {
-        table.names[_find(n, table)] for n in (*spec.condition, spec.split_column) if n is not None
+        table.names[table.find(n)] for n in (*spec.condition, spec.split_column) if n is not None
     }
     usual = [name for name in table.usual if name not in left]
     found, asked = list(usual), spec.columns or ()
@@ -340,9 +356,9 @@ def _wanted(spec, table):
         found = []
     for name in asked:
         if name in table.names or not (name.startswith("-") or "*" in name):
-            found.append(table.names[_find(name, table)])
+            found.append(table.names[table.find(name)])
         elif name.startswith("-"):
-            gone = _matching(name[1:], table.names) or [table.names[_find(name[1:], table)]]
+            gone = _matching(name[1:], table.names) or [table.names[table.find(name[1:])]]
             found = [other for other in found if other not in gone]
         else:
             found += [other for other in _matching(name, usual) if other not in found]
@@ -359,18 +375,8 @@ def _matching(pattern, names):
     return [name for name in names if expression.fullmatch(name)]
 
 
-def _find(name: str, table: TableFile) -> int:
-    """Returns the number of a column of a name, or of a number from 0 on as text."""
-    if name in table.names:
-        return table.names.index(name)
-    if re.fullmatch(r"\d+", name) and int(name) < len(table.names):
-        return int(name)
-    known = ", ".join(map(repr, table.names[:20])) + (", ..." if len(table.names) > 20 else "")
-    raise ValueError(f"`{table.path}` must have a column {name!r}. Received: {known}.")
-
-
 def _check_different(names, spec):
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    twice = next((name for name, count in collections.Counter(names).items() if count > 1), None)
     if twice is not None or (spec.split_column is not None and spec.split_column in names):
         raise ValueError(
             "A column must be used once, as one of the columns, of the condition, or for splits. "
@@ -493,6 +499,49 @@ def open_source(table: Table, numbers: np.ndarray) -> batching.Source:
     return batching.hold(table.rows[numbers], None, TABLES)
 
 
+def parts(table: Table, numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields rows of a table by their numbers, as many at a time as are read of a file."""
+    at_once = table_files.rows_at_once(len(table.names))
+    for first in range(0, len(numbers), at_once):
+        yield np.asarray(table.rows[numbers[first : first + at_once]], np.float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What the numbers of each column are like, `[D]`.
+
+    Attributes:
+      least: the least.
+      mean: their mean.
+      largest: the largest.
+      deviation: their standard deviation.
+      skewness: the mean of their third powers, of mean 0 and variance 1.
+    """
+
+    least: np.ndarray
+    mean: np.ndarray
+    largest: np.ndarray
+    deviation: np.ndarray
+    skewness: np.ndarray
+
+
+def summarize(table: Table, numbers: np.ndarray) -> Summary:
+    """Returns what rows of a table are like."""
+    shift = None
+    for rows in parts(table, numbers):
+        if shift is None:  # For the digits of the variance.
+            shift, sums = rows.mean(axis=0), np.zeros([3, rows.shape[1]])
+            least, largest = rows.min(axis=0), rows.max(axis=0)
+        least = np.minimum(least, rows.min(axis=0))
+        largest = np.maximum(largest, rows.max(axis=0))
+        sums += [((rows - shift) ** power).sum(axis=0) for power in (1, 2, 3)]
+    first, second, third = sums / len(numbers)
+    deviation = np.sqrt(np.maximum(second - first**2, 0))
+    centred = third - 3 * first * second + 2 * first**3
+    skewness = centred / np.where(deviation > 0, deviation, 1) ** 3
+    return Summary(least, shift + first, largest, deviation, skewness)
+
+
 def make_columns(
     table: Table, split: np.ndarray, kinds: Mapping[str, "ColumnKind"], path: str
 ) -> tuple[list[dict], list[dict]]:
@@ -519,12 +568,13 @@ def make_columns(
         spec |= {k: v for k, v in (("low", kind.low), ("high", kind.high)) if v is not None}
         specs.append(spec | ({"group": kind.group} if kind.group else {}))
     table_columns.check(specs)
-    _check_spread(table, split, path)
+    _check_spread(table, split, specs, path)
     columns = specs[:count]
     check_support(columns, table, np.arange(len(table.rows)), path)
-    rows = table.rows[split]
-    columns = table_columns.fit(columns, rows[:, :count])
-    conditions = table_columns.fit(specs[count:], rows[:, count:]) if specs[count:] else []
+    columns = table_columns.fit(columns, (rows[:, :count] for rows in parts(table, split)))
+    conditions = specs[count:]
+    if conditions:
+        conditions = table_columns.fit(conditions, (r[:, count:] for r in parts(table, split)))
     return columns, conditions
 
 
@@ -596,26 +646,34 @@ def _kinds_by_column(table, kinds):
     return found
 
 
-def _check_spread(table, split, path):
+def _check_spread(table, split, specs, path):
     """Refuses columns that are constant, or of which `float32` rounds off too much."""
-    rows = table.rows[split]
-    deviations = np.std(rows, axis=0, dtype=np.float64)
-    for name, rounded, deviation, spread, whole in zip(
-        table.names, table.rounded, deviations, table.spread, table.is_integer, strict=True
+    found = summarize(table, split)
+    largest = np.maximum(abs(found.least), abs(found.largest)).astype(np.float32)
+    # Noise that is added to integers is rounded off, too.
+    noise = np.where([spec["kind"] == "integer" for spec in specs], np.spacing(largest) / 2, 0)
+    rounded = np.maximum(table.rounded, np.where(noise > _FINE, noise, 0))
+    for name, error, deviation, spread in zip(
+        table.names, rounded, found.deviation, table.spread, strict=True
     ):
-        if spread and (rounded > _COARSE * (deviation or spread) or (whole and rounded)):
+        if spread and error > _COARSE * (deviation or spread):
             raise ValueError(
                 f"`{path}`, column `{name}`: must have numbers that float32 can tell apart. "
-                f"Received: numbers of which it rounds off {rounded:.2g}, with a standard "
+                f"Received: numbers of which it rounds off {error:.2g}, with a standard "
                 f"deviation of {deviation:.2g}. Subtract a constant."
             )
-    constant = [n for n, column in zip(table.names, rows.T, strict=True) if np.ptp(column) == 0]
-    if constant:
-        value = rows[0, table.names.index(constant[0])]
+    if len(split) == 1:
+        raise ValueError(f"`{path}` must have 2 rows or more to train on. Received: 1.")
+    constant = np.flatnonzero(found.least == found.largest)
+    if len(constant):
+        names = ", ".join(f"`{table.names[number]}`" for number in constant[:_LISTED])
+        more = f" and {len(constant) - _LISTED} others" if len(constant) > _LISTED else ""
+        value = found.least[constant[0]]
         raise ValueError(
-            f"`{path}`: columns must vary. Received: {', '.join(f'`{n}`' for n in constant)}, of "
-            f"which {'it' if len(constant) == 1 else 'the first'} is {value:g} in all "
-            f"{len(rows)} rows to train on. Leave constant columns out (--columns)."
+            f"`{path}`: columns must vary. Received: {names}{more}, of which "
+            f"{'it' if len(constant) == 1 else 'the first'} is {value:g}"
+            f"{' in float32' if abs(value) >= 2**24 else ''} in all {len(split)} rows to train on. "
+            "Leave constant columns out (--columns)."
         )
 
 
@@ -631,9 +689,18 @@ def check_support(columns: table_columns.Columns, table: Table, numbers: Any, pa
     Raises:
       ValueError: names the first such column and row.
     """
+    first = 0
+    for rows in parts(table, numbers):
+        _check_support(columns, rows, numbers[first : first + len(rows)], path)
+        first += len(rows)
+
+
+def _check_support(columns, rows, numbers, path):
     specs = table_columns.as_list(columns)
     for number, spec in enumerate(specs):
-        values = np.asarray(table.rows[numbers, number])
+        if spec["kind"] == "real":
+            continue
+        values = rows[:, number].astype(np.float32)
         name, (low, high) = spec["name"], table_columns.support(spec)
         if spec["kind"] == "integer":
             _refuse(values != np.floor(values), values, numbers, path, name, "must be an integer")
@@ -648,7 +715,7 @@ def check_support(columns: table_columns.Columns, table: Table, numbers: Any, pa
         _refuse(bad, values, numbers, path, name, f"must be {what}")
     for simplex in table_columns.simplexes(specs):
         total = specs[simplex[0]]["high"]
-        sums = np.asarray(table.rows[numbers][:, simplex], np.float64).sum(axis=1)
+        sums = rows[:, simplex].sum(axis=1)
         names = " + ".join(specs[number]["name"] for number in simplex)
         _refuse(abs(sums - total) > 1e-3 * total, sums, numbers, path, names, f"must be {total:g}")
 
@@ -658,28 +725,30 @@ def _refuse(bad, values, numbers, path, name, what):
         first = int(np.argmax(bad))
         raise ValueError(
             f"`{path}`, column `{name}`, row {numbers[first] + 1}: {what}, as its kind says. "
-            f"Received: {values[first]:g}, and {int(np.sum(bad)) - 1} others."
+            f"Received: {values[first]:g}."
         )
 
 
-def describe_columns(columns: Sequence[Mapping], rows: np.ndarray) -> Iterator[str]:
+def describe_columns(columns: Sequence[Mapping], found: Summary, most: int = 40) -> Iterator[str]:
     """Yields the lines of a table about columns: kind, least, mean, largest; and a hint.
 
     Args:
-      columns: the columns.
-      rows: `[N, D]`.
+      columns: the columns, the first of the table.
+      found: what the rows are like.
+      most: number of columns to describe.
     """
-    width = max(6, *(min(len(c["name"]), 30) for c in columns))
+    width = max(6, *(min(len(c["name"]), 30) for c in columns[:most]))
     yield f"  {'column':{width}}  kind              least      mean   largest"
-    for column, values in zip(columns, np.asarray(rows, np.float64).T, strict=True):
+    for number, column in enumerate(columns[:most]):
         low, high = column.get("low"), column.get("high")
         kind = column["kind"] + "".join(
             f":{b:g}" for b in (low, high) if b is not None and column["kind"] != "positive"
         )
         hint = ""
-        if column["kind"] == "real" and values.min() > 0:
-            centred = values - values.mean()
-            skewness = np.mean(centred**3) / np.mean(centred**2) ** 1.5
-            hint = "   above 0 and skewed: positive?" if skewness > 2 else ""
-        numbers = "".join(f"{v:10.4g}" for v in (values.min(), values.mean(), values.max()))
+        if column["kind"] == "real" and found.least[number] > 0 and found.skewness[number] > 2:
+            hint = "   above 0 and skewed: positive?"
+        values = (found.least, found.mean, found.largest)
+        numbers = "".join(f"{value[number]:10.4g}" for value in values)
         yield f"  {column['name'][:30]:{width}}  {kind:14}{numbers}{hint}"
+    if len(columns) > most:
+        yield f"  and {len(columns) - most} others"

@@ -34,8 +34,8 @@ def with_columns(run: Run) -> Run:
             )
         arguments |= {"columns": columns, "condition_columns": conditions or 0}
         print(f"{tables.path_of(dataset)}: {len(table.rows)} rows, {table.said}")
-        rows = table.rows[numbers]
-        print("\n".join(tables.describe_columns(columns, rows)), flush=True)
+        found = tables.summarize(table, numbers)
+        print("\n".join(tables.describe_columns(columns, found)), flush=True)
     else:
         _check_kinds(arguments["columns"], kinds)
     entry = dataclasses.replace(run.entry, arguments=arguments)

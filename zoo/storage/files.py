@@ -13,7 +13,7 @@ import h5py
 import keras
 import numpy as np
 
-MAX_JSON_BYTES = 1 << 20
+MAX_JSON_BYTES = 8 << 20
 _BESIDE = "beside"  # The group of a file of weights that Keras does not look into.
 
 

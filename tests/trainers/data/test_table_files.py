@@ -58,6 +58,7 @@ def read(path, *names, label=None):
         ("a;b\n1.5;1\n2.5;2\n", ["a", "b"], [[1.5, 1], [2.5, 2]], [False, True]),
         ("2020,2021\na,b\n1,2\n"[10:], ["a", "b"], [[1, 2]], [True, True]),
         ('"two\nlines",b\n1,2\n', ["two\nlines", "b"], [[1, 2]], [True, True]),
+        ("a,b\nTrue,1\nFALSE, 2.5\n", ["a", "b"], [[1, 1], [0, 2.5]], [True, False]),
     ],
 )
 def test_csv(text, names, rows, integers, tmp_path):
@@ -80,6 +81,9 @@ def test_an_index_of_pandas_is_left_out(tmp_path, caplog):
     path = write(tmp_path / "t.csv", ",a,b\n0,5,6\n1,7,8\n2,9,10\n")
     assert read(path)[1] == [[5, 6], [7, 8], [9, 10]]
     assert "left out its first column" in caplog.text
+    path = write(tmp_path / "commas.csv", "a,b,,\n1,2,,\n3,4,,\n")
+    assert read(path)[1] == [[1, 2], [3, 4]]
+    assert "left out 2 empty column" in caplog.text
     path = write(tmp_path / "other.csv", ",a\n5,5\n1,7\n")
     assert read(path)[1] == [[5, 5], [1, 7]]
 
@@ -112,7 +116,7 @@ def test_an_index_of_pandas_is_left_out(tmp_path, caplog):
         (b"PK\x03\x04\0\0", r"must be text. Received: a file that begins with"),
         (b"a,b\n1,\0\n", r"must be text"),
         ("a,b\n1,3.5 kg\n", r"`b` \('3.5 kg'\)"),
-        ("a,b\nTrue,1\n", r"`a` \('True'\)"),
+        ("a,b\nTrue,1\n,2\n", r"column `a`, row 2 \(line 3\).*'', a missing value"),
     ],
 )
 def test_csv_that_is_refused(text, match, tmp_path):
@@ -150,7 +154,9 @@ def test_parquet(tmp_path, monkeypatch):
     assert labels == ["train", "test", "train"]
     (table,) = table_files.open_file(path).values()
     assert table.usual == ["i", "f", "flag", "s"]
-    with pytest.raises(ValueError, match=r"column `s`.*type dictionary.*number for each category"):
+    with pytest.raises(
+        ValueError, match=r"in 1 of 4 columns, `s` \(dictionary.*--columns=i,f,flag"
+    ):
         read(path)
     for values, match in (
         ([1.0, None, 2.0], r"column `f`, row 2: .*a missing value \(null\)"),
@@ -159,6 +165,24 @@ def test_parquet(tmp_path, monkeypatch):
         pa.parquet.write_table(pa.table({"f": values}), path)
         with pytest.raises(ValueError, match=match):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "match"),
+    [
+        (pa.array([1, 2], pa.timestamp("us")), r"timestamp\[us\]"),
+        (pa.array([1, 2], pa.date32()), r"date32"),
+        (pa.array([[1], [2]]), "list"),
+        (pa.nulls(2), "null"),
+        (pa.array(["a", "b"]), "string"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_parquet_of_other_types(column, match, tmp_path):
+    path = tmp_path / "t.parquet"
+    pa.parquet.write_table(pa.table({"a": [1.5, 2.5], "b": column}), path)
+    with pytest.raises(ValueError, match=rf"other types in 1 of 2 columns, `b` \({match}.*=a, or"):
+        read(path)
 
 
 def test_parquet_without_pyarrow_says_how_to_get_it(tmp_path, monkeypatch):
@@ -198,3 +222,9 @@ def test_what_is_written_is_read_again(suffix, tmp_path):
     names, found, integers, _ = read(path)
     assert (names, integers) == (["a, b", "n"], [False, True])
     np.testing.assert_array_equal(np.float32(found), rows)
+
+
+def test_integers_that_64_bits_do_not_hold_stay_real():
+    rows = np.array([[1e19, 2], [1, 3]], np.float32)
+    found = table_files.columns_of(rows, ["a", "b"], [True, True])
+    assert [column.dtype for column in found.values()] == [np.float32, np.int64]
