@@ -16,7 +16,8 @@ from tfflows.types import Network
 class Conditioned(tf.Module):
     """A distribution that is conditional or not, and what makes a context of `y`.
 
-    Its variables are those of both, under `distribution/` and `context/`.
+    Its variables are those of both, under `distribution/` and `context/`; those of the distribution
+    alone, under their own paths, if the network has none.
 
     Args:
       distribution: a `tfd.Distribution`.
@@ -50,8 +51,8 @@ class Conditioned(tf.Module):
 
     @property
     def module(self) -> tf.Module:
-        """What has the variables: the distribution alone if there is no network."""
-        return self.distribution if self.context is None else self
+        """What has the variables: the distribution alone if there is no network that has any."""
+        return self if self.context is not None and self.context.variables else self.distribution
 
     @property
     def is_conditional(self) -> bool:

@@ -31,6 +31,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+import tfflows
 import zoo
 from tfflows.analysis import operations
 from tfflows.distributions import density_of, is_discrete
@@ -87,6 +88,14 @@ def noise(entry: zoo.Model, count: int) -> tf.Tensor:
     return tf.constant(rng.integers(entry.num_levels, size=shape), tf.uint8)
 
 
+def contexts(entry: zoo.Model, count: int) -> list[tf.Tensor]:
+    """Returns what a batch is given, in a list, which is empty if the model is not conditional."""
+    if entry.context_size is None:
+        return []
+    values = np.random.default_rng(1).normal(size=[count, entry.context_size])
+    return [tf.constant(values, tf.float32)]
+
+
 def seconds(function: Callable) -> float:
     """Returns how long a call takes."""
     start = time.perf_counter()
@@ -119,16 +128,19 @@ class Variant:
         recipe, shape = run.recipe, run.entry.event_shape
         self._shards = strategies.set_shards(run.shards, recipe.batch_size, shape, run.devices)
         strategies.make(run.devices)
-        self._batch = noise(run.entry, recipe.batch_size)
+        size = recipe.batch_size
+        self._batch = (noise(run.entry, size), *contexts(run.entry, size))
         self._model = training.build_model(run, self._shards)
         if preset:
             presets.load_weights(self._model.distribution, preset)
         else:
-            self._model.initialize(self._batch)
+            self._model.initialize(*self._batch)
+        # Keras's `train_step` takes events alone, or pairs.
+        self._data = self._batch if len(self._batch) > 1 else self._batch[0]
         self._step = tf.function(self._model.train_step, autograph=False)
         jit = environment.use_jit(run.jit, shape)
         self._draw = tf.function(self._sample, autograph=False, jit_compile=jit)
-        first = seconds(lambda: self._step(self._batch))
+        first = seconds(lambda: self._step(self._data))
         self._draw()
         self._row = {
             "XLA": jit,
@@ -139,17 +151,22 @@ class Variant:
         }
 
     def _sample(self):
-        density = density_of(self._model.distribution)
+        density = density_of(self._given([y[0] for y in self._batch[1:]]))
         return density.sample(self._draws, seed=[self._run.seed, 1])
 
-    def _log_prob(self, x):
+    def _given(self, context):
+        """Returns the distribution given a context in a list, which is empty if there is none."""
         distribution = self._model.distribution
+        return tfflows.condition(distribution, *context) if context else distribution
+
+    def _log_prob(self, x, *context):
+        distribution = self._given(context)
         options = {"seed": [0, 1]} if is_discrete(distribution) else {}
         return distribution.log_prob(x, **options)
 
     def turn(self) -> tuple[float, float]:
         """Returns the seconds of a step and of a batch of samples."""
-        return seconds(lambda: self._step(self._batch)), seconds(self._draw)
+        return seconds(lambda: self._step(self._data)), seconds(self._draw)
 
     def row(self) -> dict:
         """Returns what does not change from turn to turn."""
@@ -162,8 +179,8 @@ class Variant:
         )  # Traced for XLA: that one may not have been.
         model.check_finite = False  # XLA can't translate its diagnosis, a Python function.
         counted = (
-            operations.count(model.train_step, self._batch),
-            operations.count(self._log_prob, self._batch),
+            operations.count(model.train_step, self._data),
+            operations.count(self._log_prob, *self._batch),
             operations.count(self._sample),
         )
         row = {}

@@ -18,7 +18,7 @@ from trainers.data import loading, photographs, tables
 from trainers.runs import run as runs
 from trainers.runs import start, strategies, table_columns
 from zoo.architectures.building import ImageShapeError
-from zoo.storage import files, limits, presets
+from zoo.storage import files, limits
 
 FLAGS = flags.FLAGS
 PICTURE_FLAGS = ("image_size", "crop", "resize")
@@ -66,6 +66,13 @@ flags.DEFINE_enum(
     photographs.FILTERS,
     "With --image_size, how what is cut is resized: area, the mean of what a pixel covers; or "
     "lanczos, sharper. Both antialias.",
+)
+flags.DEFINE_string(
+    "condition",
+    None,
+    "What of the data the model is conditional on: label, of digits, of image sets of TFDS (or "
+    "the name of another feature), of folders of classes as in train/CLASS/1.png, and of .npz "
+    "files with an array labels, or train_labels beside train. Default: the recipe's.",
 )
 flags.DEFINE_string(
     "columns",
@@ -320,7 +327,7 @@ def read_recipe(recipe: zoo.Recipe) -> zoo.Recipe:
     """Returns a recipe with the changes of the flags, but for --epochs, which needs the data."""
     changes = {
         name: getattr(FLAGS, name)
-        for name in ("dataset", "batch_size", "steps", "learning_rate", "ema")
+        for name in ("dataset", "batch_size", "steps", "learning_rate", "ema", "condition")
         if name in FLAGS and getattr(FLAGS, name) is not None
     }
     entries = _changed(dataclasses.asdict(recipe), FLAGS.recipe, "--recipe")
@@ -378,6 +385,7 @@ def read_run() -> runs.Run:
         run = runs.Run(entry, entry.recipe, devices=read_devices(), **values)
     else:
         run = runs.from_json(stored, **values)
+        _check_condition(run.recipe.condition)
         given = {name: getattr(FLAGS, name) for name in DEVICE_FLAGS if _given(name)}
         run = dataclasses.replace(run, devices=dataclasses.replace(run.devices, **given))
         if FLAGS.set or FLAGS.model not in (None, stored["model"]):
@@ -387,13 +395,22 @@ def read_run() -> runs.Run:
     return _with_image_size(dataclasses.replace(run, recipe=read_recipe(run.recipe)))
 
 
+def _check_condition(before):
+    """Refuses another condition than that of a run to resume."""
+    if "condition" in FLAGS and FLAGS.condition not in (None, before):
+        raise ValueError(
+            f"`--condition` can't change a run, whose condition is {before}. "
+            f"Received: --condition={FLAGS.condition}."
+        )
+
+
 def _named_entry(init):
     """Returns the entry that --model names; without it, that of the preset to start from."""
     if FLAGS.model:
         return zoo.find(FLAGS.model)
     if init is None:
         raise app.UsageError("--model must be given.")
-    return presets.read_entry(start.find(init))
+    return start.read_entry(init)
 
 
 def _read_epochs():

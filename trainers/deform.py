@@ -207,6 +207,11 @@ def main(argv: list[str]) -> None:
             "The model must be one of points in the plane. "
             f"Received: {model.entry.name}, of {model.kind.noun}."
         )
+    if model.is_conditional:
+        raise ValueError(
+            "The model must not be conditional: a deformation is that of one density. "
+            f"Received: {model.entry.name}, with a context of size {model.entry.context_size}."
+        )
     dataset = FLAGS.dataset or model.dataset
     output = command_line.read_output(workdir, "deformation.png")
     points = planar.sample(dataset, FLAGS.points, FLAGS.seed)

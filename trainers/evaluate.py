@@ -3,11 +3,16 @@
     python -m trainers.evaluate --workdir=runs/digits
     python -m trainers.evaluate --model=convexp_glow.digits
 
+A model that is conditional on labels is scored by log p(x | y) with the labels y of the data. With
+an evaluation for each class (`--nobayes` does without) it is also a classifier, argmax_y log p(x |
+y) + log p(y), whose accuracy is measured, and a mixture, p(x).
+
 Prints and writes `metrics.json`: into the work directory, or to `--output`.
 """
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,6 +34,12 @@ SHARED_FLAGS = (
     *("dataset", "data_dir", "output", "batch_size", "seed", "jit", "log_det_terms"),
     *("split", "num_samples"),
 )
+flags.DEFINE_bool(
+    "bayes",
+    True,
+    "Of a model that is conditional on labels, also measure the accuracy of Bayes' rule, and the "
+    "score of the mixture of all classes: as many evaluations of an image as there are classes.",
+)
 
 
 def make_scorer(model: zoo.Trained, num_samples: int, seed: int, jit: str = "auto") -> Callable:
@@ -41,17 +52,18 @@ def make_scorer(model: zoo.Trained, num_samples: int, seed: int, jit: str = "aut
       jit: whether XLA compiles it: "auto", "on" or "off".
 
     Returns:
-      A function of a batch and its number, from which its noise follows. It raises a `ValueError`
-      for images that are not the integers that the model is over.
+      A function of a batch, its number, from which its noise follows, and of a conditional model
+      what the events are given. It raises a `ValueError` for images that are not the integers that
+      the model is over.
     """
 
     @tf.function(reduce_retracing=True, jit_compile=environment.use_jit(jit, model.event_shape))
-    def score_batch(x, step):
-        return model.score(x, tf.stack([seed, step * num_samples]), num_samples)
+    def score_batch(x, step, y=None):
+        return model.given(y).score(x, tf.stack([seed, step * num_samples]), num_samples)
 
-    def check_and_score(x, step):
+    def check_and_score(x, step, y=None):
         model.check(x)  # XLA can't.
-        return score_batch(x, step)
+        return score_batch(x, step) if y is None else score_batch(x, step, y)
 
     return check_and_score
 
@@ -68,7 +80,7 @@ def score(
 
     Args:
       model: a `zoo.Trained`.
-      dataset: batches of events.
+      dataset: batches of events, of a conditional model pairs with what they are given.
       num_examples: number of events, for the progress bar.
       num_samples: samples of the dequantiser an image.
       seed: seed of the dequantiser, and of log-dets that are estimated.
@@ -77,10 +89,100 @@ def score(
     score_batch = make_scorer(model, num_samples, seed, jit)
     bar = keras.utils.Progbar(num_examples, unit_name="image")
     scores = []
-    for step, x in enumerate(dataset):
-        scores.append(score_batch(x, tf.constant(step)).numpy())
+    for step, batch in enumerate(dataset):
+        x, *y = batch if isinstance(batch, tuple) else (batch,)
+        scores.append(score_batch(x, tf.constant(step), *y).numpy())
         bar.add(len(x), [("score", scores[-1].mean())])
     return np.concatenate(scores)
+
+
+def score_classes(
+    model: zoo.Trained,
+    dataset: tf.data.Dataset,
+    num_examples: int,
+    num_samples: int,
+    seed: int,
+    jit: str = "auto",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the score of every event given each class, with one noise, `[N, K]`; and its label.
+
+    Args:
+      model: a `zoo.Trained` that is conditional on labels.
+      dataset: batches of events, or of pairs with their labels.
+      num_examples: see `score`.
+      num_samples: see `score`.
+      seed: see `score`.
+      jit: see `make_scorer`.
+
+    Returns:
+      The scores; and the labels `[N]`, of which there are none if the data have none.
+    """
+    score_batch = make_scorer(model, num_samples, seed, jit)
+    bar = keras.utils.Progbar(num_examples, unit_name="image")
+    scores, labels = [], []
+    for step, batch in enumerate(dataset):
+        x, *y = batch if isinstance(batch, tuple) else (batch,)
+        scores.append(_score_classes(model, score_batch, x, tf.constant(step)))
+        labels += y
+        bar.add(len(x), [("score", scores[-1].min(axis=1).mean())])
+    return np.concatenate(scores), np.concatenate(labels) if labels else np.zeros([0], np.int32)
+
+
+def _score_classes(model, score_batch, x, step):
+    """Returns the score of every event of a batch given each class, with one noise, `[N, K]`."""
+    classes = range(len(model.classes))
+    return np.stack([score_batch(x, step, tf.fill([len(x)], k)).numpy() for k in classes], axis=1)
+
+
+def make_mixture_scorer(model: zoo.Trained, score_batch: Callable) -> Callable:
+    """Returns a function that scores a batch, given its number, by the mixture of all classes.
+
+    Args:
+      model: a `zoo.Trained` that is conditional on labels.
+      score_batch: what `make_scorer` returned.
+    """
+    none = np.zeros([0], np.int32)
+    return lambda x, step: apply_bayes(model, _score_classes(model, score_batch, x, step), none)[0]
+
+
+def apply_bayes(
+    model: zoo.Trained, scores: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the scores given each class say of events without labels.
+
+    Args:
+      model: a `zoo.Trained` that is conditional on labels.
+      scores: `[N, K]`, in the units of the model.
+      labels: true labels `[N]`, or none.
+
+    Returns:
+      The score of the mixture p(x), the sum of p(x | y) p(y), of every event; and whether its label
+      is the one that argmax_y p(x | y) p(y) says. p(y) is the frequency of the class among the data
+      that the model was trained on.
+    """
+    nats = model.kind.nats(model.event_shape.as_list())
+    with np.errstate(divide="ignore"):
+        joint = -nats * scores.astype(np.float64) + np.log(model.class_frequencies)
+    largest = joint.max(axis=1, keepdims=True)
+    total = largest[:, 0] + np.log(np.exp(joint - largest).sum(axis=1))
+    return -total / nats, joint.argmax(axis=1)[: len(labels)] == labels
+
+
+def read_condition(model: zoo.Trained) -> dict:
+    """Returns the arguments of `loading.load` that give events what a model is conditional on.
+
+    Raises:
+      ValueError: if it is conditional on what no data have.
+    """
+    if not model.is_conditional or model.kind == zoo.TABLES:
+        return {}
+    if model.classes is None:
+        raise ValueError(
+            "The model must be conditional on labels, as `trainers.train --condition=label` makes "
+            f"it, or not at all. Received: {model.entry.name}, with a context of size "
+            f"{model.entry.context_size}."
+        )
+    return {"condition": model.metadata.get("condition", "label"), "classes": model.classes}
 
 
 def open_images(
@@ -91,8 +193,13 @@ def open_images(
     data_dir: str | None = None,
     start_step: int = 0,
     preparation: photographs.Preparation | None = None,
+    with_labels: bool = True,
 ) -> loading.Data:
-    """Returns the data from a batch on, checked against the model; see `loading.load`."""
+    """Returns the data from a batch on, checked against the model; see `loading.load`.
+
+    Those for a conditional model have what it is conditional on, unless they are to be without.
+    """
+    condition = read_condition(model)
     if model.kind == zoo.TABLES:
         dataset = tables.name_with_columns_of(dataset, model.entry)
     images = loading.load(
@@ -103,6 +210,7 @@ def open_images(
         num_bits=loading.bits_to_keep(model.num_levels),
         start_step=start_step,
         preparation=preparation,
+        **(condition if with_labels else {}),
     )
     loading.check_shape(images, model.event_shape, dataset)
     loading.check_kind(images, model.kind, dataset)
@@ -116,37 +224,57 @@ def check_rows(model: zoo.Trained, dataset: str, split: str) -> None:
     tables.check_support(columns, table, numbers, tables.path_of(dataset))
 
 
-def round_trip(model: zoo.Trained, x: tf.Tensor, seed: int) -> tuple[float, np.ndarray]:
-    """Inverts what the flow makes of a batch.
+def round_trip(model: zoo.Trained, batch: Any, seed: int) -> tuple[float, np.ndarray]:
+    """Inverts what the flow makes of a batch: of events, or of pairs with what they are given.
 
     Returns:
       The largest `|f^-1(f(x)) - x|`, for images in values of a pixel; and the iterations of each
       layer whose inverse iterates, an array `[layers, events]`.
     """
+    x, y = batch if isinstance(batch, tuple) else (batch, None)
+    model = model.given(y)
     x = model.dequantize(x, seed=[seed, -1])
     error = float(tf.reduce_max(tfflows.analysis.round_trip_error(model.flow, x)))
     return error, tfflows.analysis.inverse_iterations(model.flow, x).numpy()
 
 
-def define(model: zoo.Trained, num_samples: int, log_det_terms: int) -> str:
-    """Returns what a score is, in words."""
+def define(
+    model: zoo.Trained, num_samples: int, log_det_terms: int, is_mixture: bool = False
+) -> str:
+    """Returns what a score is, in words.
+
+    Args:
+      model: a `zoo.Trained`.
+      num_samples: samples of the dequantiser an image.
+      log_det_terms: terms of log-dets that are estimated.
+      is_mixture: whether a conditional model is scored as the mixture over its classes.
+    """
+    text = _define_score(model, num_samples)
+    if model.is_conditional and is_mixture:
+        text += f", p(x) the mixture of {len(model.classes)} classes with their frequencies"
+    elif model.is_conditional:
+        text = text.replace("(x)", "(x | y)", 1)
+        text += f", given their labels y of {len(model.classes)} classes" if model.classes else ""
+    return text + _define_log_det(model, num_samples, log_det_terms)
+
+
+def _define_score(model, num_samples):
+    """Returns what a score is, in words, whatever it is given."""
     formula, kind = model.kind.definition, model.kind
     if kind == zoo.IMAGES:
         noise = "uniform" if model.distribution.dequantizer is None else "variational"
-        text = (
+        return (
             f"{formula} of integer images, {noise} dequantisation, {num_samples} sample(s) an image"
         )
-    elif model.is_discrete:  # Rows.
+    if model.is_discrete:  # Rows.
         count = sum(model.distribution.entries)
-        text = (
+        return (
             f"-log P(x) of {kind.noun}, uniform dequantisation of {count} integer column(s), "
             f"{num_samples} sample(s) a row"
         )
-    elif kind == zoo.SETS:
-        text = f"-log p(x) / {model.event_shape[0]} of sets of nodes"
-    else:
-        text = f"{formula} of {kind.noun}"
-    return text + _define_log_det(model, num_samples, log_det_terms)
+    if kind == zoo.SETS:
+        return f"-log p(x) / {model.event_shape[0]} of sets of nodes"
+    return f"{formula} of {kind.noun}"
 
 
 def _define_log_det(model, num_samples, log_det_terms):
@@ -186,12 +314,20 @@ def main(argv: list[str]) -> None:
     images = open_images(*data, preparation=preparation)
     if model.kind == zoo.TABLES:
         check_rows(model, dataset, split)
+    options = (FLAGS.num_samples, FLAGS.seed, FLAGS.jit)
+    by_class = bool(model.classes) and FLAGS.bayes
     with evaluation.estimating(num_terms=FLAGS.log_det_terms):
-        scores = score(
-            model, images.dataset, images.num_examples, FLAGS.num_samples, FLAGS.seed, FLAGS.jit
-        )
+        if by_class:
+            count = len(model.classes)
+            print(f"{count} evaluations an image, one a class; --nobayes takes one")
+            found = score_classes(model, images.dataset, images.num_examples, *options)
+            scores = found[0][np.arange(len(found[1])), found[1]]
+        else:
+            scores = score(model, images.dataset, images.num_examples, *options)
     error, iterations = round_trip(model, next(iter(images.dataset)), FLAGS.seed)
     metrics = summarize(model, scores, error, iterations)
+    if by_class:
+        metrics |= summarize_classes(model, *found)
     meaning, entropy = define(model, FLAGS.num_samples, FLAGS.log_det_terms), floor(dataset)
     if entropy is not None:
         metrics["entropy"] = entropy
@@ -208,6 +344,8 @@ def main(argv: list[str]) -> None:
     if workdir and split == "test":
         metric = {key: metrics[key] for key in ("definition", "data", "command")}
         metric |= {"name": f"test {model.kind.label}", "value": metrics[model.kind.units]}
+        if by_class:
+            metric["others"] = describe_classes(model, metrics)
         presets.update_metric(model.folder, metric)
     print(f"  written to        {output}")
 
@@ -234,6 +372,27 @@ def summarize(
     return metrics
 
 
+def summarize_classes(model: zoo.Trained, scores: np.ndarray, labels: np.ndarray) -> dict:
+    """Returns the figures of a model as a classifier and as a mixture, see `apply_bayes`."""
+    mixture, right = apply_bayes(model, scores, labels)
+    accuracy, count = float(right.mean()), len(right)
+    return {
+        "accuracy": accuracy,
+        "accuracy_standard_error": math.sqrt(accuracy * (1 - accuracy) / max(count - 1, 1)),
+        f"mixture_{model.kind.units}": float(mixture.mean()),
+    }
+
+
+def describe_classes(model: zoo.Trained, metrics: Mapping) -> dict[str, str]:
+    """Returns what `summarize_classes` returned in words, for people."""
+    mixture = metrics[f"mixture_{model.kind.units}"]
+    accuracy, error = (100 * metrics[key] for key in ("accuracy", "accuracy_standard_error"))
+    return {
+        "accuracy": f"{accuracy:.2f} % +- {error:.2f} of argmax_y p(x | y) p(y)",
+        "mixture": f"{mixture:.4f} {model.kind.label} of p(x), the sum of p(x | y) p(y)",
+    }
+
+
 def print_metrics(model: zoo.Trained, metrics: Mapping) -> None:
     """Prints the figures for people."""
     print(f"\n{model.entry.name} on {metrics['data']}")
@@ -242,6 +401,9 @@ def print_metrics(model: zoo.Trained, metrics: Mapping) -> None:
         error = f" +- {metrics['standard_error']:.4f}"
     print(f"  {model.kind.label:17} {metrics[model.kind.units]:.4f}{error}")
     print(f"  defined as        {metrics['definition']}")
+    if "accuracy" in metrics:
+        for name, text in describe_classes(model, metrics).items():
+            print(f"  {name:17} {text}")
     values = f" of {model.num_levels} values" if model.num_levels else ""
     print(f"  round-trip error  {metrics['round_trip_error']:.2e}{values}")
     if found := metrics.get("inverse_iterations"):

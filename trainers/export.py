@@ -22,6 +22,8 @@ from absl import flags
 
 import tfflows
 import zoo
+from tfflows import networks
+from tfflows.conditioning import condition, expected_context
 from tfflows.distributions import density_of, is_discrete, with_temperature
 from trainers import command_line, program
 from trainers.runs import environment
@@ -32,7 +34,11 @@ SHARED_FLAGS = (*command_line.PRESET_FLAGS, "output", "log_det_terms")
 DESCRIPTION = pathlib.Path("assets.extra") / "model.json"
 
 
-def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int = 20) -> tf.Module:
+def make_module(
+    distribution: tfp.distributions.Distribution,
+    log_det_terms: int = 20,
+    num_classes: int | None = None,
+) -> tf.Module:
     """Returns a `tf.Module` with the functions of a model, for any size of a batch.
 
     For integer images, a `Dequantized` distribution,
@@ -56,9 +62,14 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
     `[2]`: the same seed gives the same result. `temperature` is the factor on the standard
     deviation of the base, 1 by default.
 
+    The functions of a conditional model take what each event is given, `y`: labels `int32` `[N]`,
+    or contexts `[N, K]`. They are `log_prob(x, y, seed)`, `encode(x, y, seed)`, `decode(z, y)` and
+    `sample(y, seed, temperature)`, a sample for each `y`.
+
     Args:
       distribution: a model as it is trained: `Dequantized` for images.
       log_det_terms: terms of the log-det of residual layers that are computed for sure.
+      num_classes: of a model that is conditional on labels, how many classes there are.
 
     Raises:
       ValueError: if a function can't be traced; says which, and why.
@@ -76,7 +87,7 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
     """
     discrete, density = is_discrete(distribution), density_of(distribution)
     is_image = discrete and distribution.entries is None
-    flow = density.bijector.bijector
+    given, bind = _condition(distribution, num_classes)
     events = tf.TensorSpec([None, *distribution.event_shape], distribution.dtype, "x")
     latents = tf.TensorSpec([None, *density.distribution.event_shape], density.dtype, "z")
     seed = tf.TensorSpec([2], tf.int32, "seed")
@@ -84,26 +95,28 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
     count = tf.TensorSpec([], tf.int32, "n")
     factor, one = tf.TensorSpec([], density.dtype, "temperature"), tf.ones([], density.dtype)
 
-    def log_prob(x, seed=None):
+    def log_prob(x, seed=None, y=None):
+        bound = bind(y)
         if not discrete:
             with tfflows.evaluation.estimating(seed):
-                return {"log_prob": distribution.log_prob(x)}
-        found = distribution.log_prob(x, seed=seed)
+                return {"log_prob": bound.log_prob(x)}
+        found = bound.log_prob(x, seed=seed)
         if not is_image:
             return {"log_prob": found}
         num_dims = distribution.event_shape.num_elements()
         bits = tfflows.analysis.bits_per_dim(found, num_dims)
         return {"log_prob": found, "bits_per_dim": bits}
 
-    def encode(x, seed=None):
+    def encode(x, seed=None, y=None):
+        bound = bind(y)
         if discrete:
-            x, _ = distribution.dequantize(x, seed)
-        return {"z": flow.forward(x)}
+            x, _ = bound.dequantize(x, seed)
+        return {"z": _flow(bound).forward(x)}
 
-    def decode(z):
-        return results(flow.inverse(z))
+    def decode(z, y=None):
+        return results(_flow(bind(y)).inverse(z))
 
-    def sample(n, seed, temperature=one):
+    def sample(n, seed, temperature=one, y=None):
         checks = [
             tf.debugging.assert_non_negative(n, "`n` must not be negative."),
             tf.debugging.assert_positive(temperature, "`temperature` must be positive."),
@@ -111,7 +124,11 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
         with tf.control_dependencies(checks):  # Before anything else fails of it.
             n, temperature = tf.identity(n), tf.identity(temperature)
         # Not 0: oneDNN's fused convolutions give an empty batch a wrong shape on some processors.
-        found = results(with_temperature(density, temperature).sample(tf.maximum(n, 1), seed=seed))
+        rows = tf.maximum(n, 1)
+        if y is not None:
+            y, rows = tf.concat([y, tf.zeros_like(y[:1])], axis=0)[:rows], ()
+        drawn = with_temperature(density_of(bind(y)), temperature).sample(rows, seed=seed)
+        found = results(drawn)
         return {name: value[:n] for name, value in found.items()}
 
     def results(real):
@@ -123,15 +140,29 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
         numbers = tf.where(tf.math.is_nan(real), tf.zeros_like(real), real)
         return {"x": distribution.to_integers(numbers), "real": real, "finite": finite}
 
+    functions = {
+        "log_prob": (log_prob, inputs),
+        "encode": (encode, inputs),
+        "decode": (decode, [latents]),
+        "sample": (sample, [count, seed, factor]),
+    }
+    if given is not None:
+        functions = {
+            "log_prob": (
+                lambda x, y, seed=None: log_prob(x, seed, y),
+                [events, given, *inputs[1:]],
+            ),
+            "encode": (lambda x, y, seed=None: encode(x, seed, y), [events, given, *inputs[1:]]),
+            "decode": (lambda z, y: decode(z, y), [latents, given]),
+            "sample": (
+                lambda y, seed, temperature=one: sample(tf.shape(y)[0], seed, temperature, y),
+                [given, seed, factor],
+            ),
+        }
     module = tf.Module()
     # Not the distribution: its Python objects can't be had without tfflows.
     module.parameters = list(distribution.variables)
-    for function, signature in (
-        (log_prob, inputs),
-        (encode, inputs),
-        (decode, [latents]),
-        (sample, [count, seed, factor]),
-    ):
+    for name, (function, signature) in functions.items():
         traced = tf.function(function, input_signature=signature, autograph=False)
         try:
             # The seed is for the log-dets that TFP computes beside a value: nobody sees them.
@@ -139,11 +170,34 @@ def make_module(distribution: tfp.distributions.Distribution, log_det_terms: int
                 traced.get_concrete_function()
         except Exception as error:  # Whatever a layer may raise.
             raise ValueError(
-                f"The model can't be exported: its `{function.__name__}` can't be traced for a "
+                f"The model can't be exported: its `{name}` can't be traced for a "
                 f"batch of unknown size. Received: {type(error).__name__}: {error}"
             ) from error
-        setattr(module, function.__name__, traced)
+        setattr(module, name, traced)
     return module
+
+
+def _condition(distribution, num_classes):
+    """Returns the signature of what events are given, or `None`, and what binds it."""
+    shape = expected_context(distribution)
+    if shape is None:
+        return None, lambda y: distribution
+    if None in shape:
+        raise ValueError(
+            "The model can't be exported: the context that it takes must be of a known size. "
+            f"Received: a context of shape {shape}."
+        )
+    if num_classes is None:
+        dtype = density_of(distribution).dtype
+        return tf.TensorSpec([None, *shape], dtype, "y"), lambda y: condition(distribution, y)
+    one_hot = networks.OneHot(num_classes, dtype="float32")
+    given = tf.TensorSpec([None], tf.int32, "y")
+    return given, lambda y: condition(distribution, one_hot(y))
+
+
+def _flow(distribution):
+    """Returns the flow of a model, from data to latents."""
+    return density_of(distribution).bijector.bijector
 
 
 def _is_estimated(density):
@@ -157,6 +211,7 @@ def export(
     path: str | os.PathLike,
     description: Mapping | None = None,
     log_det_terms: int = 20,
+    num_classes: int | None = None,
 ) -> None:
     """Writes a SavedModel; nothing is left at `path` unless all of it was written and works.
 
@@ -165,6 +220,7 @@ def export(
       path: folder to make.
       description: a dict for `assets.extra/model.json`.
       log_det_terms: see `make_module`.
+      num_classes: see `make_module`.
 
     Raises:
       FileExistsError: if there is something at `path`.
@@ -176,7 +232,7 @@ def export(
         raise FileExistsError(
             f"`path` (--output) must be a folder that does not exist. Received: path={path}."
         )
-    module = make_module(distribution, log_det_terms)
+    module = make_module(distribution, log_det_terms, num_classes)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -185,7 +241,7 @@ def export(
         save(module, work, signatures)
         (work / DESCRIPTION).parent.mkdir()
         (work / DESCRIPTION).write_text(files.to_json(description or {}, indent=2) + "\n")
-        check(distribution, tf.saved_model.load(work), log_det_terms)
+        check(distribution, tf.saved_model.load(work), log_det_terms, num_classes=num_classes)
         work.chmod(0o755)
         work.rename(path)
     except BaseException:
@@ -211,6 +267,7 @@ def check(
     loaded: Any,
     log_det_terms: int = 20,
     seed: Sequence[int] = (0, 1),
+    num_classes: int | None = None,
 ) -> None:
     """Compares what a SavedModel computes with what the model does, for batches of 1 and of 3.
 
@@ -219,30 +276,36 @@ def check(
       loaded: what `tf.saved_model.load` returned.
       log_det_terms: see `make_module`.
       seed: of the latents that are decoded, and of the noise.
+      num_classes: see `make_module`.
 
     Raises:
       ValueError: if they differ by more than rounding.
     """
     discrete, density = is_discrete(distribution), density_of(distribution)
-    flow, seed = density.bijector.bijector, tf.constant(seed)
+    (given, bind), seed = _condition(distribution, num_classes), tf.constant(seed)
     for count in (1, 3):
+        y = []
+        if given is not None:
+            y = [_some_conditions(given, count, num_classes)]
+        bound = bind(*y) if y else distribution
+        flow = _flow(bound)
         z = density.distribution.sample(count, seed=seed)
         real = flow.inverse(z)
         x, noisy = real, real
         noise = {} if not (discrete or _is_estimated(density)) else {"seed": seed}
         with tfflows.evaluation.estimating(seed, log_det_terms):
             if discrete:
-                x = distribution.to_integers(real)
-                noisy, _ = distribution.dequantize(x, seed)
-                log_prob = distribution.log_prob(x, seed=seed)
+                x = bound.to_integers(real)
+                noisy, _ = bound.dequantize(x, seed)
+                log_prob = bound.log_prob(x, seed=seed)
             else:
-                log_prob = distribution.log_prob(x)
-        decoded = loaded.decode(z)
-        drawn = loaded.sample(count, seed)["x"]
+                log_prob = bound.log_prob(x)
+        decoded = loaded.decode(z, *y)
+        drawn = loaded.sample(*(y or [count]), seed)["x"]
         for name, found, expected in (
             ("decode", decoded["real" if discrete else "x"], real),
-            ("encode", loaded.encode(x, **noise)["z"], flow.forward(noisy)),
-            ("log_prob", loaded.log_prob(x, **noise)["log_prob"], log_prob),
+            ("encode", loaded.encode(x, *y, **noise)["z"], flow.forward(noisy)),
+            ("log_prob", loaded.log_prob(x, *y, **noise)["log_prob"], log_prob),
         ):
             size = max(1.0, float(np.nanmax(np.abs(expected), initial=0)))
             if not np.allclose(found, expected, rtol=0, atol=1e-3 * size, equal_nan=True):
@@ -257,6 +320,13 @@ def check(
                 f"The model can't be exported: `sample({count})` has to return {x.dtype.name} "
                 f"{tuple(x.shape)}. Received: {drawn.dtype.name} {tuple(drawn.shape)}."
             )
+
+
+def _some_conditions(given, count, num_classes):
+    """Returns what some events may be given."""
+    if num_classes is not None:
+        return tf.range(count) % num_classes
+    return tf.random.stateless_normal([count, *given.shape[1:]], [0, 1], dtype=given.dtype)
 
 
 def describe(model: zoo.Trained, log_det_terms: int) -> dict:
@@ -279,7 +349,8 @@ def main(argv: list[str]) -> None:
     model, workdir = command_line.open_model()
     path = command_line.read_output(workdir, "saved_model")
     description = describe(model, FLAGS.log_det_terms)
-    export(model.distribution, path, description, FLAGS.log_det_terms)
+    num_classes = None if model.classes is None else len(model.classes)
+    export(model.distribution, path, description, FLAGS.log_det_terms, num_classes)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     print(f"{description['model']} exported to {path}, {size / 1e6:.1f} MB")
     print("  signatures   log_prob, encode, decode, sample: docs/serving.md")

@@ -15,6 +15,9 @@ from PIL import Image
 from tfflows.distributions import density_of, is_discrete, with_temperature
 from trainers.data.batching import most_events
 
+MOST_CLASSES = 50  # Rows of a picture.
+CLASS_SAMPLES = 8  # In a row.
+
 
 def grid(images: Any, num_levels: int, columns: int | None = None) -> np.ndarray:
     """Returns the images side by side as one array `[h, w, 3]` of `uint8`.
@@ -110,6 +113,7 @@ def sampler(
     temperature: float = 1.0,
     count: int | None = None,
     save: Callable | None = None,
+    columns: int | None = None,
 ) -> Callable:
     """Returns a function `draw(path)` that writes a picture of samples, always of the same latents.
 
@@ -117,25 +121,31 @@ def sampler(
     are, there is no picture. `draw` returns the number of samples in it.
 
     Args:
-      distribution: a model as it is trained: `Dequantized` for images.
+      distribution: a model as it is trained: `Dequantized` for images. Of a batch of them, one
+        sample each is drawn; of images those that are NaN are black, so that all are in place.
       seed: Python `int`.
       temperature: factor on the standard deviation of the latents.
       count: number of samples; by default `usual_count(distribution)`.
       save: writes samples, as `save(path, samples, least_size)`; by default a grid of images or a
         histogram of points.
+      columns: images a row of the grid; by default as many as rows.
     """
     discrete, model = (
         is_discrete(distribution),
         with_temperature(density_of(distribution), temperature),
     )
-    count = count or usual_count(distribution)
-    sample = tf.function(lambda: model.sample(count, seed=[seed, 1]))
+    batch = model.batch_shape.num_elements() if model.batch_shape.rank else None
+    count = batch or count or usual_count(distribution)
+    sample = tf.function(lambda: model.sample(() if batch else count, seed=[seed, 1]))
 
     def draw(path, least_size=512):
         samples = sample()
         failed = tf.reduce_any(tf.math.is_nan(samples), axis=list(range(1, samples.shape.rank)))
-        samples = tf.boolean_mask(samples, ~failed)
-        drawn = len(samples)
+        drawn = count - int(tf.math.count_nonzero(failed))
+        if batch and drawn:
+            samples = tf.where(_as_events(failed, samples), tf.zeros_like(samples), samples)
+        else:
+            samples = tf.boolean_mask(samples, ~failed)
         if drawn < count:
             logging.warning(
                 "%d of %d samples are NaN: an inverse did not converge. They are not in %s.",
@@ -147,12 +157,45 @@ def sampler(
         if drawn and save is not None:
             save(path, samples, least_size)
         elif drawn and discrete:
-            save_grid(path, samples, distribution.num_levels, least_size=least_size)
+            save_grid(path, samples, distribution.num_levels, columns, least_size)
         elif drawn:
             save_points(path, samples, least_size=least_size)
         return drawn
 
     return draw
+
+
+def _as_events(rows, events):
+    """Returns a flag for each row as one that broadcasts against the entries of its event."""
+    return tf.reshape(rows, [-1, *[1] * (events.shape.rank - 1)])
+
+
+def usual_class_count(event_shape: tf.TensorShape, num_classes: int) -> int:
+    """Returns how many samples of each class a picture shows: 8, of large images fewer."""
+    return max(1, most_events(CLASS_SAMPLES * num_classes, tuple(event_shape)) // num_classes)
+
+
+def class_sampler(
+    condition: Callable,
+    num_classes: int,
+    seed: int,
+    temperature: float = 1.0,
+    count: int | None = None,
+) -> Callable:
+    """Returns `sampler` of a conditional model: a row for each class, in their order.
+
+    Args:
+      condition: returns the distribution given numbers of classes `[N]`, of batch shape `[N]`.
+      num_classes: number of classes, of which the first 50 are drawn.
+      seed: Python `int`.
+      temperature: factor on the standard deviation of the latents.
+      count: samples of a class; by default `usual_class_count`.
+    """
+    rows = min(num_classes, MOST_CLASSES)
+    event_shape = condition(tf.zeros([1], tf.int32)).event_shape
+    count = count or usual_class_count(event_shape, rows)
+    distribution = condition(tf.repeat(tf.range(rows), count))
+    return sampler(distribution, seed, temperature, columns=count)
 
 
 def save_curve(path: str | os.PathLike, lines: list[dict]) -> None:

@@ -5,10 +5,14 @@
     python -m trainers.sample --workdir=runs/digits --interpolate
     python -m trainers.sample --workdir=runs/digits --keep_levels=0,1,2 --resample_levels=0,1,2
     python -m trainers.sample --workdir=runs/wine --count=10000 --output=wine.csv
+    python -m trainers.sample --model=glow.digits_by_class --label=3
 
 The third draws a row for each pair of test images, one after the other: between the two, what is
 decoded from the latents on an arc from one to the other (`tfflows.analysis.interpolate`). Of points
 it draws the ways from one to the other.
+
+Of a model that is conditional on labels, samples are a row for each class, or of the class that
+`--label` names; test images are decoded with their own label, and pairs are of one class.
 
 The last one draws the figure of *Jacobian Determinant of Normalizing Flows*, section 6.3, for test
 images: each in the first column; beside it, a column for each number k of the list, decoded from
@@ -17,7 +21,7 @@ and the other way round (`--resample_levels`, second row).
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -26,8 +30,8 @@ from absl import app, flags, logging
 import zoo
 from tfflows.analysis import interpolate, resample_levels
 from tfflows.distributions import with_temperature
-from trainers import command_line, pair_plots, pictures, program
-from trainers.data import loading, photographs, sources, table_files, tables
+from trainers import command_line, evaluate, pair_plots, pictures, program
+from trainers.data import labels, loading, photographs, sources, table_files, tables
 from zoo import columns
 
 FLAGS = flags.FLAGS
@@ -42,11 +46,18 @@ flags.DEFINE_integer(
     "count",
     None,
     "Number of samples, by default 64 images (fewer if larger than 128x128), 20,000 points or sets "
-    "with as many nodes; of test images with --keep_levels; of pairs with --interpolate.",
+    "with as many nodes; of samples a class, by default 8, with labels; of test images with "
+    "--keep_levels; of pairs with --interpolate.",
     lower_bound=1,
 )
 flags.DEFINE_float(
     "temperature", 1.0, "Factor on the standard deviation of the latents.", lower_bound=0.0
+)
+flags.DEFINE_string(
+    "label",
+    None,
+    "Class to draw, by name or number, of a model that is conditional on labels. Default: all, a "
+    "row each.",
 )
 flags.DEFINE_bool(
     "interpolate",
@@ -108,6 +119,30 @@ def perturb(
     return tf.reshape(picture, [-1, *images.shape[1:]]), picture.shape[2]
 
 
+def make_sampler(model: zoo.Trained, number: int | None) -> tuple[Callable, int, str]:
+    """Returns what draws samples into a file, as the flags say; how many; and that in words.
+
+    Args:
+      model: a `zoo.Trained`.
+      number: of the class to draw; `None` for all, or of a model that is not conditional.
+    """
+    options = (FLAGS.seed, FLAGS.temperature)
+    if not model.is_conditional or number is not None:
+        name = "" if number is None else f" of the class {model.classes[number]}"
+        distribution = model.given(number).distribution
+        count = FLAGS.count or pictures.usual_count(distribution)
+        return pictures.sampler(distribution, *options, count), count, f"{count} samples{name}"
+    rows = min(len(model.classes), pictures.MOST_CLASSES)
+    count = FLAGS.count or pictures.usual_class_count(model.event_shape, rows)
+
+    def condition(y):
+        return model.given(y).distribution
+
+    names = labels.describe(model.classes[:rows])
+    what = f"{rows * count} samples, {count} a row of each of {names},"
+    return pictures.class_sampler(condition, rows, *options, count), rows * count, what
+
+
 def read_levels(name: str) -> list[int]:
     """Returns the numbers that a flag lists."""
     try:
@@ -130,6 +165,7 @@ def draw_levels(
     temperature: float,
     seed: int,
     preparation: photographs.Preparation | None = None,
+    number: int | None = None,
 ) -> None:
     """Draws the figure of test images with part of their latents drawn anew.
 
@@ -144,6 +180,7 @@ def draw_levels(
       temperature: of the new latents.
       seed: Python `int`.
       preparation: see `loading.load`.
+      number: of the class of the images; by default they are of any.
 
     Raises:
       ValueError: if the model is not one of images; and see `perturb`.
@@ -153,7 +190,8 @@ def draw_levels(
             "`--keep_levels` and `--resample_levels` are for models of images. "
             f"Received: {model.entry.name}, with events of shape {tuple(model.event_shape)}."
         )
-    images = open_test(model, dataset, data_dir, count, preparation)
+    images, y = open_test(model, dataset, data_dir, count, preparation, number)
+    model = model.given(y)
     images, columns = perturb(model, images, keep, resample, temperature, seed)
     pictures.save_grid(output, images, model.num_levels, columns)
 
@@ -164,8 +202,24 @@ def open_test(
     data_dir: str | None,
     count: int,
     preparation: photographs.Preparation | None,
-) -> tf.Tensor:
-    """Returns the first events of the test split, as many as asked for if there are."""
+    number: int | None = None,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns the first events of the test split, as many as asked for if there are.
+
+    Args:
+      model: a `zoo.Trained`.
+      dataset: name of the data.
+      data_dir: where TFDS keeps prepared data, or `None`.
+      count: how many.
+      preparation: see `loading.load`.
+      number: of the class that they are of; by default they are of any.
+
+    Returns:
+      The events; and their labels, `None` of a model that is not conditional.
+
+    Raises:
+      ValueError: if there are none.
+    """
     source = loading.load(
         dataset,
         "test",
@@ -173,13 +227,68 @@ def open_test(
         data_dir=data_dir,
         num_bits=loading.bits_to_keep(model.num_levels),
         preparation=preparation,
+        **evaluate.read_condition(model),
     )
     loading.check_shape(source, model.event_shape, dataset)
     loading.check_kind(source, model.kind, dataset)
-    return next(iter(source.dataset))
+    if not source.is_conditional:
+        return next(iter(source.dataset)), None
+    found = source.dataset
+    if number is not None:
+        found = found.unbatch().filter(lambda _, label: label == number).batch(count)
+    batch = next(iter(found), None)
+    if batch is None:
+        raise ValueError(
+            f"`{dataset}`, test, must have events of the class {model.classes[number]!r}. "
+            "Received: none."
+        )
+    return batch
 
 
-def draw_between(model: zoo.Trained, output: pathlib.Path, events: tf.Tensor, seed: int) -> int:
+def open_pairs(
+    model: zoo.Trained,
+    dataset: str,
+    data_dir: str | None,
+    count: int,
+    preparation: photographs.Preparation | None,
+    number: int | None = None,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns pairs of events of the test split, one after the other; those of labels are of one.
+
+    Args:
+      model: a `zoo.Trained`.
+      dataset: name of the data.
+      data_dir: where TFDS keeps prepared data, or `None`.
+      count: how many pairs.
+      preparation: see `loading.load`.
+      number: of the class that they are of; by default they are of any.
+
+    Returns:
+      The events, and the labels or `None`, as `open_test`.
+    """
+    among = 2 * count
+    if model.is_conditional and number is None:  # Of each class one may be left over.
+        among += len(model.classes)
+    x, y = open_test(model, dataset, data_dir, among, preparation, number)
+    if y is None:
+        return x, None
+    chosen, waiting = [], {}
+    for place, label in enumerate(y.numpy()):
+        if label in waiting:
+            chosen += [waiting.pop(label), place]
+        else:
+            waiting[label] = place
+    chosen = np.array(chosen[: 2 * count], np.int32)
+    return tf.gather(x, chosen), tf.gather(y, chosen)
+
+
+def draw_between(
+    model: zoo.Trained,
+    output: pathlib.Path,
+    events: tf.Tensor,
+    seed: int,
+    y: tf.Tensor | None = None,
+) -> int:
     """Draws what lies between events, the first and the second, the third and the fourth, ...
 
     Args:
@@ -187,6 +296,7 @@ def draw_between(model: zoo.Trained, output: pathlib.Path, events: tf.Tensor, se
       output: the PNG to write.
       events: a batch, of which a last one without a partner is left out.
       seed: Python `int`, of the noise of images.
+      y: of a conditional model, the labels of the events, alike in each pair.
 
     Returns:
       The number of pairs.
@@ -200,8 +310,12 @@ def draw_between(model: zoo.Trained, output: pathlib.Path, events: tf.Tensor, se
             "`--interpolate` needs two images or more, or points in the plane. Received: "
             f"{len(events)} events of shape {tuple(model.event_shape)}."
         )
-    x = model.dequantize(events[: 2 * count], seed=[seed, -1])
-    between = interpolate(model.density, x[::2], x[1::2], BETWEEN)
+    if y is None:
+        x = model.dequantize(events[: 2 * count], seed=[seed, -1])
+        between = interpolate(model.density, x[::2], x[1::2], BETWEEN)
+    else:
+        pairs = zip(tf.split(events[: 2 * count], count), y[::2], strict=True)
+        between = tf.concat([_between(model.given(label), pair, seed) for pair, label in pairs], 0)
     if model.kind == zoo.IMAGES:
         images = model.distribution.to_integers(between)
         images = tf.reshape(images, [-1, *events.shape[1:]])
@@ -210,6 +324,12 @@ def draw_between(model: zoo.Trained, output: pathlib.Path, events: tf.Tensor, se
         samples = model.density.sample(WAYS_AMONG, seed=[seed, 1])
         pictures.save_ways(output, samples, between)
     return count
+
+
+def _between(model, pair, seed):
+    """Returns what lies between the two events of a pair."""
+    x = model.dequantize(pair, seed=[seed, -1])
+    return interpolate(model.density, x[:1], x[1:], BETWEEN)
 
 
 def draw_rows(model: zoo.Trained, output: pathlib.Path) -> None:
@@ -271,6 +391,8 @@ def main(argv: list[str]) -> None:
     """Loads the model and draws."""
     del argv
     model, workdir = command_line.open_model()
+    evaluate.read_condition(model)  # An error if there are no labels.
+    number = None if FLAGS.label is None else model.number_of(FLAGS.label)
     if model.kind == zoo.TABLES:
         draw_rows(model, command_line.read_output(workdir, "samples.csv"))
         return
@@ -284,22 +406,23 @@ def main(argv: list[str]) -> None:
         )
     dataset = FLAGS.dataset or model.dataset
     if FLAGS.interpolate:
-        events = 2 * (FLAGS.count or 8)
         preparation = command_line.read_preparation(model)
-        x = open_test(model, dataset, FLAGS.data_dir, events, preparation)
-        count = draw_between(model, output, x, FLAGS.seed)
-        print(f"{count} pairs of test {model.kind.noun} and what lies between: {output}")
+        pairs = (model, dataset, FLAGS.data_dir, FLAGS.count or 8, preparation, number)
+        x, y = open_pairs(*pairs)
+        count = draw_between(model, output, x, FLAGS.seed, y)
+        alike = "" if y is None else ", each of one class,"
+        print(f"{count} pairs of test {model.kind.noun}{alike} and what lies between: {output}")
         return
     if keep or resample:
-        given = (FLAGS.temperature, FLAGS.seed, command_line.read_preparation(model))
+        given = (FLAGS.temperature, FLAGS.seed, command_line.read_preparation(model), number)
         draw_levels(model, output, dataset, FLAGS.data_dir, count, keep, resample, *given)
         what = "Test images with latents drawn anew"
     else:
-        draw = pictures.sampler(model.distribution, FLAGS.seed, FLAGS.temperature, count)
+        draw, count, what = make_sampler(model, number)
         drawn = draw(output)
         if not drawn:
             raise ArithmeticError(f"All {count} samples are NaN: an inverse did not converge.")
-        what = f"{count} samples" if drawn == count else f"{drawn} of {count} samples"
+        what = what if drawn == count else f"{drawn} of {what}"
     print(f"{what} at temperature {FLAGS.temperature}: {output}")
 
 

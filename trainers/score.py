@@ -10,6 +10,9 @@ unlikely; and `log_prob`, in nats. Rows of a table have their number in the file
 the least likely, and the columns that the model is over; `--split=all` scores all of them. Beside
 the table is `OUTPUT.json`, which says what was scored.
 
+A model that is conditional on labels is scored by log p(x | y) with those of the data, which are a
+column `label`; by p(x), the mixture of all classes, if the data have none or `--mixture` is given.
+
 The same command goes on where a run was interrupted, and ends with the table of a run that was not.
 """
 
@@ -30,14 +33,21 @@ from absl import app, flags
 import tfflows
 import zoo
 from trainers import command_line, evaluate, program
-from trainers.data import batching, sources, table_files, tables
+from trainers.data import batching, labels, loading, photographs, sources, table_files, tables
 from trainers.runs import environment
 from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
 SHARED_FLAGS = evaluate.SHARED_FLAGS
+flags.DEFINE_bool(
+    "mixture",
+    False,
+    "Of a model that is conditional on labels, score the mixture of all classes, p(x), though the "
+    "data have labels: as many evaluations of an image as there are classes.",
+)
 FORMATS = (".csv", ".parquet")
 TAKEN = ("index", "nats", "log_prob", "row", "rank")
+MIXTURE = "mixture"
 BYTES = np.dtype("<f4").itemsize
 
 
@@ -119,11 +129,14 @@ def score_rest(
     """
     jit = "on" if job["jit"] else "off"
     score_batch = evaluate.make_scorer(model, job["num_samples"], job["seed"], jit)
+    if job.get("given") == MIXTURE:
+        score_batch = evaluate.make_mixture_scorer(model, score_batch)
     bar = keras.utils.Progbar(job["num_examples"], unit_name="image")
     bar.update(done)
-    for x in images:
+    for batch in images:
+        x, *y = batch if isinstance(batch, tuple) else (batch,)
         try:
-            scores = score_batch(x, tf.constant(done // job["batch_size"])).numpy()
+            scores = np.asarray(score_batch(x, tf.constant(done // job["batch_size"]), *y))
         except ValueError as error:
             raise ValueError(f"Images {done} to {done + len(x) - 1}: {error}") from None
         content = scores.astype("<f4").tobytes()
@@ -134,12 +147,26 @@ def score_rest(
         bar.update(done, [("score", scores.mean())])
 
 
-def make_columns(model: zoo.Trained, scores: np.ndarray, names: Sequence[str] | None) -> dict:
-    """Returns the columns of the table."""
+def make_columns(
+    model: zoo.Trained,
+    scores: np.ndarray,
+    names: Sequence[str] | None,
+    y: np.ndarray | None = None,
+) -> dict:
+    """Returns the columns of the table.
+
+    Args:
+      model: a `zoo.Trained`.
+      scores: of its events.
+      names: their files, if they have any.
+      y: numbers of their classes, if they were scored given these.
+    """
     factor = model.kind.nats(model.event_shape.as_list())
     columns = {"index": np.arange(len(scores))}
     if names is not None:
         columns["file"] = list(names)
+    if y is not None:
+        columns["label"] = [model.classes[number] for number in y]
     log_prob = (-factor * scores.astype(np.float64)).astype(np.float32)
     return columns | {model.kind.units: scores, "log_prob": log_prob}
 
@@ -158,6 +185,37 @@ def beside(model: zoo.Trained, dataset: str, split: str, scores: np.ndarray) -> 
     return columns | {n if n not in TAKEN else f"{n}_": values for n, values in found.items()}
 
 
+def open_scored(
+    model: zoo.Trained,
+    dataset: str,
+    split: str,
+    batch_size: int,
+    data_dir: str | None,
+    preparation: photographs.Preparation | None,
+) -> tuple[loading.Data, str | None]:
+    """Returns the data, and what events are given: a condition, `MIXTURE`, or `None`.
+
+    See `evaluate.open_images`.
+    """
+    condition = evaluate.read_condition(model).get("condition")
+    options = (model, dataset, split, batch_size, data_dir, 0, preparation)
+    if condition is None:
+        return evaluate.open_images(*options), None
+    if not FLAGS.mixture:
+        try:
+            return evaluate.open_images(*options), condition
+        except labels.NoLabelsError as error:
+            print(f"Without labels: {error}")
+    print(f"Scores are of p(x), the mixture of {len(model.classes)} classes: as many evaluations")
+    return evaluate.open_images(*options, False), MIXTURE
+
+
+def _checksum(values):
+    """Returns a text that tells a list or array, or `None`, from others."""
+    values = values.tolist() if isinstance(values, np.ndarray) else values
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
 def main(argv: list[str]) -> None:
     """Loads the model, scores what has not been scored, and writes the table."""
     del argv
@@ -172,7 +230,7 @@ def main(argv: list[str]) -> None:
     batch_size = FLAGS.batch_size or batching.most_events(200, model.event_shape)
     data = (model, dataset, FLAGS.split, batch_size, FLAGS.data_dir)
     preparation = command_line.read_preparation(model)
-    images = evaluate.open_images(*data, preparation=preparation)
+    images, given = open_scored(*data, preparation)
     if images.made:
         print(f"{dataset}, {FLAGS.split}: {images.made}")
     job = {
@@ -181,7 +239,7 @@ def main(argv: list[str]) -> None:
         "dataset": dataset,
         "split": FLAGS.split,
         "num_examples": images.num_examples,
-        "names": hashlib.sha256(json.dumps(images.names).encode()).hexdigest(),
+        "names": _checksum(images.names),
         "batch_size": batch_size,
         "num_samples": FLAGS.num_samples,
         "seed": FLAGS.seed,
@@ -190,13 +248,16 @@ def main(argv: list[str]) -> None:
     }
     if preparation:
         job["preparation"] = preparation.to_json()
+    if given:
+        job |= {"given": given, "labels": _checksum(images.labels)}
     with journal(output, job) as (file, done):
         if file is None:
             print(f"{output} is there already, all {images.num_examples} rows of it.")
             return
         if done < images.num_examples:
             start = done // batch_size
-            rest = evaluate.open_images(*data, start, preparation).dataset
+            with_labels = given != MIXTURE
+            rest = evaluate.open_images(*data, start, preparation, with_labels).dataset
             try:
                 with tfflows.evaluation.estimating(num_terms=FLAGS.log_det_terms):
                     score_rest(model, rest, file, done, job)
@@ -208,12 +269,14 @@ def main(argv: list[str]) -> None:
             "job": job,
             f"mean_{model.kind.units}": float(scores.mean()),
             "not_finite": int(np.sum(~np.isfinite(scores))),
-            "definition": evaluate.define(model, FLAGS.num_samples, FLAGS.log_det_terms),
+            "definition": evaluate.define(
+                model, FLAGS.num_samples, FLAGS.log_det_terms, given == MIXTURE
+            ),
             "command": command_line.command("trainers.score"),
             "versions": environment.versions(),
         }
         files.write_json(output.with_name(f"{output.name}.json"), summary)
-        columns = make_columns(model, scores, images.names)
+        columns = make_columns(model, scores, images.names, images.labels)
         if model.kind == zoo.TABLES:
             columns |= beside(model, dataset, FLAGS.split, scores)
         table_files.write(output, columns)

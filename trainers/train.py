@@ -16,7 +16,8 @@ from trainers.runs import training
 FLAGS = flags.FLAGS
 SHARED_FLAGS = (
     *command_line.PRESET_FLAGS,
-    *("dataset", "data_dir", "batch_size", "seed", "jit", "loop", "shards", "set", "recipe"),
+    *("dataset", "condition", "data_dir", "batch_size", "seed", "jit", "loop", "shards", "set"),
+    "recipe",
     *command_line.PICTURE_FLAGS,
     *command_line.TABLE_FLAGS,
     *("memory", "ema", "transport_cost", "weight_l2", "spectral_cap", "check_finite"),

@@ -34,6 +34,7 @@ class Recipe:
       clip: the largest norm of the gradient.
       flip: whether images are mirrored at random.
       ema: momentum of the moving average of the weights; 0 for none.
+      condition: what of the data the model is conditional on: `"label"`; `None` for nothing.
 
     #### Example
 
@@ -58,6 +59,7 @@ class Recipe:
     clip: float | None = 1.0
     flip: bool = False
     ema: float = 0.0
+    condition: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no run can follow, whatever file or flag it is from."""
@@ -94,6 +96,7 @@ _ENTRIES = {
     "clip": ("a positive number or null", lambda v: v is None or (_is_number(v) and v > 0)),
     "flip": ("true or false", lambda v: isinstance(v, bool)),
     "ema": ("a number from 0 to 1", lambda v: _is_number(v, 0, 1)),
+    "condition": ("a text or null", lambda v: v is None or (isinstance(v, str) and v != "")),
 }
 
 
@@ -231,6 +234,12 @@ class Model:
     def num_levels(self) -> int | None:
         """Number of values of a pixel; `None` if the events are no integers."""
         return self.arguments.get("num_levels")
+
+    @property
+    def context_size(self) -> int | None:
+        """Length of the context that it is conditional on; `None` if it is not."""
+        given = len(columns.as_list(self.arguments.get("condition_columns") or 0))
+        return given or self.arguments.get("context_size")
 
     @property
     def units(self) -> str:

@@ -3,18 +3,22 @@
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import evaluation
+from tfflows import evaluation, networks
+from tfflows.conditioning import condition, expected_context
 from tfflows.distributions import density_of, is_discrete, to_real
 from zoo import registry
 from zoo.storage import files, presets
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
+_LONGEST = 200  # Name of a class, which may come from strangers.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +82,104 @@ class Trained:
         """What the preset says of its training; empty if it has no `metadata.json`."""
         path = self.folder / "metadata.json"
         return files.read_json(path) if path.is_file() else {}
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it is a distribution given something that it has not been given."""
+        return expected_context(self.distribution) is not None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes whose labels it is conditional on; `None` if it is on none."""
+        names = self.metadata.get("classes")
+        if names is None:
+            return None
+        size = self.entry.context_size
+        if not (
+            isinstance(names, list)
+            and len(names) == size
+            and all(isinstance(name, str) and len(name) <= _LONGEST for name in names)
+        ):
+            raise ValueError(
+                f"{self.folder / 'metadata.json'} must have `classes`, {size} short texts. "
+                f"Received: {str(names)[:_LONGEST]}."
+            )
+        return tuple(names)
+
+    @property
+    def class_frequencies(self) -> np.ndarray:
+        """Frequencies of the classes among what it was trained on; alike if that is not known."""
+        count = len(self.classes or ())
+        found = self.metadata.get("class_frequencies", [1 / max(count, 1)] * count)
+        known = isinstance(found, list) and all(isinstance(f, (int, float)) for f in found)
+        if not (known and len(found) == count and min(found) >= 0 and 0 < sum(found) < 2):
+            raise ValueError(
+                f"{self.folder / 'metadata.json'} must have `class_frequencies`, a part of 1 for "
+                f"each of {count} classes. Received: {str(found)[:_LONGEST]}."
+            )
+        return np.array(found) / sum(found)
+
+    def number_of(self, label: str | int) -> int:
+        """Returns the number of a class.
+
+        Args:
+          label: its name, or if there is none of that name its number; an `int` is a number.
+
+        Raises:
+          ValueError: if there is no such class, or the model knows none.
+        """
+        classes = self.classes
+        if classes is None or not self.is_conditional:
+            raise ValueError(
+                "`label` must not be given: the model is not conditional on labels. "
+                f"Received: label={label}, model {self.entry.name!r}."
+            )
+        if isinstance(label, str) and label in classes:
+            return classes.index(label)
+        if re.fullmatch(r"\d{1,9}", str(label)) and int(label) < len(classes):
+            return int(label)
+        shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
+        raise ValueError(
+            f"`label` must be one of {len(classes)} classes, {shown}, or a number from 0 to "
+            f"{len(classes) - 1}. Received: label={label}."
+        )
+
+    def condition(self, label: str | int) -> tfd.Distribution:
+        """Returns the distribution of a class, as `distribution` is one.
+
+        Args:
+          label: see `number_of`.
+
+        #### Example
+
+        ```python
+        import zoo
+
+        model = zoo.open_trained("glow.digits_by_class")
+        model.condition(3).sample(4, seed=1).shape  # [4, 8, 8, 1]
+        ```
+        """
+        return self.given(self.number_of(label)).distribution
+
+    def given(self, y: Any) -> "Trained":
+        """Returns the model given something, as which it is conditional no more.
+
+        Args:
+          y: numbers of classes, `[N]`, or contexts `[N, K]`, for batches of `N` events; or one of
+            them, `[]` or `[K]`, for any. `None` of a model that is not conditional.
+
+        Raises:
+          ValueError: if it is not what the model is conditional on.
+        """
+        if y is None and not self.is_conditional:
+            return self
+        if y is None or not self.is_conditional:
+            what = "must be given" if self.is_conditional else "must not be given"
+            raise ValueError(f"`y` {what} to {self.entry.name!r}. Received: y={y!s:.50}.")
+        y = tf.convert_to_tensor(y)
+        if y.dtype.is_integer and self.classes is not None:
+            y = networks.OneHot(len(self.classes), dtype="float32")(y)
+        return dataclasses.replace(self, distribution=condition(self.distribution, y))
 
     def check(self, x: tf.Tensor) -> None:
         """Raises a `ValueError` if events are not the integers that the model is over."""

@@ -85,7 +85,7 @@ def test_what_lies_between(finished, points, tmp_path, capsys):
     width, height = Image.open(finished / "samples.png").size
     assert width % (sample.BETWEEN * 9 + 1) == height % (3 * 9 + 1) == 0
     model = zoo.open_trained(finished / "preset")
-    x = sample.open_test(model, "digits", None, 5, None)
+    x, _ = sample.open_test(model, "digits", None, 5, None)
     drawn = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample.pictures, "save_grid", lambda path, images, *_: drawn.append(images))

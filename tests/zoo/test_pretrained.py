@@ -15,7 +15,7 @@ from zoo.storage import files, presets
 
 NAMES = zoo.list_models(pretrained=True)
 # Their data are not on every machine.
-IMAGES = [name for name in NAMES if zoo.find(name).recipe.dataset == "cifar10"]
+IMAGES = [name for name in NAMES if zoo.find(name).recipe.dataset in ("cifar10", "mnist")]
 
 
 def mark(*quick):
@@ -39,6 +39,7 @@ def test_the_promised_models_have_weights():
         "convexp_glow.cifar10_medium",
     }
     promised |= {"convexp_glow.digits", "glow.digits", "gnf_convexp.mog9", "sylvester.digits"}
+    promised |= {"glow.digits_by_class"}
     assert promised <= set(NAMES)
 
 
@@ -56,8 +57,8 @@ def test_card_states_what_the_weights_reach(name):
         assert (presets.folder(name) / file).read_bytes().startswith(b"\x89PNG")
     # All 400 digits, with the noise of the figure; a tenth of the points; some photographs.
     part = split if dataset == "digits" else f"{split}[:{500 if name in IMAGES else 2000}]"
-    source = loading.load(dataset, part, batch_size=200)
     model = zoo.open_trained(name)
+    source = loading.load(dataset, part, batch_size=200, **evaluate.read_condition(model))
     scores = evaluate.score(model, source.dataset, source.num_examples, 1, seed=0)
     error = float(scores.std(ddof=1)) / math.sqrt(len(scores))
     tolerance = 1e-3 if dataset == "digits" else 4 * error
@@ -67,9 +68,12 @@ def test_card_states_what_the_weights_reach(name):
 @pytest.mark.parametrize("name", mark("convexp_glow.digits"))
 def test_gradients_without_activations_are_those_with_them(name):
     """`memory="invert"` finds the inputs of all layers of a trained model from its latents."""
-    entry = zoo.find(name)
-    model = zoo.create(name, pretrained=True, discrete=entry.kind.is_discrete)
-    x = next(iter(loading.load(entry.recipe.dataset, "test", batch_size=32).dataset))
+    entry, trained = zoo.find(name), zoo.open_trained(name)
+    condition = evaluate.read_condition(trained)
+    data = loading.load(entry.recipe.dataset, "test", batch_size=32, **condition)
+    batch = next(iter(data.dataset))
+    x, y = batch if data.is_conditional else (batch, None)
+    model = trained.given(y).distribution
     found = {}
     for mode in ("store", "invert"):
         trainer = FlowModel(model, units=entry.units, memory=mode)

@@ -60,9 +60,21 @@ class Order:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A split of events of a kind, and what puts them into batches; `names` if they have any.
+    """A split of events of a kind, and what puts them into batches.
 
-    `made` says what was made of pictures, if anything was.
+    Attributes:
+        batches: yields the batches of an order: of events, or of pairs of these and what they are
+            given.
+        num_examples: number of events.
+        event_shape: shape of an event.
+        num_levels: number of values of a pixel; `None` if the events are no integers.
+        names: those of the events, if they have any.
+        made: what was made of pictures, in words, if anything was.
+        kind: what the events are.
+        kept: numbers of the events of the split that are left, if some can't be read; else `None`.
+        window: within how many events the order is shuffled, if they are streamed; else `None`.
+        classes: names of the classes of the events, if these are given their labels.
+        labels: the numbers of their classes, `[num_examples]`.
     """
 
     batches: Callable[[Order], tf.data.Dataset]
@@ -72,6 +84,10 @@ class Source:
     names: tuple[str, ...] | None = None
     made: str | None = None
     kind: Kind = IMAGES
+    kept: np.ndarray | None = None
+    window: int | None = None
+    classes: tuple[str, ...] | None = None
+    labels: np.ndarray | None = None
 
 
 def indices(order: Order, size: int) -> tf.data.Dataset:
@@ -130,12 +146,14 @@ def stream(
     size: int,
     shape: tuple,
     cut: Callable | None = None,
+    window: int | None = None,
 ) -> Source:
     """Images decoded as they are needed, from records or paths.
 
-    `cut(image, order, step, row)` makes of what is decoded an image of `shape`.
+    `cut(image, order, step, row)` makes of what is decoded an image of `shape`. They are shuffled
+    within a `window`, by default one of 1 GiB.
     """
-    window = max(1, min(size, _SHUFFLE_BYTES // int(np.prod(shape))))
+    window = window or max(1, min(size, _SHUFFLE_BYTES // int(np.prod(shape))))
 
     def batches(order: Order) -> tf.data.Dataset:
         def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -161,7 +179,30 @@ def stream(
         images = keys.map(image, num_parallel_calls=tf.data.AUTOTUNE)
         return images.batch(rows.stop - rows.start, drop_remainder=order.drop_remainder)
 
-    return Source(batches, size, shape)
+    return Source(batches, size, shape, window=window)
+
+
+def pair(source: Source, given: np.ndarray | Source) -> Source:
+    """Returns a source of pairs: of the events of another one and what each is given.
+
+    Args:
+        source: the events.
+        given: an array `[num_examples, ...]` in the order that is stored; or a source that puts
+            them into the orders of the events.
+    """
+    if isinstance(given, Source):
+        others = given
+    elif source.window is None:
+        others = hold(given)
+    else:  # Shuffled alike: the order depends on sizes and seeds alone.
+        size, shape = source.num_examples, given.shape[1:]
+        records = tf.data.Dataset.from_tensor_slices(given)
+        others = stream(records, tf.identity, size, shape, window=source.window)
+
+    def batches(order: Order) -> tf.data.Dataset:
+        return tf.data.Dataset.zip((source.batches(order), others.batches(order)))
+
+    return dataclasses.replace(source, batches=batches)
 
 
 def is_held(size: int, shape: tuple[int, ...]) -> bool:

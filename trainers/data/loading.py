@@ -12,8 +12,10 @@ number of files in a folder.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from trainers.data.batching import Order
@@ -36,7 +38,8 @@ class Data:
     Attributes:
         dataset: yields `uint8` images `[batch, height, width, channels]`, or `float32` points
             `[batch, 2]` or sets of them `[batch, k, 2]`. The batch size is static unless the last
-            batch is smaller.
+            batch is smaller. Of a conditional set, pairs of these and what they are given: `int32`
+            labels `[batch]`, or `float32` contexts `[batch, K]`.
         num_examples: images in the split, whatever part of it `dataset` yields.
         event_shape: `(height, width, channels)`, `(2,)` or `(k, 2)`.
         num_levels: the values are `0 .. num_levels - 1`: 256 levels for 8 bits, 17 for the digits;
@@ -44,6 +47,8 @@ class Data:
         names: the files of a folder, relative to it, in the order that is stored; else `None`.
         made: what was made of how many pictures, in words; `None` if they are as they were.
         kind: what they are.
+        classes: names of the classes that labels are the numbers of; `None` without labels.
+        labels: those of all events, in the order that is stored, `[num_examples]`.
     """
 
     dataset: tf.data.Dataset
@@ -53,6 +58,13 @@ class Data:
     names: tuple[str, ...] | None = None
     made: str | None = None
     kind: Kind = IMAGES
+    classes: tuple[str, ...] | None = None
+    labels: np.ndarray | None = None
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether batches are pairs of events and what these are given."""
+        return isinstance(self.dataset.element_spec, tuple)
 
     def describe(self) -> str:
         """Returns what the data are like, in words."""
@@ -73,6 +85,8 @@ def load(
     start_step: int = 0,
     part: tuple[int, int] = (0, 1),
     preparation: Preparation | None = None,
+    condition: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Data:
     """Opens one split of a set of images or points.
 
@@ -113,6 +127,11 @@ def load(
             decoded. Needs full batches: `repeat` or `drop_remainder`.
         preparation: what is made of pictures of any size, in folders, TFDS sets and `.npz` files.
             Random crops are so with a `shuffle_seed` alone. What can't be read is left out.
+        condition: `label`, or of a TFDS set another feature, for pairs of images and labels: those
+            of `digits`; of the set; the names of the folders of classes, as in `train/CLASS/1.png`;
+            or of arrays `labels`, or `train_labels` beside `train`, of a `.npz` file.
+        classes: names of the classes, in the order of their numbers; by default those of the split,
+            sorted, or those of the TFDS set.
 
     Returns:
         A `Data`.
@@ -131,15 +150,17 @@ def load(
     _check_arguments(batch_size, start_step, flip, shuffle_seed)
     _check_part(part, batch_size, repeat or drop_remainder)
     data_dir = data_dir and files.expand_home(data_dir)
-    source = open_source(name, split, data_dir, preparation)
+    source = open_source(name, split, data_dir, preparation, condition, classes)
     if drop_remainder and not repeat:
         check_size(split, source.num_examples, batch_size)
     check_flip(flip, source.event_shape)
     num_levels, shift = _reduced_levels(source.num_levels, num_bits)
 
-    def finish(step: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    def finish(step: tf.Tensor, batch: Any) -> Any:
+        images, *given = batch if isinstance(batch, tuple) else (batch,)
         images = _flipped(images, shuffle_seed, step, order) if flip else images
-        return tf.bitwise.right_shift(images, shift) if shift else images
+        images = tf.bitwise.right_shift(images, shift) if shift else images
+        return (images, *given) if given else images
 
     drop_remainder = drop_remainder or repeat or source.num_examples % batch_size == 0
     start = divmod(start_step * batch_size, source.num_examples)
@@ -157,6 +178,8 @@ def load(
         source.names,
         source.made,
         source.kind,
+        source.classes,
+        source.labels,
     )
 
 

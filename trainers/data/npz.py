@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainers.data import split_names
+from trainers.data import labels, split_names
 from trainers.data.image_paths import say
 
 _SPLITTING = ("fold", "folds", "partition", "split", "splits", "subset")
@@ -21,6 +21,35 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
         ValueError: if it is damaged or another kind of file, holds no images of 8 bits, or it is
             not clear which are for training.
     """
+    arrays, found = _find(path)
+    return {s: _checked(f"`{path}`, key `{key}`,", arrays[key]) for s, key in found.items()}
+
+
+def read_labels(path: pathlib.Path, split: str) -> np.ndarray:
+    """Returns the labels beside the images of a split, integers or texts `[N]`.
+
+    Raises:
+        NoLabelsError: if there are none.
+        ValueError: if they are not as many as the images, or no labels; and see `read`.
+    """
+    arrays, found = _find(path)
+    key = labels.key_beside(list(arrays), found[split], split, len(found) == 1, f"`{path}`")
+    what = f"`{path}`, key `{key}`,"
+    if arrays[key] is None:
+        raise ValueError(f"{what} must be a plain array. Received: Python objects.")
+    values, count = labels.of_values(arrays[key], what), len(arrays[found[split]])
+    if len(values.numbers) != count:
+        raise ValueError(
+            f"{what} must have a label for each of the {count} images of `{found[split]}`. "
+            f"Received: {len(values.numbers)}."
+        )
+    return arrays[key].reshape(count)
+
+
+def _find(
+    path: pathlib.Path,
+) -> tuple[dict[str, np.ndarray | None], dict[str, str]]:
+    """The arrays of a file, and the keys of those that are the images of its splits."""
     if not path.is_file():
         raise FileNotFoundError(f"`{path}` must be a .npz file; there is none.")
     arrays = _arrays(path)
@@ -39,7 +68,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     left = [f"`{key}`" for key in keys if key not in found.values()]
     if left:
         say(f"`{path}`: left out {', '.join(left)}.")
-    return {s: _checked(f"`{path}`, key `{key}`,", arrays[key]) for s, key in found.items()}
+    return arrays, found
 
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray | None]:

@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -212,7 +212,9 @@ def open_files(root: str, paths: Sequence[str], preparation: Preparation) -> Sou
         records = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path, _ in left])
         source = _stream(records, os.fsdecode, len(left), preparation)
         made = preparation.describe_all(len(left), [*sizes.values()])
-        return dataclasses.replace(source, names=tuple(name for _, name in left), made=made)
+        kept = _which(names, sizes)
+        names_left = tuple(name for _, name in left)
+        return dataclasses.replace(source, names=names_left, made=made, kept=kept)
 
     return _once((root, tuple(paths), versions, preparation), open_them)
 
@@ -325,7 +327,16 @@ def _hold(
     crops = preparation.crop == "random"
     source = _hold_crops(images, preparation) if crops else batching.hold(np.stack(images))
     made = preparation.describe_all(len(found), sizes)
-    return dataclasses.replace(source, names=tuple(found), made=made)
+    kept = _which(names, found)
+    return dataclasses.replace(source, names=tuple(found), made=made, kept=kept)
+
+
+def _which(names: Sequence[str], left: Collection[str]) -> np.ndarray | None:
+    """Numbers of those that are left, unless all are."""
+    if len(left) == len(names):
+        return None
+    left = set(left)
+    return np.array([number for number, name in enumerate(names) if name in left])
 
 
 def _leave_out(where: str, faults: Mapping[str, str], count: int) -> None:

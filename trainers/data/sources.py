@@ -1,10 +1,12 @@
 """Where the data of the trainers come from: bundled digits, TFDS, folders, files, the plane."""
 
+import dataclasses
 import difflib
 import functools
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,7 @@ from trainers.data import (
     image_files,
     image_folders,
     image_paths,
+    labels,
     node_sets,
     npz,
     photographs,
@@ -21,13 +24,15 @@ from trainers.data import (
     split_names,
     tables,
 )
-from trainers.data.batching import Source, hold, hold_or_stream
+from trainers.data.batching import Source, hold, hold_or_stream, pair
+from trainers.data.labels import Labels, NoLabelsError
 from trainers.data.photographs import Preparation
 from zoo.registry import IMAGES, POINTS, SETS, Kind
 from zoo.storage import files
 
 _DIGITS_SIZES = (1197, 200, 400)
 _DRAWN_SIZES = (100_000, 10_000, 50_000)
+_LABELS_AT_ONCE = 10_000
 _NODE_SETS_SIZES = (1_000_000, 10_000, 50_000)  # A run of 5000 steps of 256 takes 1.28 million.
 
 
@@ -37,34 +42,67 @@ def check_size(split: str, size: int, least: int = 1) -> None:
         raise ValueError(f"`{split}` must hold {least} images or more. Received: {size}.")
 
 
+class _Found(NamedTuple):
+    """What a name stands for.
+
+    Attributes:
+        splits: the splits, by name.
+        open: opens a split, or a part or sum of splits.
+        labels: returns the labels of one, given the condition that asks for them.
+    """
+
+    splits: Mapping
+    open: Callable[[str], Source]
+    labels: Callable[[str, str], Labels]
+
+
 def open_source(
-    name: str, split: str, data_dir: str | None, preparation: Preparation | None = None
+    name: str,
+    split: str,
+    data_dir: str | None,
+    preparation: Preparation | None = None,
+    condition: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Source:
     """Opens a split by the name of its source; see `data.load`."""
-    return _find(name, data_dir, preparation)[1](split)
+    found = _find(name, data_dir, preparation)
+    if condition is None:
+        return found.open(split)
+    of_events = found.labels(split, condition)  # An error before images are read.
+    if classes is not None:
+        of_events = of_events.among(classes, f"`{name}`, {split},")
+    source = found.open(split)
+    if source.kept is not None:
+        of_events = of_events[source.kept]
+    known = {"classes": of_events.classes, "labels": of_events.numbers}
+    return dataclasses.replace(pair(source, of_events.numbers), **known)
+
+
+def labels_of(name: str, split: str, data_dir: str | None, condition: str) -> Labels:
+    """Returns the labels of a split, of all of its images; see `data.load`."""
+    return _find(name, data_dir).labels(split, condition)
 
 
 def count_examples(name: str, split: str, data_dir: str | None) -> int:
     """Returns how many events a split has, before any is read: some may then be left out."""
-    found, open_split = _find(name, data_dir)
-    if not isinstance(found, tfds.core.splits.SplitDict):
-        return len(_select(split, found))
-    return found[split].num_examples if found else open_split(split).num_examples
+    found = _find(name, data_dir)
+    if not isinstance(found.splits, tfds.core.splits.SplitDict):
+        return len(_select(split, found.splits))
+    is_known = bool(found.splits)  # Of a set that is prepared.
+    return found.splits[split].num_examples if is_known else found.open(split).num_examples
 
 
 def names_of_splits(name: str, data_dir: str | None) -> tuple[str, ...]:
     """Returns the names of the splits of a source."""
-    return tuple(_find(name, data_dir)[0])
+    return tuple(_find(name, data_dir).splits)
 
 
 def is_shuffled(name: str, data_dir: str | None) -> bool:
     """Whether any part of a split is like the whole: TFDS stores its sets in random order."""
-    return isinstance(_find(name, data_dir)[0], tfds.core.splits.SplitDict)
+    return isinstance(_find(name, data_dir).splits, tfds.core.splits.SplitDict)
 
 
-def _find(
-    name: str, data_dir: str | None, preparation: Preparation | None = None
-) -> tuple[Mapping, Callable[[str], Source]]:
+def _find(name: str, data_dir: str | None, preparation: Preparation | None = None) -> _Found:
     """The splits of a source, and what opens one of them or a part."""
     path, is_table = files.local(tables.path_of(name)), tables.is_table(name)
     if preparation and name in ("digits", *planar.NAMES, *node_sets.NAMES):
@@ -73,26 +111,35 @@ def _find(
             f"or a .npz file. Received: {name}."
         )
     if name == "digits":
-        return _in_memory(_digits(), 17)
+        images, digits = _digits()
+        return _in_memory(images, 17, read_labels=lambda split: digits[split])
     for drawn, sizes, kind in (
         (planar, _DRAWN_SIZES, POINTS),
         (node_sets, _NODE_SETS_SIZES, SETS),
     ):
         if name in drawn.NAMES:
-            return _in_memory(_drawn(drawn.sample, name, sizes), None, kind)
+            return _in_memory(_drawn(drawn.sample, name, sizes), None, kind, name=name)
     if is_table and not path.is_dir():
         return _table(name)
     if path.suffix.lower() == ".npz" and not path.is_dir():
-        if preparation:
-            return _prepared_arrays(path, npz.read(path), preparation)
-        return _in_memory(npz.read(path))
+        read_labels, images = functools.partial(npz.read_labels, path), npz.read(path)
+        found = _in_memory(images, read_labels=read_labels)
+        return found._replace(open=_prepared(path, images, preparation)) if preparation else found
     if not name.startswith("folder:") and (builder := _tfds_builder(name, data_dir)):
-        return builder.info.splits, lambda split: _open_tfds(name, builder, split, preparation)
+        return _Found(
+            builder.info.splits,
+            lambda split: _open_tfds(name, builder, split, preparation),
+            functools.partial(_labels_of_tfds, name, data_dir),
+        )
     if is_table and name not in ("", "folder:"):
         return _table(name)
     if path.is_dir() and name not in ("", "folder:"):
         found = image_paths.find(str(path))
-        return found, lambda split: _open_folder(str(path), _select(split, found), preparation)
+        return _Found(
+            found,
+            lambda split: _open_folder(str(path), _select(split, found), preparation),
+            functools.partial(_labels_of_folders, str(path), found),
+        )
     raise _unknown(name, path)
 
 
@@ -102,27 +149,71 @@ def _open_folder(root: str, paths: np.ndarray, preparation: Preparation | None) 
     return image_folders.open_images(root, paths.tolist())
 
 
-def _prepared_arrays(
+def _prepared(
     path: pathlib.Path, found: Mapping[str, np.ndarray], preparation: Preparation
-) -> tuple[Mapping, Callable[[str], Source]]:
+) -> Callable[[str], Source]:
+    """What opens pictures that are arrays."""
     version = path.stat().st_mtime_ns, path.stat().st_size
 
     def open_split(split: str) -> Source:
         key, images = (str(path), version, split), _select(split, found)
         return photographs.open_arrays(key, images, str(path), preparation)
 
-    return found, open_split
+    return open_split
 
 
 def _in_memory(
-    found: Mapping[str, np.ndarray], num_levels: int | None = 256, kind: Kind = IMAGES
-) -> tuple[Mapping, Callable[[str], Source]]:
-    return found, lambda split: hold(_select(split, found), num_levels, kind)
+    found: Mapping[str, np.ndarray],
+    num_levels: int | None = 256,
+    kind: Kind = IMAGES,
+    name: str = "",
+    read_labels: Callable[[str], np.ndarray] | None = None,
+) -> _Found:
+    def of_split(split: str, condition: str) -> Labels:
+        if read_labels is None:
+            raise _without_labels(name, kind.noun)
+        _check_condition(condition, [labels.CONDITION])
+        values = [read_labels(p.splitname)[p.from_ : p.to] for p in _parts(split, found)]
+        return labels.of_values(np.concatenate(values), "The labels")
+
+    return _Found(found, lambda split: hold(_select(split, found), num_levels, kind), of_split)
 
 
-def _table(name: str) -> tuple[Mapping, Callable[[str], Source]]:
+def _labels_of_folders(
+    root: str, found: Mapping[str, np.ndarray], split: str, condition: str
+) -> Labels:
+    _check_condition(condition, [labels.CONDITION])
+    return labels.of_folders(root, found, _select(split, found))
+
+
+def _without_labels(name: str, noun: str) -> Exception:
+    return NoLabelsError(
+        "`--condition` needs data with labels: digits, an image set of TFDS that has some, folders "
+        "of classes, or a .npz file with an array `labels`. "
+        f"Received: --dataset={name}, {noun} without any."
+    )
+
+
+def _check_condition(condition: str, known: Sequence[str]) -> None:
+    """Refuses conditions that the data do not have."""
+    if condition not in known:
+        raise ValueError(
+            f"`--condition` must be {' or '.join(known)} for these data. "
+            f"Received: --condition={condition}."
+        )
+
+
+def _table(name: str) -> _Found:
     table = tables.open_table(name)
-    return table.splits, lambda split: tables.open_source(*rows_of(name, split))
+
+    def no_labels(split: str, condition: str) -> Labels:
+        del split
+        raise ValueError(
+            "`--condition` is for images; rows of a table are conditioned by `--condition_columns`."
+            f" Received: --condition={condition}, --dataset={tables.shown(name)}."
+        )
+
+    return _Found(table.splits, lambda split: tables.open_source(*rows_of(name, split)), no_labels)
 
 
 def rows_of(name: str, split: str) -> tuple[tables.Table, np.ndarray]:
@@ -170,8 +261,8 @@ def _remedy(path: pathlib.Path) -> str:
     )
 
 
-def _select(split: str, splits: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What TFDS would select, from splits in memory."""
+def _parts(split: str, splits: Mapping[str, np.ndarray]) -> list:
+    """What TFDS would select, from splits in memory, as `splitname`, `from_` and `to`."""
     infos = {
         key: tfds.core.SplitInfo(
             name=key, shard_lengths=[len(images)], num_bytes=0, filename_template=None
@@ -179,27 +270,37 @@ def _select(split: str, splits: Mapping[str, np.ndarray]) -> np.ndarray:
         for key, images in splits.items()
     }
     try:
-        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+        return tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except ValueError as error:
         raise ValueError(f"`split` must be one that the data have. {error}") from None
-    chosen = [splits[part.splitname][part.from_ : part.to] for part in parts]
+
+
+def _select(split: str, splits: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What TFDS would select, from splits in memory."""
+    chosen = [splits[part.splitname][part.from_ : part.to] for part in _parts(split, splits)]
     check_size(split, sum(map(len, chosen)))
     return chosen[0] if len(chosen) == 1 else np.concatenate(chosen)
 
 
-def _digits() -> dict[str, np.ndarray]:
-    """Every k-th image of a random order sorted by digit, so that splits have all in proportion."""
+def _digits() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The splits of the digits, and their labels.
+
+    A split has every k-th image of a random order sorted by digit, so that all have the digits in
+    proportion.
+    """
     from sklearn import datasets  # Slow to import, and the other sources do without.
 
-    digits, splits = datasets.load_digits(), {}
+    digits, splits, of_splits = datasets.load_digits(), {}, {}
     # `RandomState` and not `Generator`: its stream, and so the split, is the same in every NumPy.
     rest = np.random.RandomState(0).permutation(len(digits.target))
     for split, size in zip(split_names.NAMES, _DIGITS_SIZES, strict=True):
         rest = rest[np.argsort(digits.target[rest], kind="stable")]
         chosen = np.diff(np.arange(len(rest) + 1) * size // len(rest)) == 1
-        splits[split] = digits.images[np.sort(rest[chosen]), :, :, np.newaxis].astype(np.uint8)
+        numbers = np.sort(rest[chosen])
+        splits[split] = digits.images[numbers, :, :, np.newaxis].astype(np.uint8)
+        of_splits[split] = digits.target[numbers]
         rest = rest[~chosen]
-    return splits
+    return splits, of_splits
 
 
 @functools.lru_cache(1)
@@ -248,6 +349,46 @@ def _open_tfds(
         return tf.ensure_shape(feature.decode_example(record), shape)
 
     return hold_or_stream(records, decode, size, shape, lambda i: f"`{name}`, image {i},")
+
+
+def _labels_of_tfds(name: str, data_dir: str | None, split: str, condition: str) -> Labels:
+    """The labels of a set: a feature of that name, or `label` for the only one of classes."""
+    builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    features = builder.info.features
+    known = {
+        key: feature
+        for key, feature in features.items()
+        if isinstance(feature, tfds.features.Tensor)
+        and (feature.shape, np.issubdtype(feature.np_dtype, np.integer)) == ((), True)
+    }
+    if not known:
+        raise _without_labels(name, f"images with features {list(features)}")
+    classes = [key for key in known if isinstance(known[key], tfds.features.ClassLabel)]
+    key = condition
+    if condition == labels.CONDITION and condition not in known and len(classes) == 1:
+        key = classes[0]
+    _check_condition(key, list(known))
+    if not builder.is_prepared():
+        raise FileNotFoundError(_how_to_prepare(name, builder))
+    found = _read_labels(name, data_dir, split, key)
+    names = known[key].names if key in classes else None
+    return labels.of_values(found, f"`{name}`, {split}, feature `{key}`,", names)
+
+
+@functools.lru_cache(8)
+def _read_labels(name: str, data_dir: str | None, split: str, key: str) -> np.ndarray:
+    """The values of a feature, in the stored order."""
+    builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    records = builder.as_dataset(
+        split=split,
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        # As it is stored, a number: TFDS warns of itself when it decodes one.
+        decoders=tfds.decode.PartialDecoding(
+            {key: True}, decoders={key: tfds.decode.SkipDecoding()}
+        ),
+    )
+    batches = records.map(lambda example: example[key]).batch(_LABELS_AT_ONCE)
+    return np.concatenate(list(batches.as_numpy_iterator()))
 
 
 def _image_key(name: str, features: tfds.features.FeaturesDict) -> str:

@@ -49,10 +49,8 @@ def divide(paths: Sequence[Path], root: str, remedy: str) -> list[str | None]:
     Raises:
         ValueError: if it is not clear what is for training.
     """
-    told = [_told(path, strictly=True) for path in paths]
-    strictly = any(told)
-    if not strictly:
-        told = [_told(path, strictly=False) for path in paths]
+    told = _told_all(paths)
+    strictly = any(_told(path, strictly=True) for path in paths)
     if not any(told):
         return ["train"] * len(paths)
     splits = [t[1] if t else None for t in told]
@@ -62,9 +60,24 @@ def divide(paths: Sequence[Path], root: str, remedy: str) -> list[str | None]:
     return [split or None for split in splits]
 
 
+def without(paths: Sequence[Path]) -> list[Path]:
+    """Returns paths, as `divide` takes them, without the names that tell their splits."""
+    told = _told_all(paths)
+    return [
+        path[: found[0]] + path[found[0] + 1 :] if found and found[1] else path
+        for path, found in zip(paths, told, strict=True)
+    ]
+
+
 def tell(paths: Sequence[Path]) -> bool:
     """Returns whether any name in the paths tells of a split."""
     return any(of(name) is not None for path in paths for name in path)
+
+
+def _told_all(paths: Sequence[Path]) -> list[tuple[int, str] | None]:
+    """What the names in paths tell: those that say nothing else, or if there are none, others."""
+    told = [_told(path, strictly=True) for path in paths]
+    return told if any(told) else [_told(path, strictly=False) for path in paths]
 
 
 def _told(path: Path, strictly: bool) -> tuple[int, str] | None:

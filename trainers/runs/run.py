@@ -68,6 +68,8 @@ class Run:
       steps_per_execution: steps that run as one call; `None` to choose.
       epochs: passes over the data in place of the steps of the recipe, or `None`.
       num_examples: size of the training data; 0 as long as they were not looked at.
+      classes: names of the classes whose labels the model is conditional on, once the data were
+        looked at; `None` if it is not.
       changes: `--set` as it was given, for messages.
       column_kinds: what was said of the columns of a table, as `--column_kind` has it; the columns
         themselves are among the arguments of the entry once the data were looked at.
@@ -105,6 +107,7 @@ class Run:
     steps_per_execution: int | None = None
     epochs: float | None = None
     num_examples: int = 0
+    classes: tuple[str, ...] | None = None
     changes: tuple[str, ...] = ()
     column_kinds: tuple[str, ...] = ()
 
@@ -189,6 +192,8 @@ def from_json(config: Mapping, **changes: Any) -> Run:
     values = {name: config[name] for name in REMEMBERED if name in config}
     if values.get("image_size") is not None:
         values["image_size"] = tuple(values["image_size"])
+    if values.get("classes") is not None:
+        values["classes"] = tuple(values["classes"])
     values["freeze"] = tuple(values.get("freeze", ()))
     values["devices"] = Devices(**config.get("devices", {}))
     values["recipe"] = dataclasses.replace(entry.recipe, **config["recipe"])

@@ -1,10 +1,12 @@
 """Where a run starts that is not from nothing: a preset's weights, and some of them frozen."""
 
+import dataclasses
 import math
 import pathlib
 from typing import Any
 
 import tfflows
+import zoo
 from tfflows import weight_files
 from trainers.runs.run import Run
 from zoo.storage import cards, files, presets
@@ -20,6 +22,15 @@ def find(name: str) -> pathlib.Path:
     """
     inside = files.local(name) / "preset"
     return presets.find(inside if inside.is_dir() else name)
+
+
+def read_entry(name: str) -> zoo.Model:
+    """Returns the entry of the preset that `--init` names, with its arguments and condition."""
+    folder = find(name)
+    entry = presets.read_entry(folder)
+    condition = files.read_json(folder / "metadata.json").get("condition")
+    recipe = dataclasses.replace(entry.recipe, condition=condition)
+    return dataclasses.replace(entry, recipe=recipe)
 
 
 def load(model: tfflows.FlowModel, name: str) -> tuple[dict[str, Any], frozenset[int]]:

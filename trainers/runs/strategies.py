@@ -146,7 +146,7 @@ def feed(strategy: tf.distribute.Strategy, load: Callable) -> tf.data.Dataset:
     def on_host(context):
         part = (context.input_pipeline_id, context.num_input_pipelines)
         dataset = load(part=part).dataset.repeat()
-        rows = dataset.element_spec.shape[0]
+        rows = tf.nest.flatten(dataset.element_spec)[0].shape[0]
         local = context.num_replicas_in_sync // context.num_input_pipelines
         return dataset.rebatch(rows // local, drop_remainder=True) if local > 1 else dataset
 

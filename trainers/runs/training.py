@@ -21,6 +21,7 @@ from trainers.data import batching, loading, planar, sources, tables
 from trainers.runs import (
     backup,
     callbacks,
+    conditions,
     environment,
     rewind,
     run_folder,
@@ -42,6 +43,7 @@ def train(run: Run) -> None:
     strategy = strategies.make(run.devices)
     strategies.check_batch(recipe.batch_size, strategy.num_replicas_in_sync)
     run = table_columns.with_columns(run)
+    run = conditions.with_classes(run, *splits(run, strategy.num_replicas_in_sync))
     entry, known = run.entry, open_data(run)
     run = with_data(run, known.num_examples)
     check_validation(run, strategy.num_replicas_in_sync)
@@ -171,6 +173,8 @@ def open_data(run: Run) -> loading.Data:
         data_dir=run.data_dir,
         num_bits=loading.bits_to_keep(entry.num_levels),
         preparation=run.preparation,
+        condition=recipe.condition,
+        classes=run.classes,
     )
     given = (data.kind, data.event_shape, data.num_levels)
     if given != (entry.kind, entry.event_shape, entry.num_levels):
@@ -212,6 +216,8 @@ def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:
         data_dir=run.data_dir,
         num_bits=loading.bits_to_keep(run.entry.num_levels),
         preparation=run.preparation,
+        condition=run.recipe.condition,
+        classes=run.classes,
     )
     count = load(batch_size=1).num_examples
     # What can't be read is left out after the division.
@@ -246,6 +252,7 @@ def build_model(run: Run, shards: int) -> tfflows.FlowModel:
         model = tfflows.FlowModel.from_builder(
             zoo.build,
             builder_kwargs,
+            context=conditions.context_network(run),
             units=entry.units,
             seed=run.seed,
             shards=shards,
@@ -300,6 +307,8 @@ def make_callbacks(
 
 def make_sampler(run: Run, model: tfflows.FlowModel) -> Callable:
     """Returns the function that draws samples into a file, those of a table beside its rows."""
+    if run.classes:
+        return pictures.class_sampler(model.condition, len(run.classes), run.seed)
     if run.entry.kind != zoo.TABLES:
         return pictures.sampler(model.distribution, run.seed)
     table, numbers = sources.rows_of(run.recipe.dataset, splits(run)[0])
@@ -313,9 +322,10 @@ def _volume_log(run, dataset, num_images=32):
     """Returns the callback that `--volume` asks for, in a list, or an empty list."""
     if not run.volume:
         return []
-    num_images = batching.most_events(num_images, dataset.element_spec.shape[1:])
-    images = next(iter(dataset.unbatch().batch(num_images)))
-    return [volume.VolumeLog(run.workdir, images, run.volume_iterations)]
+    num_images = batching.most_events(num_images, run.entry.event_shape)
+    batch = next(iter(dataset.unbatch().batch(num_images)))
+    batch = batch if isinstance(batch, tuple) else (batch,)
+    return [volume.VolumeLog(run.workdir, *batch, num_iterations=run.volume_iterations)]
 
 
 def fit(
@@ -349,6 +359,8 @@ def fit(
         num_bits=loading.bits_to_keep(run.entry.num_levels),
         start_step=done,
         preparation=run.preparation,
+        condition=recipe.condition,
+        classes=run.classes,
     )
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
@@ -357,7 +369,8 @@ def fit(
         count = batching.most_events(256, run.entry.event_shape)
         batch = next(iter(load().dataset.unbatch().batch(count)))
         keep = frozenset() if run.init_act_norm else loaded
-        model.initialize(batch, only=lambda part: keep.isdisjoint(map(id, part.variables)))
+        batch = batch if isinstance(batch, tuple) else (batch,)
+        model.initialize(*batch, only=lambda part: keep.isdisjoint(map(id, part.variables)))
         strategies.broadcast(strategy, model.weights)
     left = recipe.steps - done
     model.fit(
@@ -408,13 +421,14 @@ def finish(run: Run, model: tfflows.FlowModel, best: stopping.Stopping | None = 
 def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
     """Returns the metadata of the preset; `last` is the last report."""
     kind = run.entry.kind
+    split = splits(run)[0]
     metadata = {
         "summary": run.entry.summary,
         "metric": {
             "name": f"training {kind.label}",
             "value": last[kind.units],
             "definition": f"{kind.definition}, mean over the steps since the last report",
-            "data": f"{tables.shown(run.recipe.dataset)}, {splits(run)[0]}",
+            "data": f"{tables.shown(run.recipe.dataset)}, {split}",
             "command": "trainers.train",
         },
         "parameters": start.count(model, run.freeze)[1],
@@ -428,7 +442,10 @@ def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
         "pictures": {"Samples": "samples.png"},
         "remarks": {},
     }
-    if stages := start.stages(run, model, f"{run.recipe.dataset}, {splits(run)[0]}"):
+    metadata |= conditions.describe(run, split)
+    if run.classes:
+        metadata["metric"]["definition"] += ", given the label"
+    if stages := start.stages(run, model, f"{run.recipe.dataset}, {split}"):
         metadata["stages"] = stages
     if run.preparation:
         metadata["preparation"] = run.preparation.to_json()

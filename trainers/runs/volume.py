@@ -27,13 +27,20 @@ class VolumeLog(keras.callbacks.Callback):
     Args:
       workdir: folder of the run.
       images: the batch, as `FlowModel.fit` takes it.
+      y: its labels, of a conditional model.
       num_iterations: power iterations for the largest singular values.
     """
 
-    def __init__(self, workdir: pathlib.Path, images: tf.Tensor, num_iterations: int = 4) -> None:
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        images: tf.Tensor,
+        y: tf.Tensor | None = None,
+        num_iterations: int = 4,
+    ) -> None:
         super().__init__()
         self._path = workdir / LINES
-        self._images = images
+        self._images, self._y = images, y
         self._num_iterations = num_iterations
         self._writer = tf.summary.create_file_writer(str(workdir / "tensorboard" / "volume"))
 
@@ -50,7 +57,7 @@ class VolumeLog(keras.callbacks.Callback):
         return int(self.model.optimizer.iterations.numpy())
 
     def _report(self, step):
-        layers = report(self.model, self._images, self._num_iterations)
+        layers = report(self.model, self._images, self._num_iterations, self._y)
         with open(self._path, "a") as file:
             file.write(files.to_json({"step": step, "layers": layers}) + "\n")
         with self._writer.as_default(step=step):
@@ -62,16 +69,18 @@ class VolumeLog(keras.callbacks.Callback):
         self._writer.flush()
 
 
-def report(model: tfflows.FlowModel, images: Any, num_iterations: int) -> list[dict]:
+def report(model: tfflows.FlowModel, images: Any, num_iterations: int, y: Any = None) -> list[dict]:
     """Returns the `LayerVolume`s of a `FlowModel` on a batch, as dictionaries.
 
     Args:
       model: a `FlowModel`.
       images: a batch, as `fit` takes it.
       num_iterations: power iterations for the largest singular values.
+      y: its labels, of a conditional model.
     """
-    x = to_real(model.distribution, tf.convert_to_tensor(images), seed=[model.seed, -1])
-    distribution = density_of(model.distribution)
+    given = model.distribution if y is None else model.condition(y)
+    x = to_real(given, tf.convert_to_tensor(images), seed=[model.seed, -1])
+    distribution = density_of(given)
     variables = distribution.trainable_variables
     mode = "store" if model.memory == "store" else "recompute"  # Inverses would have errors.
     with tf.GradientTape() as tape, evaluation.memory(mode):

@@ -34,6 +34,18 @@ _register(
     **_SMALL,
     mixing="conv1x1",
 )
+register(
+    "glow.digits_by_class",
+    glow,
+    kind=IMAGES,
+    recipe=dataclasses.replace(DIGITS_RECIPE, condition="label"),
+    summary="Glow for the 8x8 digits given their labels; trains in minutes on two cores.",
+    paper=papers.GLOW,
+    **DIGITS,
+    **_SMALL,
+    mixing="conv1x1",
+    context_size=10,
+)
 _register(
     "convexp_glow",
     glow,

@@ -1,5 +1,7 @@
 """Models of 28x28 grey images: MNIST, Fashion-MNIST and their like."""
 
+import dataclasses
+
 from zoo.architectures.glow import glow
 from zoo.catalogue import papers
 from zoo.catalogue.recipes import MNIST, MNIST_RECIPE
@@ -28,4 +30,18 @@ register(
     **MNIST,
     **_GLOW,
     mixing="conv_exponential",
+)
+register(
+    "glow.mnist_by_class",
+    glow,
+    kind=IMAGES,
+    recipe=dataclasses.replace(
+        MNIST_RECIPE, condition="label", batch_size=128, ema=0.999, decay=1.0, learning_rate=1e-3
+    ),
+    summary="Glow for 28x28 grey images given their labels: MNIST, Fashion-MNIST and their like.",
+    paper=papers.GLOW,
+    **MNIST,
+    **_GLOW | {"steps": (4, 4), "widths": (32, 32)},
+    mixing="conv1x1",
+    context_size=10,
 )

@@ -1,11 +1,13 @@
 """Model cards, generated from `config.json` and `metadata.json`."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 PICTURES = {"Samples": "samples.png"}  # Of a card whose metadata names no others.
 _MOST_STAGES = 20  # Of other presets, which may come from strangers.
 _LONGEST = 500  # Text.
+_MOST_CLASSES = 20  # Whose names are shown.
 
 
 def render(config: Mapping, metadata: Mapping) -> str:
@@ -22,11 +24,13 @@ def render(config: Mapping, metadata: Mapping) -> str:
     pictures = [f"![{what}]({file})" for what, file in metadata.get("pictures", PICTURES).items()]
     rows = [
         (metric["name"], f"{metric['value']:.4f}"),
+        *metric.get("others", {}).items(),
         ("defined as", metric["definition"]),
         ("data", metric["data"]),
         ("measured by", f"`{metric['command']}`"),
         ("trained by", f"`{metadata['command']}`"),
         ("steps", f"{metadata['steps']:,}"),
+        *_condition(metadata),
         *metadata.get("remarks", {}).items(),
         ("training took", f"{metadata['training_seconds']:.0f} s on {metadata['machine']}"),
         ("parameters", f"{metadata['parameters']:,}"),
@@ -43,18 +47,36 @@ def render(config: Mapping, metadata: Mapping) -> str:
 ```python
 import zoo
 
-model = zoo.create("{config["model"]}", pretrained=True)
-samples = model.sample(16, seed=1)
+{_use(config["model"], metadata.get("classes"))}
 ```
 
 | | |
 | --- | --- |
-{chr(10).join(f"| {name} | {value} |" for name, value in rows)}
+{chr(10).join(f"| {name} | {_barless(value)} |" for name, value in rows)}
 {_describe_stages(metadata.get("stages", []))}
 Architecture:
 
 {chr(10).join(plain)}
 {"".join(tables)}"""
+
+
+def _condition(metadata):
+    """Returns the row that says what a model is conditional on, if it is on labels."""
+    if not (classes := metadata.get("classes")):
+        return []
+    names = ", ".join([*classes[:_MOST_CLASSES], *["..."][: len(classes) > _MOST_CLASSES]])
+    what = f"{metadata['condition']}: {len(classes)} classes, {' '.join(names.split())}"
+    return [("conditional on", what)]
+
+
+def _use(model, classes):
+    """Returns the lines that draw samples of a model."""
+    if not classes:
+        return f'model = zoo.create("{model}", pretrained=True)\nsamples = model.sample(16, seed=1)'
+    return (
+        f'model = zoo.open_trained("{model}")\n'
+        f"samples = model.condition({json.dumps(classes[-1])}).sample(16, seed=1)"
+    )
 
 
 def list_stages(model: str, metadata: Mapping) -> list[dict[str, Any]]:
@@ -136,4 +158,9 @@ def _bound(column, name):
 
 def _cell(value):
     """Returns a text in one cell of a table in Markdown."""
-    return " ".join(str(value).split()).replace("|", "\\|")
+    return _barless(" ".join(str(value).split()))
+
+
+def _barless(text):
+    """Returns a text without bars that would end a cell."""
+    return str(text).replace("|", "\\|")

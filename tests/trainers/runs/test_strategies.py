@@ -32,6 +32,7 @@ TINY = (
     "--num_validation=24",
     "--jit=on",
 )
+LABELS = ["--condition=label"]
 
 
 def command(workdir, *flags):
@@ -82,16 +83,18 @@ def losses(workdir):
 
 
 @pytest.mark.parametrize(
-    "strategy, replicas",
+    "strategy, replicas, more",
     [
-        ("mirrored", 2),
-        pytest.param("mirrored", 4, marks=pytest.mark.slow),
-        pytest.param("multi_worker", 2, marks=pytest.mark.slow),
-        pytest.param("multi_worker", 3, marks=pytest.mark.slow),
+        ("mirrored", 2, []),
+        pytest.param("mirrored", 2, LABELS, marks=pytest.mark.slow),
+        pytest.param("mirrored", 4, [], marks=pytest.mark.slow),
+        pytest.param("multi_worker", 2, [], marks=pytest.mark.slow),
+        pytest.param("multi_worker", 2, LABELS, marks=pytest.mark.slow),
+        pytest.param("multi_worker", 3, [], marks=pytest.mark.slow),
     ],
 )
-def test_replicas_take_the_steps_of_one_device(strategy, replicas, tmp_path):
-    every = [f"--steps={STEPS}", "--report_every=1"]
+def test_replicas_take_the_steps_of_one_device(strategy, replicas, more, tmp_path):
+    every = [f"--steps={STEPS}", "--report_every=1", *more]
     if strategy == "mirrored" and replicas == 2:  # XLA, which takes long to start, has the others.
         every.append("--jit=off")
     one = subprocess.Popen(
