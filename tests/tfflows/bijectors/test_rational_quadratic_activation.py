@@ -34,7 +34,7 @@ def test_contractive_slopes_never_exceed_1():
         spline = activation.spline()
         draws += spline.ratios.shape.num_elements()
         right = spline.left + tf.reduce_sum(spline.widths, -1)
-        for t in rng.uniform(-0.02, 1.02, 40):  # The tails as well.
+        for t in rng.uniform(-0.02, 1.02, [4, 10, 1]):  # The tails as well.
             worst = tf.reduce_max(log_slopes(activation, spline.left + t * (right - spline.left)))
             assert worst <= 1e-9
     assert draws >= 1_000_000

@@ -23,14 +23,15 @@ def make(channels=3, width=12, shape=(4, 5), scale=1.0, **kwargs):
 def test_each_head_sees_exactly_the_entries_before(channels):
     network = make(channels, width=6 * channels, max_norm=100.0)
     x = tf.constant(np.random.default_rng(3).normal(size=[1, 3, 4, channels]))
-    with tf.GradientTape(persistent=True) as tape:
+    with tf.GradientTape() as tape:
         tape.watch(x)
         # A ReLU may hide a dependence: the sum over several inputs does not.
-        heads = tf.split(network(x), 4, axis=-1)
+        y = network(x)
+    heads = tf.split(tape.jacobian(y, x), 4, axis=3)
     size = 12 * channels
     order = np.arange(size)
     for head in heads:
-        jacobian = np.reshape(tape.jacobian(head, x), [size, size])
+        jacobian = np.reshape(head, [size, size])
         assert np.all(jacobian[order[:, None] <= order] == 0)
         # Row 1, column 1, last channel: sees its four neighbours before it and its own pixel.
         place = np.ravel_multi_index((1, 1, channels - 1), (3, 4, channels))
