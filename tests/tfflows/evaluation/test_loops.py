@@ -366,7 +366,7 @@ WITHOUT_LOOPS = {
     "sylvester_triangular",
 }
 
-SOME = {"act_norm", "conv_exponential", "conv_exponential_power_iteration", "conv_sylvester"}
+SOME = {"act_norm", "conv_exponential", "conv_exponential_power_iteration"}
 SOME |= {"coupling_conditional", "coupling_vector", "residual_flow_dense"}
 
 
