@@ -302,7 +302,7 @@ def test_a_flow_is_a_preconditioner_of_mcmc():
     def chain(log_prob, start, bijector):
         kernel = tfp.mcmc.HamiltonianMonteCarlo(log_prob, step_size=0.5, num_leapfrog_steps=3)
         kernel = tfp.mcmc.TransformedTransitionKernel(kernel, bijector)
-        sample = tf.function(tfp.mcmc.sample_chain, jit_compile=True, autograph=False)
+        sample = tf.function(tfp.mcmc.sample_chain, autograph=False)
         return sample(20, start, kernel=kernel, trace_fn=None, seed=[1, 2])
 
     start = events([3], [2])

@@ -22,18 +22,14 @@ def conv_sylvester(dtype, scale=0.3):
     [("float32", 1e-5), pytest.param("float64", 1e-10, marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("scale", [pytest.param(0.3, marks=pytest.mark.slow), 10.0])
-def test_round_trip_of_conv_sylvester_in_a_compiled_graph(dtype, tolerance, scale):
+@pytest.mark.parametrize("jit", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_round_trip_of_conv_sylvester_in_a_compiled_graph(dtype, tolerance, scale, jit):
     flow = conv_sylvester(dtype, scale)
     x = tf.constant(np.random.default_rng(5).normal(size=[6, 4, 5, 3]), dtype)
-    for jit in (False, True):
-        y, log_det = tf.function(
-            lambda x: evaluation.forward_and_log_det(flow, x), jit_compile=jit
-        )(x)
-        again, minus = tf.function(
-            lambda y: evaluation.inverse_and_log_det(flow, y), jit_compile=jit
-        )(y)
-        np.testing.assert_allclose(again, x, rtol=0, atol=tolerance)
-        np.testing.assert_allclose(minus, -log_det, rtol=0, atol=10 * tolerance)
+    y, log_det = tf.function(evaluation.forward_and_log_det, jit_compile=jit)(flow, x)
+    again, minus = tf.function(evaluation.inverse_and_log_det, jit_compile=jit)(flow, y)
+    np.testing.assert_allclose(again, x, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(minus, -log_det, rtol=0, atol=10 * tolerance)
 
 
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -101,8 +101,15 @@ def test_bound_of_taps_that_are_not_zero_is_that_of_all():
     np.testing.assert_allclose(bound, norms.conv_norm_bound(kernel), rtol=1e-12)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(
+    ("size", "jit_compile"),
+    [
+        (1, False),
+        (3, True),
+        pytest.param(1, True, marks=pytest.mark.slow),
+        pytest.param(3, False, marks=pytest.mark.slow),
+    ],
+)
 def test_caps_a_kernel_by_its_bound_and_leaves_a_smaller_one_alone(size, jit_compile):
     kernel = tf.constant(0.1 * np.random.default_rng(7).standard_normal((size, size, 3, 4)))
     bound = norms.conv_norm_bound(kernel)

@@ -1,5 +1,7 @@
 """Splines: their bound, inverses that keep their precision, closed-form gradients, graphs."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -119,23 +121,27 @@ def activation_layer(values, inverse):
     return (layer._inverse_and_log_det if inverse else layer._forward_and_log_det)(values[0])
 
 
-@pytest.mark.parametrize("inverse", [False, pytest.param(True, marks=pytest.mark.slow)])
+SHAPES = {coupling_layer: [(9, 3 * 14)], activation_layer: [(3, 5), (3, 5), (3, 6), (3,)]}
+QUICK = [(coupling_layer, False, True), (activation_layer, False, False)]
+
+
 @pytest.mark.parametrize(
-    ("layer", "shapes"),
-    [(coupling_layer, [(9, 3 * 14)]), (activation_layer, [(3, 5), (3, 5), (3, 6), (3,)])],
+    ("layer", "inverse", "jit"),
+    [
+        pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
+        for case in itertools.product(SHAPES, (False, True), (False, True))
+    ],
 )
-def test_closed_form_gradients_are_those_of_automatic_differentiation(layer, shapes, inverse):
+def test_closed_form_gradients_are_those_of_automatic_differentiation(layer, inverse, jit):
     """Eager mode differentiates the formulas by itself, graphs have gradients in closed form."""
+    shapes = SHAPES[layer]
     rng = np.random.default_rng(4)
     x = rng.uniform(-4, 4, [9, 3])  # The tails as well.
     values = [tf.constant(v) for v in (x, *(rng.normal(size=shape) for shape in shapes))]
     expected = two_derivatives(layer, inverse, values)
-    for jit in (False, True):
-        compiled = tf.function(two_derivatives, jit_compile=jit)(layer, inverse, values)
-        for actual, desired in zip(
-            tf.nest.flatten(compiled), tf.nest.flatten(expected), strict=True
-        ):
-            np.testing.assert_allclose(actual, desired, rtol=1e-9, atol=1e-9)
+    compiled = tf.function(two_derivatives, jit_compile=jit)(layer, inverse, values)
+    for actual, desired in zip(tf.nest.flatten(compiled), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-9, atol=1e-9)
 
 
 def test_kernel_in_graphs_of_all_kinds():
