@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -24,6 +25,23 @@ from trainers import evaluate, score
 from trainers.data import loading
 
 ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def opened_once():
+    """A preset is opened, and its scorer traced, once for all runs, which are of one process."""
+    make, scorers = evaluate.make_scorer, {}
+
+    def make_scorer(model, *args, **kwargs):
+        key = (id(model), *args, *sorted(kwargs.items()))
+        if key not in scorers:
+            scorers[key] = make(model, *args, **kwargs)
+        return scorers[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zoo, "open_trained", functools.cache(zoo.open_trained))
+        patch.setattr(evaluate, "make_scorer", make_scorer)
+        yield
 
 
 @pytest.fixture(scope="module")
