@@ -1,5 +1,7 @@
 """Runs that tests of several programs look at."""
 
+import contextlib
+
 import pytest
 
 import zoo
@@ -8,10 +10,11 @@ from zoo import registry
 from zoo.architectures import glow
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    """A model that trains in a moment."""
-    for name in ("tiny.digits", "tiny.other"):
+@contextlib.contextmanager
+def registered():
+    """Registers models that train in a moment, unless they are."""
+    names = {"tiny.digits", "tiny.other"} - registry._MODELS.keys()
+    for name in names:
         zoo.register(
             name,
             glow.glow,
@@ -22,19 +25,27 @@ def tiny():
             **TINY,
         )
     yield
-    for name in ("tiny.digits", "tiny.other"):
+    for name in names:
         registry._MODELS.pop(name)
 
 
 @pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
-    """The folder of a run of four steps."""
+def tiny():
+    """A model that trains in a moment."""
+    with registered():
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a run of four steps; what writes into its preset takes a copy."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
-    run(model="tiny.digits", workdir=str(workdir), report_every=2)
+    with registered():
+        run(model="tiny.digits", workdir=str(workdir), report_every=2)
     return workdir
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def points(tmp_path_factory):
     """The folder of a run on points."""
     workdir = tmp_path_factory.mktemp("points") / "rings"

@@ -1,6 +1,7 @@
 """Scores of runs: images, points and sets."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from trainers.runs import callbacks
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
-def test_evaluate_scores_a_run(finished, capsys):
-    run(evaluate.main, workdir=str(finished), split="test[:50]", num_samples=2)
-    metrics = json.loads((finished / "metrics.json").read_text())
+def test_evaluate_scores_a_run(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    run(evaluate.main, workdir=str(workdir), split="test[:50]", num_samples=2)
+    metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["model"] == "tiny.digits"
     assert metrics["data"] == "digits, test[:50], 50 images"
     assert "2 sample(s)" in metrics["definition"]
@@ -54,7 +56,7 @@ def test_points_are_scored_in_nats_beside_their_entropy(points, capsys):
 def test_sets_are_scored_in_nats_a_node_beside_their_entropy(tmp_path, capsys):
     workdir = tmp_path / "mog4"
     run(
-        model="gnf_convexp.mog4",
+        model="graph_coupling.mog4",
         workdir=str(workdir),
         steps=4,
         batch_size=64,

@@ -34,7 +34,6 @@ PLANAR = {"num_blocks": 1, "width": 4}
 FIRST = {
     "glow.digits": GLOW,
     "realnvp.two_moons": PLANAR,
-    "graph_coupling.mog4": PLANAR,
 }
 OTHERS = {
     "images": {
@@ -60,7 +59,11 @@ OTHERS = {
         "maf.two_moons": PLANAR,
         "rq_nsf.two_moons": PLANAR,
     },
-    "sets": {"gnf.mog4": PLANAR, "gnf_convexp.mog4": PLANAR},
+    "sets": {
+        "gnf.mog4": PLANAR,
+        "gnf_convexp.mog4": PLANAR,
+        "graph_coupling.mog4": PLANAR,
+    },
 }
 ALL = FIRST | {name: changes for group in OTHERS.values() for name, changes in group.items()}
 SERVER = """

@@ -1,10 +1,5 @@
 """Samples of runs: pictures, latents drawn anew, and samples that are NaN."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,12 +9,10 @@ from PIL import Image
 
 import zoo
 from tests.trainers.failing_models import failing
-from tests.trainers.tiny_runs import TINY, run
+from tests.trainers.tiny_runs import run
 from trainers import evaluate, sample
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_figure_of_latents_drawn_anew(finished):
@@ -39,37 +32,24 @@ def test_figure_of_latents_drawn_anew(finished):
         sample.perturb(model, x, [1], [1, 2], 0.5, seed=0)
 
 
-def test_levels_and_data_must_be_those_of_the_model(tmp_path):
+def test_levels_and_data_must_be_those_of_the_model(finished, points):
     for values, match in (
         ({"keep_levels": ["0", "a"]}, "--keep_levels must be numbers.*Received: --keep_levels=0,a"),
         (
             {"keep_levels": ["0"], "dataset": "two_moons"},
             r"shape \(8, 8, 1\).*two_moons with .*\(2,\)",
         ),
-        ({"keep_levels": ["0"], "model": "balanced.two_moons"}, "are for models of images"),
+        ({"keep_levels": ["0"], "workdir": str(points)}, "are for models of images"),
     ):
         with pytest.raises((ValueError, app.UsageError), match=match):
-            run(sample.main, **{"model": "glow.digits", **values})
+            run(sample.main, **{"workdir": str(finished), **values})
     with pytest.raises(ValueError, match=r"shape \(2,\).*--dataset=digits with .*\(8, 8, 1\)"):
-        run(evaluate.main, model="balanced.two_moons", dataset="digits")
+        run(evaluate.main, workdir=str(points), dataset="digits")
 
 
-def test_sample_draws_a_picture(finished):
-    # A process of its own: the binaries share names of flags.
-    code = (
-        "import sys, zoo; from absl import app; from trainers import sample\n"
-        "from zoo.architectures.glow import glow\n"
-        "recipe = zoo.Recipe(dataset='digits', batch_size=16, steps=4)\n"
-        "about = {'kind': zoo.IMAGES, 'recipe': recipe, 'summary': '', 'paper': ''}\n"
-        f"zoo.register('tiny.digits', glow, **about, **{TINY!r})\n"
-        "app.run(sample.main)"
-    )
-    arguments = [f"--workdir={finished}", "--count=9", "--temperature=0.7"]
-    command = [sys.executable, "-c", code, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "9 samples at temperature 0.7" in done.stdout
+def test_sample_draws_a_picture(finished, capsys):
+    run(sample.main, workdir=str(finished), count=9, temperature=0.7)
+    assert "9 samples at temperature 0.7" in capsys.readouterr().out
     assert (finished / "samples.png").read_bytes().startswith(b"\x89PNG")
 
 

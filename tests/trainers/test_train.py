@@ -104,13 +104,13 @@ def test_residual_flows_resume_exactly_and_are_scored_as_stated(tmp_path):
 def test_changed_arguments_and_volume(tmp_path):
     path = tmp_path / "run"
     changes = {"set": ["widths=[2,3]"], "recipe": ["optimizer=adamax", "clip=null"]}
-    run(model="tiny.digits", workdir=str(path), volume=True, **changes)
+    run(model="tiny.digits", workdir=str(path), volume=True, report_every=2, **changes)
     config = json.loads((path / "preset" / "config.json").read_text())
     assert config["arguments"]["widths"] == [2, 3]
     recipe = json.loads((path / "config.json").read_text())["recipe"]
     assert (recipe["optimizer"], recipe["clip"]) == ("adamax", None)
     lines = callbacks.read_lines(path / "volume.jsonl")
-    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line["step"] for line in lines] == [0, 2, 4]
     names = [layer["name"] for layer in lines[0]["layers"]]
     assert "level0_step0_coupling" in names
     assert len(set(names)) == len(names)
@@ -134,8 +134,8 @@ def test_a_run_traces_its_step_once(tmp_path):
     original = tfflows.FlowModel.train_step
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tfflows.FlowModel, "train_step", traced)
-        run(model="tiny.digits", workdir=str(tmp_path / "run"), report_every=1, check_finite=False)
-    assert len(callbacks.read_lines(tmp_path / "run" / "metrics.jsonl")) == 4
+        run(model="tiny.digits", workdir=str(tmp_path / "run"), report_every=2, check_finite=False)
+    assert len(callbacks.read_lines(tmp_path / "run" / "metrics.jsonl")) == 2
     assert len(steps) == 1
     model = steps[0]
     assert model._loss_and_gradients.experimental_get_tracing_count() == 1
@@ -188,7 +188,7 @@ def test_a_run_may_loop_over_layers_that_repeat(tmp_path):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("mode", ["recompute", "invert"])
+@pytest.mark.parametrize("mode", [pytest.param("recompute", marks=pytest.mark.slow), "invert"])
 def test_memory_takes_the_same_steps_and_a_resumed_run_goes_on_with_it(mode, finished, tmp_path):
     path, made = tmp_path / "run", []
 
@@ -218,7 +218,7 @@ def test_images_of_8_bits_are_reduced_to_the_levels_of_the_model(tmp_path):
         set=["num_levels=32"],
         dataset=str(tmp_path / "images.npz"),
         workdir=str(tmp_path / "run"),
-        report_every=2,
+        report_every=4,
         volume=True,
     )
     # Of 5 bits noise has 5 bits; the model has learnt little, and 8-bit images would have over 8.

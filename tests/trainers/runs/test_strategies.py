@@ -22,7 +22,7 @@ from trainers.runs import callbacks, strategies
 from trainers.runs.run import Devices
 
 ROOT = pathlib.Path(__file__).parents[3]
-STEPS = 20
+STEPS = 8
 TINY = (
     "--model=glow.digits",
     "--set=steps=[1,1]",
