@@ -68,6 +68,10 @@ def test_sets_go_there_and_back_and_the_log_det_is_right(architecture):
     jacobian = np.reshape(tape.batch_jacobian(y, x), [3, 8, 8])
     np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], atol=1e-4)
     assert model.sample(5, seed=[0, 1]).shape == [5, 4, 2]
+    # Only graph networks make nodes depend on each other.
+    nodes_by_nodes = np.reshape(jacobian, [3, 4, 2, 4, 2])
+    others = [nodes_by_nodes[:, i, :, j] for i in range(4) for j in range(4) if i != j]
+    assert np.any(others) == (architecture != "graph_coupling")
 
 
 @each_architecture
@@ -82,17 +86,6 @@ def test_all_variables_are_found_and_learn(architecture):
         name for name, g in zip(variables, gradients, strict=True) if g is None or not np.any(g)
     ]
     assert still == []
-
-
-def test_only_graph_networks_make_nodes_depend_on_each_other():
-    for architecture in ARCHITECTURES:
-        model, x = small(architecture), nodes(1, 4, 2)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = model.bijector.bijector.forward(x)
-        jacobian = tape.batch_jacobian(y, x).numpy()[0]
-        others = [jacobian[i, :, j] for i in range(4) for j in range(4) if i != j]
-        assert np.any(others) == (architecture != "graph_coupling")
 
 
 def test_flow_of_a_given_graph_is_that_of_the_graph_as_context():
@@ -123,7 +116,13 @@ def test_wrong_network():
         graph_flow(4, "cnn", False)
 
 
-@pytest.mark.parametrize("name", [n for n in zoo.list_models("g*.mog*", pretrained=True)])
+@pytest.mark.parametrize(
+    "name",
+    [  # The card of the other one, whose figure is above the entropy, is tested by default.
+        pytest.param(n, marks=[] if n.endswith(".mog4") else pytest.mark.slow)
+        for n in zoo.list_models("g*.mog*", pretrained=True)
+    ],
+)
 def test_trained_models_are_not_below_the_entropy(name):
     dataset = name.split(".")[1]
     model, x = zoo.create(name, pretrained=True), node_sets.sample(dataset, 4000, seed=7)
