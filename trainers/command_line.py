@@ -135,7 +135,9 @@ flags.DEFINE_integer(
     "Terms of the log-det of residual layers that are computed for sure, where it is estimated.",
     lower_bound=1,
 )
-flags.DEFINE_string("split", "test", "Split to score, as TFDS writes it: test, test[:1000].")
+flags.DEFINE_string(
+    "split", "test", "Split to score, or to draw events of, as TFDS writes it: test, test[:1000]."
+)
 flags.DEFINE_integer(
     "num_samples",
     1,
@@ -249,28 +251,14 @@ def open_model() -> tuple[zoo.Trained, pathlib.Path | None]:
     strategies.make(read_devices())
     if FLAGS.model:
         return zoo.open_trained(FLAGS.model), None
-    workdir, config = _finished_run(files.local(FLAGS.workdir))
-    return zoo.open_trained(workdir / "preset", config["recipe"]["dataset"]), workdir
-
-
-def _finished_run(workdir):
-    """Returns the folder of a finished run, and its configuration.
-
-    Raises:
-      ValueError: if it holds no run, or one that has not finished.
-    """
+    workdir = files.local(FLAGS.workdir)
     if not (workdir / runs.CONFIG).is_file():
         raise ValueError(
             "`--workdir` must be the folder of a run of `trainers.train`, with a config.json. "
             f"Received: --workdir={workdir}."
         )
-    if not (workdir / "preset").is_dir():
-        raise ValueError(
-            "The run has not finished: go on with `python -m trainers.train "
-            f"--workdir={shlex.quote(str(workdir))} --resume`. "
-            f"Received: --workdir={workdir}, without preset/."
-        )
-    return workdir, runs.read_config(workdir)
+    preset, config = runs.find_preset(workdir), runs.read_config(workdir) or {}
+    return zoo.open_trained(preset, config["recipe"]["dataset"]), workdir
 
 
 def read_preparation(model: zoo.Trained) -> photographs.Preparation | None:
@@ -406,6 +394,8 @@ def _check_condition(before):
 
 def _named_entry(init):
     """Returns the entry that --model names; without it, that of the preset to start from."""
+    if init is not None:
+        start.find(init)  # An error before there is anything.
     if FLAGS.model:
         return zoo.find(FLAGS.model)
     if init is None:

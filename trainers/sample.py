@@ -7,7 +7,7 @@
     python -m trainers.sample --workdir=runs/wine --count=10000 --output=wine.csv
     python -m trainers.sample --model=glow.digits_by_class --label=3
 
-The third draws a row for each pair of test images, one after the other: between the two, what is
+The third draws a row for each pair of test images, or those of `--split`: between the two, what is
 decoded from the latents on an arc from one to the other (`tfflows.analysis.interpolate`). Of points
 it draws the ways from one to the other.
 
@@ -31,7 +31,7 @@ import zoo
 from tfflows.analysis import interpolate, resample_levels
 from tfflows.distributions import with_temperature
 from trainers import command_line, evaluate, pair_plots, pictures, program
-from trainers.data import labels, loading, photographs, sources, table_files, tables
+from trainers.data import labels, loading, sources, table_files, tables
 from zoo import columns
 
 FLAGS = flags.FLAGS
@@ -40,7 +40,7 @@ WAYS_AMONG = 2000  # Samples, in the background.
 SHARED_FLAGS = (
     *command_line.PRESET_FLAGS,
     *command_line.PICTURE_FLAGS,
-    *("dataset", "data_dir", "output", "seed"),
+    *("dataset", "data_dir", "split", "output", "seed"),
 )
 flags.DEFINE_integer(
     "count",
@@ -157,30 +157,22 @@ def read_levels(name: str) -> list[int]:
 def draw_levels(
     model: zoo.Trained,
     output: pathlib.Path,
-    dataset: str,
-    data_dir: str | None,
-    count: int,
+    images: tf.Tensor,
     keep: Sequence[int],
     resample: Sequence[int],
     temperature: float,
     seed: int,
-    preparation: photographs.Preparation | None = None,
-    number: int | None = None,
 ) -> None:
-    """Draws the figure of test images with part of their latents drawn anew.
+    """Draws the figure of images with part of their latents drawn anew.
 
     Args:
       model: a `zoo.Trained`.
       output: the PNG to write.
-      dataset: name of the data whose test images are shown.
-      data_dir: where TFDS keeps prepared data, or `None`.
-      count: number of images.
+      images: integer images `[N, H, W, C]`.
       keep: see `perturb`.
       resample: see `perturb`.
       temperature: of the new latents.
       seed: Python `int`.
-      preparation: see `loading.load`.
-      number: of the class of the images; by default they are of any.
 
     Raises:
       ValueError: if the model is not one of images; and see `perturb`.
@@ -190,28 +182,18 @@ def draw_levels(
             "`--keep_levels` and `--resample_levels` are for models of images. "
             f"Received: {model.entry.name}, with events of shape {tuple(model.event_shape)}."
         )
-    images, y = open_test(model, dataset, data_dir, count, preparation, number)
-    model = model.given(y)
     images, columns = perturb(model, images, keep, resample, temperature, seed)
     pictures.save_grid(output, images, model.num_levels, columns)
 
 
-def open_test(
-    model: zoo.Trained,
-    dataset: str,
-    data_dir: str | None,
-    count: int,
-    preparation: photographs.Preparation | None,
-    number: int | None = None,
+def open_events(
+    model: zoo.Trained, count: int, number: int | None = None
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Returns the first events of the test split, as many as asked for if there are.
+    """Returns the first events of the split of the flags, as many as asked for if there are.
 
     Args:
       model: a `zoo.Trained`.
-      dataset: name of the data.
-      data_dir: where TFDS keeps prepared data, or `None`.
       count: how many.
-      preparation: see `loading.load`.
       number: of the class that they are of; by default they are of any.
 
     Returns:
@@ -220,13 +202,14 @@ def open_test(
     Raises:
       ValueError: if there are none.
     """
+    dataset = FLAGS.dataset or model.dataset
     source = loading.load(
         dataset,
-        "test",
+        FLAGS.split,
         batch_size=count,
-        data_dir=data_dir,
+        data_dir=FLAGS.data_dir,
         num_bits=loading.bits_to_keep(model.num_levels),
-        preparation=preparation,
+        preparation=command_line.read_preparation(model),
         **evaluate.read_condition(model),
     )
     loading.check_shape(source, model.event_shape, dataset)
@@ -239,37 +222,29 @@ def open_test(
     batch = next(iter(found), None)
     if batch is None:
         raise ValueError(
-            f"`{dataset}`, test, must have events of the class {model.classes[number]!r}. "
-            "Received: none."
+            f"`{dataset}`, {FLAGS.split}, must have events of the class "
+            f"{model.classes[number]!r}. Received: none."
         )
     return batch
 
 
 def open_pairs(
-    model: zoo.Trained,
-    dataset: str,
-    data_dir: str | None,
-    count: int,
-    preparation: photographs.Preparation | None,
-    number: int | None = None,
+    model: zoo.Trained, count: int, number: int | None = None
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Returns pairs of events of the test split, one after the other; those of labels are of one.
+    """Returns pairs of events, one after the other; those of labels are of one.
 
     Args:
       model: a `zoo.Trained`.
-      dataset: name of the data.
-      data_dir: where TFDS keeps prepared data, or `None`.
       count: how many pairs.
-      preparation: see `loading.load`.
       number: of the class that they are of; by default they are of any.
 
     Returns:
-      The events, and the labels or `None`, as `open_test`.
+      The events, and the labels or `None`, as `open_events`.
     """
     among = 2 * count
     if model.is_conditional and number is None:  # Of each class one may be left over.
         among += len(model.classes)
-    x, y = open_test(model, dataset, data_dir, among, preparation, number)
+    x, y = open_events(model, among, number)
     if y is None:
         return x, None
     chosen, waiting = [], {}
@@ -399,24 +374,23 @@ def main(argv: list[str]) -> None:
     output = command_line.read_output(workdir, "samples.png")
     count = FLAGS.count or pictures.usual_count(model.distribution)
     keep, resample = read_levels("keep_levels"), read_levels("resample_levels")
-    if FLAGS.interpolate and (keep or resample):
+    if FLAGS.interpolate and (keep or resample or FLAGS.temperature != 1):
         raise app.UsageError(
-            "--interpolate draws another figure than --keep_levels and --resample_levels: one of "
-            "them at a time."
+            "--interpolate draws a figure of its own, of no samples: it goes without "
+            "--keep_levels, --resample_levels and --temperature."
         )
-    dataset = FLAGS.dataset or model.dataset
     if FLAGS.interpolate:
-        preparation = command_line.read_preparation(model)
-        pairs = (model, dataset, FLAGS.data_dir, FLAGS.count or 8, preparation, number)
-        x, y = open_pairs(*pairs)
+        x, y = open_pairs(model, FLAGS.count or 8, number)
         count = draw_between(model, output, x, FLAGS.seed, y)
         alike = "" if y is None else ", each of one class,"
-        print(f"{count} pairs of test {model.kind.noun}{alike} and what lies between: {output}")
+        what = f"{count} pairs of {FLAGS.split} {model.kind.noun}{alike}"
+        print(f"{what} and what lies between: {output}")
         return
     if keep or resample:
-        given = (FLAGS.temperature, FLAGS.seed, command_line.read_preparation(model), number)
-        draw_levels(model, output, dataset, FLAGS.data_dir, count, keep, resample, *given)
-        what = "Test images with latents drawn anew"
+        images, y = open_events(model, count, number)
+        given = (images, keep, resample, FLAGS.temperature, FLAGS.seed)
+        draw_levels(model.given(y), output, *given)
+        what = f"{FLAGS.split.capitalize()} images with latents drawn anew"
     else:
         draw, count, what = make_sampler(model, number)
         drawn = draw(output)

@@ -131,6 +131,10 @@ def test_a_run_from_a_preset_that_was_killed_goes_on(kill, finished, tuned, tmp_
     workdir = tmp_path / "run"
     with killed_at_epoch(kill):
         run(init=str(finished), workdir=str(workdir), **FREEZE)
+    with pytest.raises(
+        ValueError, match=r"has not finished: .*--resume`. Received: .*/run, without"
+    ):
+        run(init=str(workdir), workdir=str(tmp_path / "other"))
     run(workdir=str(workdir), resume=True, report_every=2)
     expected = trained_weights(tuned)
     for name, value in trained_weights(workdir).items():
@@ -147,6 +151,7 @@ def test_a_run_from_a_preset_that_was_killed_goes_on(kill, finished, tuned, tmp_
         ({"init": "glow.digit"}, "There is no model of this name|must be a folder"),
         ({"init": "realnvp.digits"}, "has no pretrained weights; those that have"),
         ({"init": "balanced.two_moons"}, r"by path and shape\. Received: --init=.*none fits"),
+        ({"init": ""}, "must be a preset or the folder of a run. Received: --init="),
         ({"freeze": ["*nothing*"]}, r"A pattern must match .*Received: '\*nothing\*', which"),
         ({"freeze": ["*shift", "levels"]}, "Received: 'levels', which matches none of"),
         ({"freeze": ["*"]}, r"must leave something to train. Received: --freeze=\*"),

@@ -65,7 +65,7 @@ def test_what_lies_between(finished, points, tmp_path, capsys):
     width, height = Image.open(finished / "samples.png").size
     assert width % (sample.BETWEEN * 9 + 1) == height % (3 * 9 + 1) == 0
     model = zoo.open_trained(finished / "preset")
-    x, _ = sample.open_test(model, "digits", None, 5, None)
+    x, _ = sample.open_events(model, 5)
     drawn = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample.pictures, "save_grid", lambda path, images, *_: drawn.append(images))
@@ -78,8 +78,13 @@ def test_what_lies_between(finished, points, tmp_path, capsys):
     assert (tmp_path / "ways.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="needs two images or more.* 1 events"):
         sample.draw_between(model, tmp_path / "b.png", x[:1], 0)
-    with pytest.raises(app.UsageError, match="--interpolate draws another figure"):
-        run(sample.main, workdir=str(finished), interpolate=True, keep_levels=["0"])
+    for values in ({"keep_levels": ["0"]}, {"temperature": 0.5}):
+        with pytest.raises(app.UsageError, match="--interpolate draws a figure of its own"):
+            run(sample.main, workdir=str(finished), interpolate=True, **values)
+    run(sample.main, workdir=str(points), interpolate=True, count=1, split="validation[:2]")
+    assert "1 pairs of validation[:2] points" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"`split` \(--split\) must be one that the data have"):
+        run(sample.main, workdir=str(points), interpolate=True, split="tests")
 
 
 def draw(model, monkeypatch, output):

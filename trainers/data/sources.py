@@ -272,7 +272,7 @@ def _parts(split: str, splits: Mapping[str, np.ndarray]) -> list:
     try:
         return tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except ValueError as error:
-        raise ValueError(f"`split` must be one that the data have. {error}") from None
+        raise ValueError(f"`split` (--split) must be one that the data have. {error}") from None
 
 
 def _select(split: str, splits: Mapping[str, np.ndarray]) -> np.ndarray:

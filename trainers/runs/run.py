@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -175,6 +176,21 @@ def read_config(workdir: pathlib.Path) -> dict | None:
             f"Received: {sorted(config)}."
         )
     return config
+
+
+def find_preset(workdir: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the preset of a run.
+
+    Raises:
+      ValueError: if the run has not finished.
+    """
+    if not (workdir / "preset").is_dir():
+        raise ValueError(
+            "The run has not finished: go on with `python -m trainers.train "
+            f"--workdir={shlex.quote(str(workdir))} --resume`. "
+            f"Received: {workdir}, without preset/."
+        )
+    return workdir / "preset"
 
 
 def from_json(config: Mapping, **changes: Any) -> Run:

@@ -8,7 +8,7 @@ from typing import Any
 import tfflows
 import zoo
 from tfflows import weight_files
-from trainers.runs.run import Run
+from trainers.runs.run import CONFIG, Run, find_preset
 from zoo.storage import cards, files, presets
 
 _LISTED = 5  # Variables that do not fit, in what is printed.
@@ -18,10 +18,13 @@ def find(name: str) -> pathlib.Path:
     """Returns the folder of the preset that `--init` names; or of a run, whose preset it is.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is none, or the run has not finished.
     """
-    inside = files.local(name) / "preset"
-    return presets.find(inside if inside.is_dir() else name)
+    if not name:
+        raise ValueError("`--init` must be a preset or the folder of a run. Received: --init=.")
+    folder = files.local(name)
+    is_run = (folder / CONFIG).is_file() and not presets.has_weights(name)
+    return presets.find(find_preset(folder) if is_run else name)
 
 
 def read_entry(name: str) -> zoo.Model:

@@ -13,7 +13,7 @@ from absl import logging
 import tfflows
 from tfflows.variables import averages
 
-_PARTING = 3  # Reports in a row.
+_PARTING = 3  # Reports, and as many before.
 
 
 class AveragedScores(keras.callbacks.Callback):
@@ -153,15 +153,16 @@ def _kept_weights(model):
 def part_ways(reports: Sequence[tuple[float, float]]) -> bool:
     """Returns whether training and validation part ways at the end of these reports.
 
-    They do if, in each of the last three, the training score got better and the validation score
-    worse than in the report before.
+    They do if each of the last three has a better training score and a worse validation score than
+    each of the three before. Reports are noisy: a rise from one to the next is not enough, and not
+    needed.
 
     Args:
       reports: pairs of the training score and the validation score; less is better.
     """
-    last = reports[-_PARTING - 1 :]
-    pairs = list(itertools.pairwise(last))
-    return len(pairs) == _PARTING and all(b[0] < a[0] and b[1] > a[1] for a, b in pairs)
+    before, after = reports[-2 * _PARTING : -_PARTING], reports[-_PARTING:]
+    pairs = list(itertools.product(before, after))
+    return len(pairs) == _PARTING**2 and all(b[0] < a[0] and b[1] > a[1] for a, b in pairs)
 
 
 class PartingWarning(keras.callbacks.Callback):
@@ -193,10 +194,10 @@ class PartingWarning(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Looks at a report."""
         if self._add(logs or {}):
-            (train, score), (last, worst) = self._reports[-_PARTING - 1], self._reports[-1]
+            (train, score), (last, worst) = self._reports[-2 * _PARTING], self._reports[-1]
             logging.warning(
                 "Training and validation part ways: in %d reports, training went from %.4f to %.4f "
                 "and validation from %.4f to %.4f %s. The model begins to learn its data by heart; "
                 "--early_stopping=%d ends a run and keeps the best weights.",
-                *(_PARTING, train, last, score, worst, self._keys[0], _PARTING),
+                *(2 * _PARTING, train, last, score, worst, self._keys[0], _PARTING),
             )

@@ -71,13 +71,13 @@ def test_what_is_followed_is_in_the_backup(tmp_path):
 @pytest.mark.parametrize(
     ("train", "validation", "expected"),
     [
-        ([4, 3, 2, 1], [4, 5, 6, 7], True),
-        ([9, 4, 3, 2, 1], [9, 4, 5, 6, 7], True),
-        ([4, 3, 2, 1], [4, 3, 4, 5], False),  # Better, then twice worse.
-        ([4, 3, 2, 2], [4, 5, 6, 7], False),  # Training stands still.
-        ([4, 3, 2, 1], [4, 4, 4, 4], False),
-        ([3, 2, 1], [4, 5, 6], False),
-        ([4, 3, 2, 1, 0.5], [4, 5, 6, 7, 6], False),
+        ([6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6], True),
+        ([9, 5, 6, 4, 1, 2, 3], [9, 2, 1, 3, 6, 4, 5], True),  # In any order among three.
+        ([6, 5, 4, 3, 2, 4], [1, 2, 3, 4, 5, 6], False),  # Training is back.
+        ([6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 3, 6], False),  # Validation is back.
+        ([6, 5, 4, 3, 2, 1], [4, 4, 4, 4, 4, 4], False),
+        ([5, 4, 3, 2, 1], [2, 3, 4, 5, 6], False),
+        ([6, 5, 4, 3, 2, 1], [1, 2, 3, 4, float("nan"), 6], False),
     ],
 )
 def test_scores_part_ways(train, validation, expected):
@@ -85,18 +85,18 @@ def test_scores_part_ways(train, validation, expected):
 
 
 def test_it_is_said_once(caplog):
-    lines = [{"nats": 10 - i, "val_nats": 10 + i} for i in range(6)]
-    for known in (0, 2):
+    lines = [{"nats": 10 - i, "val_nats": 10 + i} for i in range(9)]
+    for known in (0, 4):
         caplog.clear()
         warning = PartingWarning("nats", lines[:known])
         for line in lines[known:]:
             warning.on_epoch_end(0, line)
         (record,) = caplog.records
         said = record.getMessage()
-        assert "in 3 reports, training went from 10.0000 to 7.0000 and validation from 10" in said
+        assert "in 6 reports, training went from 10.0000 to 5.0000 and validation from 10" in said
         assert "\n" not in said
     caplog.clear()
-    for known, new in (([], [{"nats": 1.0}] * 5), (lines[:4], lines[4:])):
+    for known, new in (([], [{"nats": 1.0}] * 5), (lines[:6], lines[6:])):
         warning = PartingWarning("nats", known)
         for line in new:
             warning.on_epoch_end(0, line)
