@@ -74,7 +74,7 @@ def draw(path, curves):
     for number, (start, runs) in enumerate(curves.items()):
         for run, (steps, scores) in enumerate(runs):
             label = None if run else f"from {start}"
-            axes.plot(steps, scores, color=f"C{number}", lw=1.2, label=label)
+            axes.plot(steps, scores, color=f"C{number}", linewidth=1.2, label=label)
     axes.set(xlabel="step of Fashion-MNIST", ylabel="bits/dim, validation")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -415,7 +415,9 @@ def finish(run: Run, model: tfflows.FlowModel, best: stopping.Stopping | None = 
         shutil.rmtree(folder)
     draw_pictures(run, model, preset)
     print(f"Trained model: {preset}; training curve: {workdir / 'training_curve.png'}")
-    print(f"Next: python -m trainers.evaluate --workdir={shlex.quote(str(workdir))}")
+    has_test = loading.has_split(run.recipe.dataset, "test", run.data_dir)
+    program = "evaluate" if has_test else "sample"
+    print(f"Next: python -m trainers.{program} --workdir={shlex.quote(str(workdir))}")
 
 
 def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
