@@ -138,10 +138,10 @@ def test_a_row_for_each_class(labelled, tmp_path, capsys):
 
 
 def test_pictures_of_test_images_have_their_labels(labelled, model, tmp_path, monkeypatch):
-    x, y = sample.open_pairs(model, "digits", None, 5, None)
+    x, y = sample.open_pairs(model, 5)
     assert len(x) == 10
     np.testing.assert_array_equal(y[::2], y[1::2])
-    x, y = sample.open_pairs(model, "digits", None, 2, None, 7)
+    x, y = sample.open_pairs(model, 2, 7)
     assert y.numpy().tolist() == [7] * 4
     drawn = []
     monkeypatch.setattr(sample.pictures, "save_grid", lambda path, images, *_: drawn.append(images))
@@ -149,7 +149,8 @@ def test_pictures_of_test_images_have_their_labels(labelled, model, tmp_path, mo
     rows = np.reshape(drawn[0], [2, sample.BETWEEN, 8, 8, 1])
     np.testing.assert_array_equal(rows[:, 0], x[::2])
     np.testing.assert_array_equal(rows[:, -1], x[1::2])
-    sample.draw_levels(model, tmp_path / "b.png", "digits", None, 3, [2], [], 1.0, 0, None, 7)
+    x, y = sample.open_events(model, 3, 7)
+    sample.draw_levels(model.given(y), tmp_path / "b.png", x, [2], [], 1.0, 0)
     columns = np.reshape(drawn[1], [3, 2, 8, 8, 1])
     np.testing.assert_array_equal(columns[:, 0], columns[:, 1])
 
