@@ -82,7 +82,8 @@ def test_methods_agree_in_eager_mode_graph_and_xla(row):
     bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)
     evaluate = four_methods(bijector, row)
     eager = evaluate(x)
-    for jit in (False, True):
+    # In graphs without XLA, the others are those of `test_data_of_unknown_shape_in_a_graph`.
+    for jit in (False, True) if row.name in NEED_SIZES else (True,):
         for actual, desired in zip(tf.function(evaluate, jit_compile=jit)(x), eager, strict=True):
             assert_close(actual, desired, 3e-5)
 
@@ -395,7 +396,9 @@ def test_saved_model_computes_the_same(row, tmp_path):
     module.bijector = bijector
     spec = tf.TensorSpec(x.shape, x.dtype)
     module.forward = tf.function(bijector.forward, input_signature=[spec])
-    tf.saved_model.save(module, str(tmp_path))
+    # Gradients, which take as long again, are saved in the tests of `trainers.export`.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(tmp_path), options=options)
     loaded = tf.saved_model.load(str(tmp_path))
     assert_close(loaded.forward(x), bijector.forward(x), 1e-6)
 
@@ -426,12 +429,12 @@ def test_wrong_event_shape_and_dtype_name_the_class(row):
 
 
 @rows
-@hypothesis.settings(max_examples=10)
+@hypothesis.settings(max_examples=4)
 @hypothesis.given(data=st.data())
 def test_round_trip_of_any_input(row, data):
     dtype = tf.float64
     bijector = perturbed(row, dtype)
-    batch = row.batch_shape or (2,)
+    batch = (2, *row.batch_shape) if row.batch_shape else (5,)
     values = st.floats(row.low, row.high) if row.low == 0 else st.floats(-row.large, row.large)
     x = data.draw(hnp.arrays(np.float64, (*batch, *row.event_shape), elements=values))
     y = tf.identity(bijector.forward(tf.constant(x)))
