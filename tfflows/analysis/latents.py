@@ -89,7 +89,7 @@ def interpolate(
     import tfflows
     import zoo
 
-    model = zoo.create("balanced.two_moons", pretrained=True)
+    model = zoo.create("realnvp.two_moons", num_blocks=4)
     x, y = model.sample(2, seed=1), model.sample(2, seed=2)
     tfflows.analysis.interpolate(model, x, y, 7).shape  # [2, 7, 2]
     ```
