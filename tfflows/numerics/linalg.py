@@ -66,7 +66,7 @@ def log_abs_det(matrix: tf.Tensor) -> tf.Tensor:
 
         def gradient(g):
             # Cheaper than that of the decomposition: A^-H. Of `matrix`, for second derivatives.
-            return tf.cast(g, matrix.dtype)[..., None, None] * tf.linalg.adjoint(inverse(matrix))
+            return tf.cast(g, matrix.dtype)[..., None, None] * tf.linalg.adjoint(_inverse(matrix))
 
         return value, gradient
 
@@ -78,12 +78,19 @@ def inverse(matrix: tf.Tensor) -> tf.Tensor:
 
     @custom_gradient
     def function(matrix):
-        q, r = tf.linalg.qr(matrix)
-
         def gradient(g):
-            adjoint = tf.linalg.adjoint(inverse(matrix))
+            adjoint = tf.linalg.adjoint(_inverse(matrix))
             return -matmul(matmul(adjoint, g), adjoint)
 
-        return tf.linalg.triangular_solve(r, tf.linalg.adjoint(q), lower=False), gradient
+        return _inverse(matrix), gradient
 
     return function(matrix)
+
+
+def _inverse(matrix):
+    """Returns `A^-1`, whose gradient is that of the decomposition.
+
+    It is for gradients: a SavedModel does not keep custom gradients inside of those.
+    """
+    q, r = tf.linalg.qr(matrix)
+    return tf.linalg.triangular_solve(r, tf.linalg.adjoint(q), lower=False)

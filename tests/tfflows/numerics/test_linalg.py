@@ -161,3 +161,18 @@ def test_example_of_a_batch_of_one_graph():
     model = tfd.TransformedDistribution(base, tfb.Invert(condition(flow, adjacency[None])))
     with no_product_corrupts_the_heap():
         assert model.sample(40).shape == (40, 1, 2, 3)
+
+
+@pytest.mark.parametrize("function", [linalg.log_abs_det, linalg.inverse])
+def test_gradients_have_no_custom_gradients_inside(function):
+    # A SavedModel does not keep those, and warns of each when it is loaded.
+    @tf.function
+    def gradient(matrix):
+        with tf.GradientTape() as tape:
+            tape.watch(matrix)
+            value = function(matrix)
+        return tape.gradient(value, matrix)
+
+    operations = gradient.get_concrete_function(tf.TensorSpec([3, 3])).graph.get_operations()
+    custom = [op for op in operations if "_gradient_op_type" in op.node_def.attr]
+    assert len(custom) == 1
