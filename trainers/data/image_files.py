@@ -57,9 +57,8 @@ def shape(path: str) -> tuple[int, int, int]:
     """
     with _opened(path) as image:
         width, height = image.size
-        # As `getexif`, but that of PNG decodes the image to find what may come after it.
-        turned = image.format != "TIFF" and _orientation(image, Image.Image.getexif) >= 5
-        return (width, height, _channels(image)) if turned else (height, width, _channels(image))
+        sides = (width, height) if _is_turned(image) else (height, width)
+        return *sides, _channels(image)
 
 
 def read(path: str) -> np.ndarray:
@@ -91,8 +90,7 @@ def picture_size(file: str | BinaryIO) -> tuple[int, int]:
     """
     with _opened(file, _unknown) as image:
         width, height = image.size
-        turned = _orientation(image, Image.Image.getexif) >= 5
-        return (width, height) if turned and image.format != "TIFF" else (height, width)
+        return (width, height) if _is_turned(image) else (height, width)
 
 
 def read_picture(file: str | BinaryIO, channels: int) -> Image.Image:
@@ -146,7 +144,11 @@ def _opened(file: str | BinaryIO, check=None) -> Iterator[Image.Image]:
     """Opens an image in which `check` finds no fault; by default, one to be read without a loss."""
     by_name = isinstance(file, str) and file.lower().endswith(suffixes(_BY_NAME))
     try:
-        with Image.open(file, formats=_BY_NAME if by_name else _FORMATS) as image:
+        with contextlib.ExitStack() as stack:
+            # Not by its name: Pillow would map some TIFF files into memory, and not turn them.
+            opened = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
+            formats = _BY_NAME if by_name else _FORMATS
+            image = stack.enter_context(Image.open(opened, formats=formats))
             if fault := (check or _loss)(image):
                 raise Unreadable(fault)
             yield image
@@ -199,6 +201,12 @@ def _channels(image: Image.Image) -> int:
         return _CHANNELS[image.mode]
     colors = np.array(image.getpalette("RGB")).reshape(-1, 3)
     return 1 if (colors == colors[:, :1]).all() else 3
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether an image is to be seen with its sides exchanged; Pillow has done so for TIFF."""
+    # As `getexif`, but that of PNG decodes the image to find what may come after it.
+    return image.format != "TIFF" and _orientation(image, Image.Image.getexif) in (5, 6, 7, 8)
 
 
 def _orientation(image: Image.Image, exif) -> int:

@@ -57,7 +57,7 @@ def turned(orientation):
         7: np.rot90(COLOR, 2).swapaxes(0, 1),
         8: np.rot90(COLOR),
     }
-    return exif, seen[orientation]
+    return exif, seen.get(orientation, COLOR)
 
 
 def png16(pixels, kind):

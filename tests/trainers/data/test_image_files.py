@@ -10,22 +10,35 @@ from tests.trainers.data.image_sets import COLOR, FRAMES, GREY, WIDE, make, png1
 from trainers.data import image_files
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 are none.
 @pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "jpg"])
 def test_exif_orientation(tmp_path, orientation, suffix):
     exif, expected = turned(orientation)
-    path = str(save(tmp_path / f"a.{suffix}", COLOR, exif=exif, **QUALITY.get(suffix, {})))
+    path = str(save(tmp_path / f"a.{suffix}", COLOR, exif=exif, **QUALITY[suffix]))
     assert image_files.shape(path) == expected.shape
     found = image_files.read(path).astype(int)
     if suffix == "jpg":  # Nearer to the right one than to any other.
-        others = [np.abs(found - turned(k)[1]).mean() for k in range(1, 9) if k != orientation
-                  and turned(k)[1].shape == found.shape]  # fmt: skip
+        others = [turned(k)[1] for k in range(2, 9) if k != orientation]
+        others = [np.abs(found - o).mean() for o in others if o.shape == found.shape]
         assert np.abs(found - expected).mean() < min(others)
     else:
         np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(image_files.read_picture(path, 3), found)
+    # Of one channel, which Pillow reads from a TIFF file in another way.
+    path = str(save(tmp_path / f"grey.{suffix}", COLOR[..., 0], exif=exif, **QUALITY[suffix]))
+    assert image_files.picture_size(path) == expected.shape[:2]
+    grey = image_files.read_picture(path, 1)
+    if suffix != "jpg":
+        np.testing.assert_array_equal(grey, expected[..., 0])
+    np.testing.assert_array_equal(image_files.read(path)[..., 0], grey)
 
 
-QUALITY = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}
+QUALITY = {
+    "png": {},
+    "tiff": {},
+    "webp": {"lossless": True},
+    "jpg": {"quality": 100, "subsampling": 0},
+}
 PALETTE = Image.fromarray(COLOR).quantize(8)
 OPAQUE = np.dstack([COLOR, np.full([4, 6], 255, np.uint8)])
 
