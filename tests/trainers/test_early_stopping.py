@@ -66,7 +66,8 @@ def test_the_best_weights_are_those_of_their_step(stopped, tmp_path):
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("ema", [None, pytest.param(0.5, marks=pytest.mark.slow)])
+@pytest.mark.slow  # By default one is in test_fine_tuning.py.
+@pytest.mark.parametrize("ema", [None, 0.5])
 def test_a_run_that_was_killed_ends_where_it_would_have(ema, stopped, tmp_path):
     flags = FLAGS | {"ema": ema}
     whole = stopped
@@ -110,8 +111,9 @@ def test_the_best_or_the_last_weights_are_kept(stopped, tmp_path):
     assert any(np.any(after[name] != value) for name, value in before.items())
 
 
-@pytest.mark.parametrize("asked", [{"early_stopping": 2}, {"keep": "best"}])
-@pytest.mark.parametrize("data", ["npz", "none asked"])
+@pytest.mark.parametrize(
+    ("asked", "data"), [({"early_stopping": 2}, "npz"), ({"keep": "best"}, "none asked")]
+)
 def test_there_must_be_a_validation_split(asked, data, tmp_path):
     values = {"num_validation": 0}
     if data == "npz":

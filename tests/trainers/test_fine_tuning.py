@@ -86,12 +86,17 @@ def test_act_norm_is_initialised_anew_if_asked_or_new(finished, tmp_path, capsys
     assert new and all(np.any(after[name]) for name in new)
 
 
-FREEZE = {"freeze": ["*levels/0/*"], "report_every": 2}
+FREEZE = {
+    "freeze": ["*levels/0/*"],
+    # Ends at the third of four reports, which is worse than the second.
+    **{"early_stopping": 1, "steps": 8, "report_every": 2},
+    **{"learning_rate": 1.0, "recipe": ["clip=null", "decay=1.0"]},
+}
 
 
 @pytest.fixture(scope="module")
 def tuned(finished, tmp_path_factory):
-    """The folder of a run from a preset, whose first level is frozen."""
+    """The folder of a run from a preset, whose first level is frozen, that ends early."""
     workdir = tmp_path_factory.mktemp("tuned") / "run"
     run(init=str(finished), workdir=str(workdir), **FREEZE)
     return workdir
@@ -139,7 +144,9 @@ def test_a_run_from_a_preset_that_was_killed_goes_on(kill, finished, tuned, tmp_
     expected = trained_weights(tuned)
     for name, value in trained_weights(workdir).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-6, atol=1e-7, err_msg=name)
-    assert preset(workdir)["stages"] == preset(tuned)["stages"]
+    assert preset(tuned)["remarks"]["stopped"].startswith("after 6 of 8 steps, 1 reports")
+    for key in ("steps", "stages", "remarks"):
+        assert preset(workdir)[key] == preset(tuned)[key]
     for change in ({"init": "glow.digits"}, {"freeze": ["*shift"]}, {"init_act_norm": True}):
         with pytest.raises(ValueError, match=f"its {next(iter(change))} is"):
             run(workdir=str(workdir), resume=True, **change)

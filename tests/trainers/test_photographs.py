@@ -129,9 +129,9 @@ def test_sizes_that_no_run_can_have(flags, match, pictures, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_points_are_no_pictures():
+def test_points_are_no_pictures(points):
     with pytest.raises(ValueError, match="are for models of images"):
-        run(evaluate.main, model="balanced.two_moons", image_size="8")
+        run(evaluate.main, workdir=str(points), image_size="8")
 
 
 @pytest.mark.data
