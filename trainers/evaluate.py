@@ -25,6 +25,7 @@ from tfflows import evaluation
 from trainers import command_line, program
 from trainers.data import batching, loading, node_sets, photographs, planar, sources, tables
 from trainers.runs import environment
+from zoo import columns
 from zoo.storage import files, presets
 
 FLAGS = flags.FLAGS
@@ -254,7 +255,11 @@ def define(
         text += f", p(x) the mixture of {len(model.classes)} classes with their frequencies"
     elif model.is_conditional:
         text = text.replace("(x)", "(x | y)", 1)
-        text += f", given their labels y of {len(model.classes)} classes" if model.classes else ""
+        if model.classes:
+            text += f", given their labels y of {len(model.classes)} classes"
+        elif model.kind == zoo.TABLES:
+            names = columns.names(model.entry.arguments["condition_columns"])
+            text += f", given {len(names)} column(s) y: {', '.join(names[:20])}"
     return text + _define_log_det(model, num_samples, log_det_terms)
 
 

@@ -37,7 +37,8 @@ def save(
     from matplotlib import pyplot
 
     count = min(len(names), MOST_COLUMNS)
-    samples = np.asarray(samples, np.float64)[:MOST_ROWS, :count]
+    samples = np.asarray(samples, np.float64)
+    samples = samples[~np.isnan(samples).any(axis=1)][:MOST_ROWS, :count]
     data = samples if data is None else np.asarray(data, np.float64)[:MOST_ROWS, :count]
     low, high = np.quantile(data, [0.005, 0.995], axis=0)
     margin = 0.15 * np.maximum(high - low, 1e-6 * np.maximum(np.abs(high), 1e-30))

@@ -122,7 +122,8 @@ def sampler(
 
     Args:
       distribution: a model as it is trained: `Dequantized` for images. Of a batch of them, one
-        sample each is drawn; of images those that are NaN are black, so that all are in place.
+        sample each is drawn; of images those that are NaN are black, so that all are in place, and
+        `save` gets all, NaN or not.
       seed: Python `int`.
       temperature: factor on the standard deviation of the latents.
       count: number of samples; by default `usual_count(distribution)`.
@@ -142,9 +143,9 @@ def sampler(
         samples = sample()
         failed = tf.reduce_any(tf.math.is_nan(samples), axis=list(range(1, samples.shape.rank)))
         drawn = count - int(tf.math.count_nonzero(failed))
-        if batch and drawn:
+        if batch and drawn and save is None:
             samples = tf.where(_as_events(failed, samples), tf.zeros_like(samples), samples)
-        else:
+        elif not batch or save is None:
             samples = tf.boolean_mask(samples, ~failed)
         if drawn < count:
             logging.warning(

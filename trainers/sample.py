@@ -5,6 +5,7 @@
     python -m trainers.sample --workdir=runs/digits --interpolate
     python -m trainers.sample --workdir=runs/digits --keep_levels=0,1,2 --resample_levels=0,1,2
     python -m trainers.sample --workdir=runs/wine --count=10000 --output=wine.csv
+    python -m trainers.sample --workdir=runs/wine --given=target=1 --count=100 --output=one.csv
     python -m trainers.sample --model=glow.digits_by_class --label=3
 
 The third draws a row for each pair of test images, or those of `--split`: between the two, what is
@@ -58,6 +59,12 @@ flags.DEFINE_string(
     None,
     "Class to draw, by name or number, of a model that is conditional on labels. Default: all, a "
     "row each.",
+)
+flags.DEFINE_multi_string(
+    "given",
+    [],
+    "Of a table, as NAME=VALUE, a column that the others are conditioned by; one for each. "
+    "Default: those of the rows of --dataset, a sample each; or of rows that were trained on.",
 )
 flags.DEFINE_bool(
     "interpolate",
@@ -328,19 +335,24 @@ def draw_rows(model: zoo.Trained, output: pathlib.Path) -> None:
             f"`--output` must end in {', '.join(table_files.WRITTEN)} or .png. "
             f"Received: --output={output}."
         )
-    names = columns.names(model.entry.arguments["columns"])
-    integers = columns.are_integers(model.entry.arguments["columns"])
-    rows = _some_rows(model)
-    save_plot = pair_plots.saver(names, rows)
+    arguments = model.entry.arguments
+    names, given = columns.names(arguments["columns"]), read_given(model)
+    others = columns.names(arguments["condition_columns"])
+    integers = [*columns.are_integers(arguments["columns"])]
+    integers += [bool(np.all(values == np.floor(values))) for values in given.T]
+    save_plot = pair_plots.saver(names, _some_rows(model))
 
     def save(path, samples, least_size):
-        samples = np.asarray(samples)
+        rows = np.asarray(samples)
         if path.suffix in table_files.WRITTEN:
-            table_files.write(path, table_files.columns_of(samples, names, integers))
-        save_plot(path.with_suffix(".png"), samples, least_size)
+            found = np.concatenate([rows, given], axis=1) if others else rows
+            found = found[~np.isnan(found).any(axis=1)]
+            table_files.write(path, table_files.columns_of(found, [*names, *others], integers))
+        save_plot(path.with_suffix(".png"), rows, least_size)
 
-    count = FLAGS.count or pair_plots.MOST_ROWS
-    draw = pictures.sampler(model.distribution, FLAGS.seed, FLAGS.temperature, count, save)
+    count = len(given) or FLAGS.count or pair_plots.MOST_ROWS
+    distribution = model.given(given).distribution if others else model.distribution
+    draw = pictures.sampler(distribution, FLAGS.seed, FLAGS.temperature, count, save)
     drawn = draw(output)
     if not drawn:
         raise ArithmeticError(f"All {count} samples are NaN: an inverse did not converge.")
@@ -349,13 +361,61 @@ def draw_rows(model: zoo.Trained, output: pathlib.Path) -> None:
     print(f"{drawn} samples at temperature {FLAGS.temperature}: {where}")
 
 
+def read_given(model: zoo.Trained) -> np.ndarray:
+    """Returns what the samples of a table are conditioned by, as the flags say, `float32` `[N, K]`.
+
+    There are none, `[0, 0]`, of a model that is not conditional.
+
+    Raises:
+      ValueError: if `--given` has other columns, or there are no data to take them from.
+    """
+    names = columns.names(model.entry.arguments["condition_columns"])
+    pairs = [text.rpartition("=")[::2] for text in FLAGS.given]
+    if not names:
+        if pairs:
+            raise ValueError(
+                f"`--given` is for models of tables with a condition, which {model.entry.name} has "
+                f"not. Received: --given={FLAGS.given[0]}."
+            )
+        return np.empty([0, 0], np.float32)
+    if pairs:
+        try:
+            values = {name: float(value) for name, value in pairs}
+        except ValueError:
+            values = {}
+        if (
+            len(values) < len(pairs)
+            or set(values) != set(names)
+            or not all(map(np.isfinite, values.values()))
+        ):
+            raise ValueError(
+                "`--given` must be NAME=NUMBER, once for each of the columns of the condition, "
+                f"{', '.join(names)}. Received: {' '.join(f'--given={t}' for t in FLAGS.given)}."
+            )
+        row = np.array([values[name] for name in names], np.float32)
+        return np.tile(row, [FLAGS.count or pair_plots.MOST_ROWS, 1])
+    dataset = tables.name_with(FLAGS.dataset or model.dataset, columns=names, condition=None)
+    try:
+        table, numbers = sources.rows_of(dataset, "all" if FLAGS.dataset else "train")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`--given=NAME=NUMBER` must be given for each of {', '.join(names)}, or --dataset "
+            f"with rows to take them from: {error}"
+        ) from error
+    if not FLAGS.dataset:
+        count = FLAGS.count or pair_plots.MOST_ROWS
+        numbers = np.random.default_rng(FLAGS.seed).choice(numbers, count)
+    return np.asarray(table.rows[numbers[: FLAGS.count]])
+
+
 def _some_rows(model):
     """Returns rows of the data of a model, or `None`, with a warning, if they are not there."""
     dataset = tables.name_with_columns_of(FLAGS.dataset or model.dataset, model.entry)
+    dataset = tables.name_with(dataset, condition=None)
     try:
         table, numbers = sources.rows_of(dataset, "train")
     except (OSError, ValueError) as error:
-        if FLAGS.dataset:
+        if FLAGS.dataset and not model.is_conditional:
             raise
         logging.warning("The picture has samples alone, no data: %s", error)
         return None

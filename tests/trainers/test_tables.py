@@ -49,6 +49,17 @@ def table(path, tmp_path_factory):
     return workdir
 
 
+GIVEN = {**FLAGS, "columns": "count,price", "condition_columns": "x"}
+
+
+@pytest.fixture(scope="module")
+def given(path, tmp_path_factory):
+    """The folder of a run on two columns given the third."""
+    workdir = tmp_path_factory.mktemp("runs") / "given"
+    run(workdir=str(workdir), dataset=path, **GIVEN)
+    return workdir
+
+
 def test_the_columns_are_arguments_of_the_model(table, path, capsys):
     config = json.loads((table / "config.json").read_text())
     assert [(c["name"], c["kind"]) for c in config["arguments"]["columns"]] == [
@@ -68,18 +79,99 @@ def test_the_columns_are_arguments_of_the_model(table, path, capsys):
     assert "| price | positive |" in (table / "preset" / "README.md").read_text()
 
 
-def test_a_run_that_was_killed_goes_on(table, path, tmp_path):
+@pytest.mark.parametrize("flags", [FLAGS, GIVEN], ids=["table", "given"])
+def test_a_run_that_was_killed_goes_on(flags, path, tmp_path, request):
+    table = request.getfixturevalue("table" if flags is FLAGS else "given")
     workdir = tmp_path / "parts"
     with killed_at_epoch(1):
-        run(workdir=str(workdir), dataset=path, **FLAGS)
+        run(workdir=str(workdir), dataset=path, **flags)
     run(workdir=str(workdir), resume=True, report_every=2, jit="off")
     whole, parts = trained_weights(table), trained_weights(workdir)
     for name, value in whole.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
     # The same command with --resume, too; and another kind is no way to go on.
-    run(workdir=str(workdir), dataset=path, resume=True, **{**FLAGS, "set": []})
+    run(workdir=str(workdir), dataset=path, resume=True, **flags)
     with pytest.raises(ValueError, match=r"can't change a run: its column 'price' is of kind pos"):
         run(workdir=str(workdir), resume=True, report_every=2, column_kind=["price=real"])
+
+
+def test_a_table_given_columns(given, path, tmp_path, capsys):
+    config = json.loads((given / "config.json").read_text())
+    (column,) = config["arguments"]["condition_columns"]
+    assert (column["name"], column["kind"]) == ("x", "real")
+    assert "condition=x" in config["recipe"]["dataset"]
+    model = zoo.open_trained(given / "preset")
+    assert model.is_conditional
+    assert model.given([[0.5]]).distribution.event_shape == [2]
+    readme = (given / "preset" / "README.md").read_text()
+    assert "| x | real |" in readme
+    mean = float(f"{column['loc']:.4g}")
+    assert f".given([{mean}]).distribution.sample(" in readme
+    run(evaluate.main, workdir=str(given), jit="off")
+    metrics = json.loads((given / "metrics.json").read_text())
+    assert metrics["definition"].startswith("-log P(x | y) of rows")
+    assert metrics["definition"].endswith("given 1 column(s) y: x")
+    output = tmp_path / "scores.csv"
+    run(score.main, workdir=str(given), output=str(output), split="all", jit="off")
+    with open(output) as file:
+        scores = list(csv.DictReader(file))
+    assert list(scores[0])[-3:] == ["count", "price", "x"]
+    rows = [[float(row[name]) for name in ("count", "price", "x")] for row in scores[:3]]
+    rows = np.array(rows, np.float32)
+    # The noise of the integers is another one, but hardly.
+    found = model.given(rows[:, 2:]).log_prob(rows[:, :2], [0, 0], num_samples=200)
+    np.testing.assert_allclose([float(r["log_prob"]) for r in scores[:3]], found, atol=0.3)
+
+
+def test_samples_given_columns(given, path, tmp_path):
+    def drawn(**flags):
+        run(sample.main, workdir=str(given), output=str(tmp_path / "s.csv"), **flags)
+        assert (tmp_path / "s.png").is_file()
+        table = tables.open_table(str(tmp_path / "s.csv"))
+        assert table.names == ("count", "price", "x")
+        return table.rows
+
+    rows = drawn(count=30, given=["x=-0.5"])
+    assert rows.shape == (30, 3)
+    assert set(rows[:, 2]) == {-0.5}
+    assert len(set(rows[:, 1])) == 30
+    (tmp_path / "new.csv").write_text("x\n1.5\n2.5\n-1\n")
+    rows = drawn(dataset=str(tmp_path / "new.csv"))
+    np.testing.assert_array_equal(rows[:, 2], [1.5, 2.5, -1])
+    data = tables.open_table(f"{path}?columns=x").rows
+    rows = drawn(count=20)
+    assert np.isin(rows[:, 2], data).all()
+    assert len(set(rows[:, 2])) > 10
+    model = str(given / "preset")  # Whose data are not known.
+    with pytest.raises(ValueError, match=r"`--given=NAME=NUMBER` must be given for each of x"):
+        run(sample.main, model=model, output=str(tmp_path / "t.csv"))
+    run(sample.main, model=model, output=str(tmp_path / "t.csv"), count=2, given=["x=1"])
+
+
+@pytest.mark.parametrize("text", [["y=1"], ["x=a"], ["x=nan"], ["x=1", "x=2"], ["x"]], ids=str)
+def test_samples_given_what_is_no_condition(given, table, text, tmp_path):
+    output = {"output": str(tmp_path / "s.csv")}
+    with pytest.raises(ValueError, match="must be NAME=NUMBER, once for each.* x. Received: --giv"):
+        run(sample.main, workdir=str(given), given=text, **output)
+    with pytest.raises(ValueError, match="which maf.table has not"):
+        run(sample.main, workdir=str(table), given=text, **output)
+
+
+def test_a_start_keeps_its_columns(given, table, path, tmp_path):
+    flags = {"dataset": path, "batch_size": 16, "steps": 2, "report_every": 2, "jit": "off"}
+    run(workdir=str(tmp_path / "tuned"), init=str(given), **flags)
+    before, after = (
+        json.loads((w / "config.json").read_text())["arguments"]
+        for w in (given, tmp_path / "tuned")
+    )
+    assert before == after
+    columns = {"columns": "count,price", "condition_columns": "x"}
+    with pytest.raises(
+        ValueError, match="`--columns` must be those.*already: count, price, x. Rec"
+    ):
+        run(workdir=str(tmp_path / "a"), init=str(table), **columns, **flags)
+    with pytest.raises(ValueError, match="`--columns` must be those.*count, price. Received: --co"):
+        run(workdir=str(tmp_path / "b"), init=str(given), columns="price", **flags)
 
 
 def test_evaluate(table, capsys):
@@ -178,6 +270,16 @@ def test_sample_without_the_data_shows_samples_alone(table, tmp_path, caplog):
     run(sample.main, model=str(table / "preset"), count=10, output=str(tmp_path / "s.csv"))
     assert (tmp_path / "s.csv").is_file()
     assert "samples alone" in caplog.text  # A preset knows its recipe alone: another table.
+
+
+@pytest.mark.slow
+def test_export_given_columns(given, tmp_path):
+    run(export.main, workdir=str(given), output=str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    y = tf.constant([[0.5], [1.5], [-1.0]])
+    drawn = loaded.sample(y, [0, 1])["x"]
+    assert drawn.shape == (3, 2)
+    assert loaded.log_prob(drawn, y, [0, 2])["log_prob"].shape == (3,)
 
 
 @pytest.mark.slow

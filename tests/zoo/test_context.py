@@ -46,6 +46,8 @@ def test_all_architectures_are_here():
 def test_density_depends_on_the_context(name, changes):
     model = conditional(name, **changes)
     assert expected_context(model) == [3]
+    for one, other in zip(model.variables, conditional(name, **changes).variables, strict=True):
+        np.testing.assert_array_equal(one, other)  # All initial values follow from the seed.
     assert {"context_size"} < set(zoo.find(name).arguments)
     x = np.random.default_rng(0).uniform(0.1, 2.0, [2, *model.event_shape]).astype("float32")
     with evaluation.estimating(seed=1, num_terms=30):

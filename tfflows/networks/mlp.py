@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.evaluation.network_calls import call_network
-from tfflows.networks.building import Conditioner, Dense, join_context
+from tfflows.networks.building import Conditioner, Dense, context_layer, join_context
 from tfflows.types import TensorFunction
 
 
@@ -151,7 +151,7 @@ class MaskedMLP(Conditioner):
         if context_size is not None:  # The first activation sees the sum of both.
             first = self.layers[0]
             self._activation, first.activation = first.activation, keras.activations.linear
-            self.context_layer = Dense(first.units, use_bias=False, dtype=self.dtype_policy)
+            self.context_layer = context_layer(first.units, seed, self.dtype_policy)
 
     def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[..., D]` to `[..., D, num_params]`; a context is `[..., K]`."""

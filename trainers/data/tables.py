@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from trainers.data import batching, image_files, split_names, table_files
 from trainers.data.image_paths import say
@@ -493,10 +494,19 @@ class _Store:
 
 
 def open_source(table: Table, numbers: np.ndarray) -> batching.Source:
-    """Returns rows of a table, by their numbers, for batches."""
+    """Returns rows of a table, by their numbers, for batches: pairs, if there is a condition."""
     if isinstance(table.rows, np.memmap):
-        return batching.hold_on_disk(table.rows, numbers, TABLES)
-    return batching.hold(table.rows[numbers], None, TABLES)
+        source = batching.hold_on_disk(table.rows, numbers, TABLES)
+    else:
+        source = batching.hold(table.rows[numbers], None, TABLES)
+    if not table.num_conditions:
+        return source
+    count = len(table.names) - table.num_conditions
+
+    def batches(order: batching.Order) -> tf.data.Dataset:
+        return source.batches(order).map(lambda rows: (rows[:, :count], rows[:, count:]))
+
+    return dataclasses.replace(source, batches=batches, event_shape=(count,))
 
 
 def parts(table: Table, numbers: np.ndarray) -> Iterator[np.ndarray]:
@@ -560,10 +570,16 @@ def make_columns(
     """
     said = _kinds_by_column(table, kinds)
     count = len(table.names) - table.num_conditions
+    for name in table.names[count:]:
+        if name in said and name in kinds:
+            raise ValueError(
+                "`--column_kind` must be of columns that are modelled, not of those that they are "
+                f"conditioned by. Received: --column_kind={name}={said[name].kind}."
+            )
     specs = []
     for number, name in enumerate(table.names):
         usual = "integer" if table.is_integer[number] and number < count else "real"
-        kind = said.get(name, ColumnKind(usual))
+        kind = said.get(name, ColumnKind(usual)) if number < count else ColumnKind("real")
         spec = {"name": name, "kind": kind.kind, "loc": 0.0, "scale": 1.0}
         spec |= {k: v for k, v in (("low", kind.low), ("high", kind.high)) if v is not None}
         specs.append(spec | ({"group": kind.group} if kind.group else {}))

@@ -27,17 +27,14 @@ def with_columns(run: Run) -> Run:
     if arguments["columns"] == zoo.find(run.entry.name).arguments["columns"]:
         table, numbers = sources.rows_of(dataset, "train")
         columns, conditions = tables.make_columns(table, numbers, kinds, tables.path_of(dataset))
-        if conditions:
-            raise ValueError(
-                "`--condition_columns` can't be trained on yet. "
-                f"Received: {', '.join(c['name'] for c in conditions)}."
-            )
         arguments |= {"columns": columns, "condition_columns": conditions or 0}
         print(f"{tables.path_of(dataset)}: {len(table.rows)} rows, {table.said}")
         found = tables.summarize(table, numbers)
-        print("\n".join(tables.describe_columns(columns, found)), flush=True)
+        described = [*columns, *({**column, "kind": "given"} for column in conditions)]
+        print("\n".join(tables.describe_columns(described, found)), flush=True)
     else:
         _check_kinds(arguments["columns"], kinds)
+        _check_names(run.entry, dataset)
     entry = dataclasses.replace(run.entry, arguments=arguments)
     recipe = dataclasses.replace(run.recipe, dataset=tables.name_with_columns_of(dataset, entry))
     run = dataclasses.replace(run, entry=entry, recipe=recipe)
@@ -54,6 +51,25 @@ def _check_kinds(columns, kinds):
             raise ValueError(
                 f"`--column_kind` can't change a run: its column {column['name']!r} is of kind "
                 f"{column['kind']}. Received: --column_kind={column['name']}={said.kind}."
+            )
+
+
+def _check_names(entry, dataset):
+    """Refuses columns that were asked for and are not those that a model has already."""
+    asked = tables.parse(dataset)
+    if not asked.columns and not asked.condition:
+        return
+    table = tables.open_table(dataset)
+    count = len(table.names) - table.num_conditions
+    for flag, argument, given, found in (
+        ("columns", "columns", asked.columns, table.names[:count]),
+        ("condition_columns", "condition_columns", asked.condition, table.names[count:]),
+    ):
+        names = specs.names(entry.arguments[argument])
+        if given and set(found) != set(names):
+            raise ValueError(
+                f"`--{flag}` must be those that the model has already: {', '.join(names[:20])}. "
+                f"Received: --{flag}={','.join(given[:20])}."
             )
 
 

@@ -313,9 +313,11 @@ def make_sampler(run: Run, model: tfflows.FlowModel) -> Callable:
         return pictures.sampler(model.distribution, run.seed)
     table, numbers = sources.rows_of(run.recipe.dataset, splits(run)[0])
     rows = table.rows[numbers[: pair_plots.MOST_ROWS]]
-    save = pair_plots.saver(columns.names(run.entry.arguments["columns"]), rows)
-    count = pair_plots.MOST_ROWS
-    return pictures.sampler(model.distribution, run.seed, count=min(count, len(rows)), save=save)
+    names = columns.names(run.entry.arguments["columns"])
+    rows, given = rows[:, : len(names)], rows[:, len(names) :]
+    save = pair_plots.saver(names, rows)
+    distribution = model.condition(given) if table.num_conditions else model.distribution
+    return pictures.sampler(distribution, run.seed, count=len(rows), save=save)
 
 
 def _volume_log(run, dataset, num_images=32):

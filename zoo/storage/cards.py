@@ -47,7 +47,7 @@ def render(config: Mapping, metadata: Mapping) -> str:
 ```python
 import zoo
 
-{_use(config["model"], metadata.get("classes"))}
+{_use(config["model"], metadata.get("classes"), arguments.get("condition_columns"))}
 ```
 
 | | |
@@ -69,8 +69,14 @@ def _condition(metadata):
     return [("conditional on", what)]
 
 
-def _use(model, classes):
+def _use(model, classes, given):
     """Returns the lines that draw samples of a model."""
+    if given and _is_columns(given):
+        means = json.dumps([float(f"{column['loc']:.4g}") for column in given])
+        return (
+            f'model = zoo.open_trained("{model}")\n'
+            f"samples = model.given({means}).distribution.sample(16, seed=1)"
+        )
     if not classes:
         return f'model = zoo.create("{model}", pretrained=True)\nsamples = model.sample(16, seed=1)'
     return (

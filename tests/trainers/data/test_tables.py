@@ -271,9 +271,12 @@ def test_columns_are_real_or_integer_unless_said(numbers):
         (["x"], r"must be NAME=KIND"),
         (["x=real:1"], r"must be NAME=KIND"),
         (["x=interval:2:1"], r"low less than high"),
+        (["c=positive"], r"not of those that they are conditioned by"),
     ],
 )
-def test_kinds_that_columns_are_not(numbers, kinds, match):
+def test_kinds_that_columns_are_not(numbers, kinds, match, tmp_path):
+    if kinds == ["c=positive"]:
+        numbers = write(tmp_path / "c.csv", [[i, i] for i in range(9)], "a,c") + "?condition=c"
     with pytest.raises(ValueError, match=match):
         columns_of(numbers, *kinds)
 
@@ -387,6 +390,19 @@ def test_batches_follow_from_seed_and_step_in_memory_and_on_disk(numbers, monkey
     np.testing.assert_array_equal(half, np.array(expected)[:, 4:])
     data, rows = batches(numbers, "test[:50%]")
     assert [len(batch) for batch in rows] == [5]
+
+
+def test_batches_of_a_condition_are_pairs(numbers, monkeypatch):
+    for held in (batching.HELD_BYTES, 200):
+        monkeypatch.setattr(batching, "HELD_BYTES", held)
+        tables._read.cache_clear()
+        options = {"batch_size": 8, "shuffle_seed": 3, "repeat": True}
+        data = loading.load(f"{numbers}?condition=n,id", "train", **options)
+        assert (data.event_shape, data.is_conditional) == ((1,), True)
+        assert [spec.shape for spec in data.dataset.element_spec] == [(8, 1), (8, 2)]
+        whole = loading.load(f"{numbers}?columns=x,n,id", "train", **options)
+        for (x, y), rows in zip(data.dataset.take(3), whole.dataset.take(3), strict=True):
+            np.testing.assert_array_equal(np.concatenate([x, y], axis=1), rows)
 
 
 def test_a_file_that_changed_is_read_again(tmp_path):
