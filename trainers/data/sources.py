@@ -382,10 +382,7 @@ def _read_labels(name: str, data_dir: str | None, split: str, key: str) -> np.nd
     records = builder.as_dataset(
         split=split,
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
-        # As it is stored, a number: TFDS warns of itself when it decodes one.
-        decoders=tfds.decode.PartialDecoding(
-            {key: True}, decoders={key: tfds.decode.SkipDecoding()}
-        ),
+        decoders=tfds.decode.PartialDecoding({key: True}),
     )
     batches = records.map(lambda example: example[key]).batch(_LABELS_AT_ONCE)
     return np.concatenate(list(batches.as_numpy_iterator()))

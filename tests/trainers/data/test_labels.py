@@ -86,7 +86,7 @@ def test_images_outside_of_the_folders_of_classes_are_counted(tmp_path):
         pairs(str(root), batch_size=1)
 
 
-@pytest.mark.parametrize("crop", ["center", "random"])
+@pytest.mark.parametrize("crop", ["center", pytest.param("random", marks=pytest.mark.slow)])
 def test_pictures_that_are_left_out_take_their_labels_with_them(tmp_path, crop, npz):
     preparation = loading.Preparation(2, 2, 1, crop)
     root = make(tmp_path, *[f"train/{c}/{i}.png" for c in "ab" for i in range(5)])
@@ -147,7 +147,7 @@ def test_npz_errors(npz, arrays, message):
         pairs(npz(**arrays), batch_size=2)
 
 
-@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("held", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_features_of_tfds(prepared, request, held):
     if not held:
         request.getfixturevalue("streaming")
