@@ -200,6 +200,11 @@ def open_scored(
     condition = evaluate.read_condition(model).get("condition")
     options = (model, dataset, split, batch_size, data_dir, 0, preparation)
     if condition is None:
+        if FLAGS.mixture:
+            raise ValueError(
+                "`--mixture` is for a model that is conditional on labels. "
+                f"Received: {model.entry.name}, which is not."
+            )
         return evaluate.open_images(*options), None
     if not FLAGS.mixture:
         try:
