@@ -161,7 +161,7 @@ def test_log_prob_of_images_takes_its_noise_from_the_seed():
     assert np.all(np.isfinite(bound))
 
 
-@pytest.mark.parametrize("memory", ["store", "recompute"])
+@pytest.mark.parametrize("memory", [pytest.param("store", marks=pytest.mark.slow), "recompute"])
 def test_steps_of_training_repeat_and_differ(memory):
     shape = (33,)
 

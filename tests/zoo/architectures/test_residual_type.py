@@ -49,7 +49,7 @@ def test_steps_are_those_of_the_paper():
     assert len(seeds) == len(set(seeds)) == 8
 
 
-@pytest.mark.parametrize("data", ["digits", "cifar10_small"])
+@pytest.mark.parametrize("data", ["digits", pytest.param("cifar10_small", marks=pytest.mark.slow)])
 def test_small_models_are_of_one_size(data):
     sizes = [size(zoo.create(f"{layer}.{data}")) for layer in sorted(LAYERS)]
     assert max(sizes) / min(sizes) < 1.02
