@@ -137,7 +137,7 @@ def test_values_and_gradients_do_not_depend_on_what_is_kept(row, mode):
         "periodic_conv_3x3",
         "sylvester_dense",  # Its inverse iterates.
         "matvec_exponential_dense",  # A loop whose length is not known.
-        "conv_exponential_unconstrained",
+        pytest.param("conv_exponential_unconstrained", marks=pytest.mark.slow),
         "graph_conv_exponential_dense",
     ],
 )
