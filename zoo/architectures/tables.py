@@ -20,6 +20,21 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
+# Of the networks: tables may have few rows. PyTorch's default, which is also that of other flows.
+_GAIN = 1 / 3
+_LEAST_SCALE = 1e-3
+
+
+def log_softplus(h: tf.Tensor) -> tf.Tensor:
+    """Returns the logarithm of a scale that is 1 at 0, grows linearly, and is at least 0.001.
+
+    Outliers are scaled by less than by the exponential of a network that sees them for the first
+    time.
+    """
+    scale = tf.nn.softplus(h + float(np.log(np.e - 1)))
+    return tf.math.log(_LEAST_SCALE + (1 - _LEAST_SCALE) * scale)
+
+
 class NormalizedContext(Conditioner):
     """A network whose context is brought to mean 0 and variance 1 first.
 
@@ -143,7 +158,9 @@ def table_autoregressive(
     """
     seeds, size = Seeds(seed), _size(columns, "The table", 1)
     context = _Context(context_size, condition_columns)
-    transform = transforms.Affine() if num_bins is None else affine_or_spline(num_bins, bound)
+    transform = (
+        transforms.Affine(log_softplus) if num_bins is None else affine_or_spline(num_bins, bound)
+    )
 
     def block(index):
         network = networks.MaskedMLP(
@@ -151,6 +168,7 @@ def table_autoregressive(
             transform.num_parameters,
             width=width,
             depth=depth,
+            gain=_GAIN,
             context_size=context.size,
             seed=seeds(),
         )
@@ -205,7 +223,11 @@ def table_coupling(
     def block(index):
         name, reverse = f"block{index}", not linear and index % 2 == 1
         network = networks.MLP(
-            transform.num_parameters * (size - kept), width=width, depth=depth, seed=seeds()
+            transform.num_parameters * (size - kept),
+            width=width,
+            depth=depth,
+            gain=_GAIN,
+            seed=seeds(),
         )
         first = (
             _linear(size, seed, f"{name}_linear")
@@ -262,10 +284,9 @@ def table_balanced(
 
     def block(index):
         name = f"block{index}"
+        options = {"width": width, "depth": depth, "gain": _GAIN}
         nets = [
-            context.build(
-                networks.MLP((num_hats + 1) * moved, width=width, depth=depth, seed=seeds()), seen
-            )
+            context.build(networks.MLP((num_hats + 1) * moved, seed=seeds(), **options), seen)
             for seen, moved in ((size - first, first), (first, size - first))
         ]
         layers = [

@@ -15,6 +15,18 @@ def test_mlp_of_vectors_takes_a_context():
     assert np.ptp(wake(network)(x, context)[:, 0]) > 0
 
 
+@pytest.mark.parametrize("gain", [2.0, 1 / 3])
+def test_gain_is_the_variance_of_initial_kernels_times_their_inputs(gain):
+    for network in (
+        networks.MLP(3, width=100, gain=gain, seed=0),
+        networks.MaskedMLP(100, 3, width=100, gain=gain, seed=0),
+    ):
+        networks.build_network(network, [100])
+        for layer in network.layers[:2]:
+            assert np.var(layer.kernel) * 100 == pytest.approx(gain, rel=0.05)
+        assert network.get_config()["gain"] == gain
+
+
 @pytest.mark.parametrize("num_dims", [1, 2, 5])
 def test_masked_mlp_is_autoregressive(num_dims):
     network = networks.MaskedMLP(num_dims, num_params=3, width=12, depth=2, seed=0)
