@@ -352,7 +352,7 @@ def test_rows_without_integers_where_they_must_be_are_refused():
         {"num_levels": None, "entries": [True]},
         {"num_levels": None, "entries": [True] * 3, "dequantizer": lambda x: x},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_entries_are_those_of_an_event(options):
     density = tfd.Independent(tfd.Normal([0.0] * 3, 1.0), 1)
