@@ -64,6 +64,13 @@ OTHERS = {
         "gnf_convexp.mog4": PLANAR,
         "graph_coupling.mog4": PLANAR,
     },
+    "tables": {
+        "balanced.table": PLANAR,
+        "maf.table": PLANAR,
+        "realnvp.table": PLANAR,
+        "rq_nsf.table": PLANAR,
+        "rq_nsf_ar.table": PLANAR,
+    },
 }
 ALL = FIRST | {name: changes for group in OTHERS.values() for name, changes in group.items()}
 SERVER = """

@@ -106,7 +106,7 @@ def test_num_bits_keeps_the_highest(npz):
         ({"batch_size": 1, "flip": True}, "`flip` must have a seed"),
         ({"batch_size": 24, "drop_remainder": True}, "hold 24 images or more.*Received: 23"),
         ({"batch_size": 1, "num_bits": 9}, "`num_bits` must be 1 to 8.*num_bits=9"),
-        ({"batch_size": 1, "split": "test"}, "`split` must be one.*'test'.*'train'"),
+        ({"batch_size": 1, "split": "test"}, "`split` .*must be one.*'test'.*'train'"),
         ({"batch_size": 1, "split": "train[:24]"}, "incompatible with 23 examples"),
         ({"batch_size": 1, "split": "train[:0]"}, "hold 1 images or more.*Received: 0"),
         ({"batch_size": 1, "split": "train["}, r"split 'train\['"),
