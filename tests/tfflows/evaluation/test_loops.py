@@ -357,7 +357,6 @@ WITHOUT_LOOPS = {
     "coupling_rational_quadratic",
     "coupling_scalar",
     "coupling_vector",
-    "graph_conv_exponential_sparse",
     "matvec_exponential_dense",
     "matvec_exponential_kronecker",
     "sylvester_dense",
