@@ -35,7 +35,6 @@ class Conditional(FlowBijector):
         **kwargs: Any,
     ) -> None:
         self._shape = event_shape
-        self._conditional = conditional
         self._context = as_context(context, kwargs.get("dtype"))
         if context is not None:  # For TFP, whose batch shapes follow from the parameters.
             kwargs["parameters"] = {**kwargs["parameters"], "context": self._context}
@@ -64,11 +63,7 @@ class Conditional(FlowBijector):
 
     def _bound_context(self):
         """Returns the context, which has to be there if the layer is conditional."""
-        if self._conditional and self._context is None:
-            raise ValueError(
-                f"`{type(self).__name__}` named {self.name!r} is conditional and has no context: "
-                "bind one with `tfflows.condition(model, context)`."
-            )
+        check_bound(self)
         return self._context
 
     def _broadcast_over_context(self, x):
@@ -95,6 +90,15 @@ class Conditional(FlowBijector):
         batch = tf.shape(x)[: -len(self._shape)]
         context = tf.broadcast_to(context, tf.concat([batch, event], axis=0))
         return [tf.reshape(context, [-1, *event])]
+
+
+def check_bound(layer: FlowBijector) -> None:
+    """Raises a `ValueError` if a layer is conditional and has no context."""
+    if layer.parameters.get("conditional") and layer.parameters.get("context") is None:
+        raise ValueError(
+            f"`{type(layer).__name__}` named {layer.name!r} is conditional and has no context: "
+            "bind one with `tfflows.condition(model, context)`."
+        )
 
 
 def context_shape_of(network: Network | None, ndims: int) -> list[int | None]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfflows.bijectors.columns import HouseholderColumns, OrthonormalColumns
-from tfflows.bijectors.conditional import context_shape_of
+from tfflows.bijectors.conditional import check_bound, context_shape_of
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.triangular import TriangularTanh
 from tfflows.evaluation import state
@@ -119,7 +119,7 @@ class Sylvester(FlowBijector):
         self._autoregressive = self._track_network(autoregressive)
         self._tolerance, self._max_iterations = tolerance, max_iterations
         dtype = basis.dtype or getattr(autoregressive, "dtype", None)
-        self._conditional, self._context = conditional, as_context(context, dtype)
+        self._context = as_context(context, dtype)
         if self._context is not None:
             batch_shape = tf.broadcast_static_shape(batch_shape, self._context.shape[:-1])
         super().__init__(
@@ -283,24 +283,15 @@ class Sylvester(FlowBijector):
 
     def _given_context(self, function):
         """Returns a function of `u` alone, of one that takes the context too."""
-        if self._conditional and self._context is None:
-            raise ValueError(
-                f"`{type(self).__name__}` named {self.name!r} is conditional and has no context: "
-                "bind one with `tfflows.condition(model, context)`."
-            )
+        check_bound(self)
         if self._context is None:
             return function
+        context, ndims = self._context, self.forward_min_event_ndims
 
         def given(u):
-            batch = tf.shape(u)[: -self.forward_min_event_ndims]
-            shape = tf.concat([batch, tf.shape(self._context)[-1:]], axis=0)
-            context = tf.broadcast_to(self._context, shape)
-            return function(
-                u,
-                with_shape(
-                    context, [*u.shape[: -self.forward_min_event_ndims], *self._context.shape[-1:]]
-                ),
-            )
+            shape = tf.concat([tf.shape(u)[:-ndims], tf.shape(context)[-1:]], axis=0)
+            rows = tf.broadcast_to(context, shape)
+            return function(u, with_shape(rows, [*u.shape[:-ndims], *context.shape[-1:]]))
 
         return given
 

@@ -178,18 +178,12 @@ class ConvTriangularTanh(tf.Module):
             shape, tf.constant(spread, dtype), stateless_seed(seed), dtype, f"{name}_r2"
         )
         r1 = tf.Variable(tf.zeros(shape, dtype), name=f"{name}_r1")
-        bias, context_kernel = (
-            tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_bias"),
-            None,
-        )
+        bias = tf.Variable(tf.zeros([num_channels], dtype), name=f"{name}_bias")
+        context_kernel = None
         if context_size is not None:
-            shape, (_, seed) = (
-                [context_size, num_channels],
-                tfp.random.split_seed(stateless_seed(seed)),
-            )
-            context_kernel = normal_variable(
-                shape, context_size**-0.5, seed, dtype, f"{name}_context_kernel"
-            )
+            _, seed = tfp.random.split_seed(stateless_seed(seed))
+            shape, spread = [context_size, num_channels], context_size**-0.5
+            context_kernel = normal_variable(shape, spread, seed, dtype, f"{name}_context_kernel")
         return cls(r1, r2, bias, context_kernel)
 
     @property
@@ -209,13 +203,15 @@ class ConvTriangularTanh(tf.Module):
             _triangular_kernel(self._r1),
             _triangular_kernel(self._r2),
         )
-        bias = tf.convert_to_tensor(self._bias)
+        bias, kernel = tf.convert_to_tensor(self._bias), self._context_kernel
+        if kernel is not None:
+            kernel = tf.convert_to_tensor(kernel)
 
         def function(u, context=None):
             u = as_data(u, self.dtype)
             flat = tf.reshape(u, [-1, *u.shape[-3:]])
             contexts = []
-            if self._context_kernel is not None:
+            if kernel is not None:
                 context = tf.cast(context, u.dtype)
                 contexts = [tf.reshape(context, [-1, context.shape[-1]])]
             value, diagonal = with_rows(evaluate, flat, *contexts)
@@ -224,7 +220,6 @@ class ConvTriangularTanh(tf.Module):
         def evaluate(u, context=None):
             shift = bias
             if context is not None:
-                kernel = tf.convert_to_tensor(self._context_kernel)
                 shift += tf.matmul(context, kernel)[:, tf.newaxis, tf.newaxis]
             h = tf.tanh(tf.nn.conv2d(u, r2, 1, "SAME") + shift)
             return tf.nn.conv2d(h, r1, 1, "SAME"), diagonal1 * diagonal2 * (1 - h**2)
