@@ -3,7 +3,6 @@
 Programs read their flags in `main`, with the functions here. Nothing below knows of flags.
 """
 
-import csv
 import dataclasses
 import json
 import math
@@ -14,7 +13,8 @@ import sys
 from absl import app, flags
 
 import zoo
-from trainers.data import loading, photographs, tables
+from trainers.data import loading, photographs
+from trainers.data.tables import column_lists, table_names, table_paths
 from trainers.runs import run as runs
 from trainers.runs import start, strategies, table_columns
 from zoo.architectures.building import ImageShapeError
@@ -326,8 +326,8 @@ def read_recipe(recipe: zoo.Recipe) -> zoo.Recipe:
 def _read_table(dataset):
     """Returns the name of the data, with the options of a table among the flags."""
     options = {
-        "columns": FLAGS.columns and _list(FLAGS.columns),
-        "condition": FLAGS.condition_columns and _list(FLAGS.condition_columns),
+        "columns": FLAGS.columns and column_lists.split(FLAGS.columns),
+        "condition": FLAGS.condition_columns and column_lists.split(FLAGS.condition_columns),
         "split_column": FLAGS.split_column,
         "split": FLAGS.split_fractions,
         "seed": FLAGS.split_seed,
@@ -335,13 +335,8 @@ def _read_table(dataset):
     options = {name: value for name, value in options.items() if value not in (None, "")}
     if not options and not FLAGS.column_kind:
         return dataset
-    tables.check_is_table(dataset)
-    return tables.name_with(dataset, **options) if options else dataset
-
-
-def _list(text):
-    """Returns the parts of a list with commas between them; those with commas are in quotes."""
-    return next(csv.reader([text], skipinitialspace=True))
+    table_paths.check_is_table(dataset)
+    return table_names.name_with(dataset, **options) if options else dataset
 
 
 def read_run() -> runs.Run:

@@ -23,7 +23,8 @@ import tfflows
 import zoo
 from tfflows import evaluation
 from trainers import command_line, program
-from trainers.data import batching, loading, node_sets, photographs, planar, sources, tables
+from trainers.data import batching, loading, node_sets, photographs, planar, sources
+from trainers.data.tables import column_choice, column_support, table_names
 from trainers.runs import environment
 from zoo import columns
 from zoo.storage import files, presets
@@ -202,7 +203,7 @@ def open_images(
     """
     condition = read_condition(model)
     if model.kind == zoo.TABLES:
-        dataset = tables.name_with_columns_of(dataset, model.entry)
+        dataset = column_choice.name_with_columns_of(dataset, model.entry)
     images = loading.load(
         dataset,
         split,
@@ -220,9 +221,11 @@ def open_images(
 
 def check_rows(model: zoo.Trained, dataset: str, split: str) -> None:
     """Refuses rows of a table of which a model says that there are none: their mean is infinite."""
-    table, numbers = sources.rows_of(tables.name_with_columns_of(dataset, model.entry), split)
+    table, numbers = sources.rows_of(
+        column_choice.name_with_columns_of(dataset, model.entry), split
+    )
     columns = model.entry.arguments["columns"]
-    tables.check_support(columns, table, numbers, tables.path_of(dataset))
+    column_support.check(columns, table, numbers, table_names.path_of(dataset))
 
 
 def round_trip(model: zoo.Trained, batch: Any, seed: int) -> tuple[float, np.ndarray]:
@@ -339,7 +342,7 @@ def main(argv: list[str]) -> None:
         meaning += f", whose entropy, the least a model can reach, is {entropy:.4f}"
     metrics |= {
         "definition": meaning,
-        "data": f"{tables.shown(dataset)}, {split}, {len(scores)} {model.kind.noun}"
+        "data": f"{table_names.shown(dataset)}, {split}, {len(scores)} {model.kind.noun}"
         + (f" made of {images.made}" if images.made else ""),
         "command": command_line.command("trainers.evaluate"),
         "versions": environment.versions(),

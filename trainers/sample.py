@@ -32,7 +32,8 @@ import zoo
 from tfflows.analysis import interpolate, resample_levels
 from tfflows.distributions import with_temperature
 from trainers import command_line, evaluate, pair_plots, pictures, program
-from trainers.data import labels, loading, sources, table_files, tables
+from trainers.data import labels, loading, sources
+from trainers.data.tables import column_choice, table_files, table_names
 from zoo import columns
 
 FLAGS = flags.FLAGS
@@ -394,7 +395,7 @@ def read_given(model: zoo.Trained) -> np.ndarray:
             )
         row = np.array([values[name] for name in names], np.float32)
         return np.tile(row, [FLAGS.count or pair_plots.MOST_ROWS, 1])
-    dataset = tables.name_with(FLAGS.dataset or model.dataset, columns=names, condition=None)
+    dataset = table_names.name_with(FLAGS.dataset or model.dataset, columns=names, condition=None)
     try:
         table, numbers = sources.rows_of(dataset, "all" if FLAGS.dataset else "train")
     except (OSError, ValueError) as error:
@@ -410,8 +411,8 @@ def read_given(model: zoo.Trained) -> np.ndarray:
 
 def _some_rows(model):
     """Returns rows of the data of a model, or `None`, with a warning, if they are not there."""
-    dataset = tables.name_with_columns_of(FLAGS.dataset or model.dataset, model.entry)
-    dataset = tables.name_with(dataset, condition=None)
+    dataset = column_choice.name_with_columns_of(FLAGS.dataset or model.dataset, model.entry)
+    dataset = table_names.name_with(dataset, condition=None)
     try:
         table, numbers = sources.rows_of(dataset, "train")
     except (OSError, ValueError) as error:

@@ -33,7 +33,8 @@ from absl import app, flags
 import tfflows
 import zoo
 from trainers import command_line, evaluate, program
-from trainers.data import batching, labels, loading, photographs, sources, table_files, tables
+from trainers.data import batching, labels, loading, photographs, sources
+from trainers.data.tables import column_choice, table_files
 from trainers.runs import environment
 from zoo.storage import files, presets
 
@@ -176,7 +177,7 @@ def beside(model: zoo.Trained, dataset: str, split: str, scores: np.ndarray) -> 
 
     The row of rank 1 is the least likely.
     """
-    name = tables.name_with_columns_of(dataset, model.entry)
+    name = column_choice.name_with_columns_of(dataset, model.entry)
     table, numbers = sources.rows_of(name, split)
     ranks = np.empty(len(scores), np.int64)
     ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)

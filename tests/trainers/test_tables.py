@@ -11,7 +11,7 @@ import tensorflow as tf
 import zoo
 from tests.trainers.tiny_runs import killed_at_epoch, run, trained_weights
 from trainers import benchmark, deform, evaluate, export, sample, score
-from trainers.data import tables
+from trainers.data.tables.table import open_table
 from trainers.runs import callbacks
 
 FLAGS = {
@@ -127,7 +127,7 @@ def test_samples_given_columns(given, path, tmp_path):
     def drawn(**flags):
         run(sample.main, workdir=str(given), output=str(tmp_path / "s.csv"), **flags)
         assert (tmp_path / "s.png").is_file()
-        table = tables.open_table(str(tmp_path / "s.csv"))
+        table = open_table(str(tmp_path / "s.csv"))
         assert table.names == ("count", "price", "x")
         return table.rows
 
@@ -138,7 +138,7 @@ def test_samples_given_columns(given, path, tmp_path):
     (tmp_path / "new.csv").write_text("x\n1.5\n2.5\n-1\n")
     rows = drawn(dataset=str(tmp_path / "new.csv"))
     np.testing.assert_array_equal(rows[:, 2], [1.5, 2.5, -1])
-    data = tables.open_table(f"{path}?columns=x").rows
+    data = open_table(f"{path}?columns=x").rows
     rows = drawn(count=20)
     assert np.isin(rows[:, 2], data).all()
     assert len(set(rows[:, 2])) > 10
@@ -247,7 +247,7 @@ def test_sample(table, tmp_path, suffix):
         with np.load(output) as file:
             found = {name: file[name] for name in file.files}
     else:
-        drawn = tables.open_table(str(output))
+        drawn = open_table(str(output))
         assert drawn.is_integer.tolist() == [True, False, False]
         found = dict(zip(drawn.names, drawn.rows.T, strict=True))
     assert list(found) == ["count", "price", "x"]

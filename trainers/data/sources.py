@@ -22,11 +22,12 @@ from trainers.data import (
     photographs,
     planar,
     split_names,
-    tables,
 )
 from trainers.data.batching import Source, hold, hold_or_stream, pair
 from trainers.data.labels import Labels, NoLabelsError
 from trainers.data.photographs import Preparation
+from trainers.data.tables import table_names, table_paths
+from trainers.data.tables.table import Table, open_rows, open_table
 from zoo.registry import IMAGES, POINTS, SETS, Kind
 from zoo.storage import files
 
@@ -104,7 +105,7 @@ def is_shuffled(name: str, data_dir: str | None) -> bool:
 
 def _find(name: str, data_dir: str | None, preparation: Preparation | None = None) -> _Found:
     """The splits of a source, and what opens one of them or a part."""
-    path, is_table = files.local(tables.path_of(name)), tables.is_table(name)
+    path, is_table = files.local(table_names.path_of(name)), table_paths.is_table(name)
     if preparation and name in ("digits", *planar.NAMES, *node_sets.NAMES):
         raise ValueError(
             "`image_size` (--image_size) is for pictures of 8 bits: a folder, an image set of TFDS "
@@ -204,21 +205,21 @@ def _check_condition(condition: str, known: Sequence[str]) -> None:
 
 
 def _table(name: str) -> _Found:
-    table = tables.open_table(name)
+    table = open_table(name)
 
     def no_labels(split: str, condition: str) -> Labels:
         del split
         raise ValueError(
             "`--condition` is for images; rows of a table are conditioned by `--condition_columns`."
-            f" Received: --condition={condition}, --dataset={tables.shown(name)}."
+            f" Received: --condition={condition}, --dataset={table_names.shown(name)}."
         )
 
-    return _Found(table.splits, lambda split: tables.open_source(*rows_of(name, split)), no_labels)
+    return _Found(table.splits, lambda split: open_rows(*rows_of(name, split)), no_labels)
 
 
-def rows_of(name: str, split: str) -> tuple[tables.Table, np.ndarray]:
+def rows_of(name: str, split: str) -> tuple[Table, np.ndarray]:
     """Returns a table, and the numbers of the rows of a split, or a part or sum of splits."""
-    table = tables.open_table(name)
+    table = open_table(name)
     if split == "all":  # In the order of the rows, where TFDS would have one split after the other.
         return table, np.arange(len(table.rows))
     return table, _select(split, table.splits)

@@ -3,7 +3,17 @@
 import dataclasses
 
 import zoo
-from trainers.data import sources, tables
+from trainers.data import sources
+from trainers.data.tables import (
+    column_choice,
+    column_inference,
+    column_kinds,
+    column_statistics,
+    column_support,
+    table_names,
+    table_paths,
+)
+from trainers.data.tables.table import open_table
 from trainers.runs.run import Run
 from zoo import columns as specs
 
@@ -22,24 +32,25 @@ def with_columns(run: Run) -> Run:
     if run.entry.kind != zoo.TABLES:
         return run
     dataset, arguments = run.recipe.dataset, dict(run.entry.arguments)
-    tables.check_is_table(dataset)
-    kinds = tables.parse_kinds(run.column_kinds)
+    path = table_names.path_of(dataset)
+    table_paths.check_is_table(dataset)
+    kinds = column_kinds.parse(run.column_kinds)
     if arguments["columns"] == zoo.find(run.entry.name).arguments["columns"]:
         table, numbers = sources.rows_of(dataset, "train")
-        columns, conditions = tables.make_columns(table, numbers, kinds, tables.path_of(dataset))
+        columns, conditions = column_inference.infer(table, numbers, kinds, path)
         arguments |= {"columns": columns, "condition_columns": conditions or 0}
-        print(f"{tables.path_of(dataset)}: {len(table.rows)} rows, {table.said}")
-        found = tables.summarize(table, numbers)
+        print(f"{path}: {len(table.rows)} rows, {table.said}")
         described = [*columns, *({**column, "kind": "given"} for column in conditions)]
-        print("\n".join(tables.describe_columns(described, found)), flush=True)
+        print("\n".join(column_statistics.describe(described, table, numbers)), flush=True)
     else:
         _check_kinds(arguments["columns"], kinds)
         _check_names(run.entry, dataset)
     entry = dataclasses.replace(run.entry, arguments=arguments)
-    recipe = dataclasses.replace(run.recipe, dataset=tables.name_with_columns_of(dataset, entry))
+    dataset = column_choice.name_with_columns_of(dataset, entry)
+    recipe = dataclasses.replace(run.recipe, dataset=dataset)
     run = dataclasses.replace(run, entry=entry, recipe=recipe)
-    table, numbers = sources.rows_of(recipe.dataset, "all")
-    tables.check_support(arguments["columns"], table, numbers, tables.path_of(dataset))
+    table, numbers = sources.rows_of(dataset, "all")
+    column_support.check(arguments["columns"], table, numbers, path)
     return run
 
 
@@ -56,11 +67,11 @@ def _check_kinds(columns, kinds):
 
 def _check_names(entry, dataset):
     """Refuses columns that were asked for and are not those that a model has already."""
-    asked = tables.parse(dataset)
+    asked = table_names.parse(dataset)
     if not asked.columns and not asked.condition:
         return
-    table = tables.open_table(dataset)
-    count = len(table.names) - table.num_conditions
+    table = open_table(dataset)
+    count = table.num_modelled
     for flag, argument, given, found in (
         ("columns", "columns", asked.columns, table.names[:count]),
         ("condition_columns", "condition_columns", asked.condition, table.names[count:]),

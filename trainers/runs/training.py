@@ -17,7 +17,8 @@ import tfflows
 import zoo
 from tfflows import regularizers
 from trainers import deform, pair_plots, pictures
-from trainers.data import batching, loading, planar, sources, tables
+from trainers.data import batching, loading, planar, sources
+from trainers.data.tables import table_names
 from trainers.runs import (
     backup,
     callbacks,
@@ -188,7 +189,7 @@ def open_data(run: Run) -> loading.Data:
         logging.warning(
             "%s has %d to train on, fewer than --batch_size=%d: they are in a batch again and "
             "again, and the model will learn them by heart.",
-            tables.shown(recipe.dataset),
+            table_names.shown(recipe.dataset),
             data.num_examples,
             recipe.batch_size,
         )
@@ -206,7 +207,7 @@ def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:
     split = splits(run, strategy.num_replicas_in_sync)[1]
     if split is None:
         why = "a validation split" if run.num_validation else "--num_validation"
-        shown = tables.shown(dataset)
+        shown = table_names.shown(dataset)
         logging.warning("%s without %s: reports have no score.", shown, why)
         return {}
     load = functools.partial(
@@ -225,7 +226,7 @@ def validation_data(run: Run, strategy: tf.distribute.Strategy) -> dict:
     batch_size -= batch_size % strategy.num_replicas_in_sync
     load = functools.partial(load, batch_size=batch_size, drop_remainder=True)
     if strategies.is_chief(strategy):
-        print(f"Reports are scored on {tables.shown(dataset)}, {split}")
+        print(f"Reports are scored on {table_names.shown(dataset)}, {split}")
     images = strategies.feed(strategy, load)
     return {"validation_data": images, "validation_steps": count // batch_size}
 
@@ -432,7 +433,7 @@ def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
             "name": f"training {kind.label}",
             "value": last[kind.units],
             "definition": f"{kind.definition}, mean over the steps since the last report",
-            "data": f"{tables.shown(run.recipe.dataset)}, {split}",
+            "data": f"{table_names.shown(run.recipe.dataset)}, {split}",
             "command": "trainers.train",
         },
         "parameters": start.count(model, run.freeze)[1],

@@ -1,34 +1,11 @@
-"""Files of tables: what is read of CSV, Parquet and `.npz`, and what is refused, in a line."""
+"""CSV files: what is read, and what is refused, in a line."""
 
 import gzip
-import sys
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 
-from trainers.data import table_files
-
-
-def write(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def read(path, *names, label=None):
-    """Returns names, rows, which columns are integers, and labels of a file with one table."""
-    (table,) = table_files.open_file(path).values()
-    columns = [table.names.index(name) for name in names or table.usual]
-    parts = list(table.parts(columns, None if label is None else table.names.index(label)))
-    rows = np.concatenate([part.rows for part in parts])
-    labels = [label for part in parts for label in part.labels or []]
-    return (
-        table.names,
-        rows.tolist(),
-        np.all([p.is_integer for p in parts], axis=0).tolist(),
-        labels,
-    )
+from tests.trainers.data.tables.small_tables import read
+from tests.trainers.data.tables.small_tables import write_content as write
 
 
 @pytest.mark.parametrize(
@@ -130,101 +107,3 @@ def test_a_file_that_was_cut_short(tmp_path):
     path = write(tmp_path / "t.csv.gz", content[:-20])
     with pytest.raises(ValueError, match="is damaged"):
         read(path)
-    path = write(tmp_path / "t.parquet", b"PAR1xx")
-    with pytest.raises(ValueError, match="must be a whole Parquet file"):
-        read(path)
-    with pytest.raises(FileNotFoundError, match="there is none"):
-        read(tmp_path / "none.csv")
-
-
-def test_parquet(tmp_path, monkeypatch):
-    path = tmp_path / "t.parquet"
-    columns = {
-        "i": pa.array([1, 2, 3], pa.int16()),
-        "f": pa.array([0.5, 1, 2], pa.float32()),
-        "flag": pa.array([True, False, True]),
-        "s": pa.array(["train", "test", "train"]).dictionary_encode(),
-        "__index_level_0__": pa.array([0, 1, 2]),
-    }
-    pa.parquet.write_table(pa.table(columns), path)
-    monkeypatch.setattr(table_files, "ROWS_AT_ONCE", 2)
-    _, rows, integers, labels = read(path, "flag", "f", "i", label="s")
-    assert rows == [[1, 0.5, 1], [0, 1, 2], [1, 2, 3]]
-    assert integers == [True, False, True]
-    assert labels == ["train", "test", "train"]
-    (table,) = table_files.open_file(path).values()
-    assert table.usual == ["i", "f", "flag", "s"]
-    with pytest.raises(
-        ValueError, match=r"in 1 of 4 columns, `s` \(dictionary.*--columns=i,f,flag"
-    ):
-        read(path)
-    for values, match in (
-        ([1.0, None, 2.0], r"column `f`, row 2: .*a missing value \(null\)"),
-        ([1.0, 2.0, np.inf], r"column `f`, row 3: .*Received: inf"),
-    ):
-        pa.parquet.write_table(pa.table({"f": values}), path)
-        with pytest.raises(ValueError, match=match):
-            read(path)
-
-
-@pytest.mark.parametrize(
-    ("column", "match"),
-    [
-        (pa.array([1, 2], pa.timestamp("us")), r"timestamp\[us\]"),
-        (pa.array([1, 2], pa.date32()), r"date32"),
-        (pa.array([[1], [2]]), "list"),
-        (pa.nulls(2), "null"),
-        (pa.array(["a", "b"]), "string"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_parquet_of_other_types(column, match, tmp_path):
-    path = tmp_path / "t.parquet"
-    pa.parquet.write_table(pa.table({"a": [1.5, 2.5], "b": column}), path)
-    with pytest.raises(ValueError, match=rf"other types in 1 of 2 columns, `b` \({match}.*=a, or"):
-        read(path)
-
-
-def test_parquet_without_pyarrow_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    path = write(tmp_path / "t.parquet", b"PAR1")
-    with pytest.raises(ValueError, match="`pip install pyarrow`"):
-        read(path)
-
-
-def test_npz(tmp_path):
-    path = tmp_path / "t.npz"
-    rows = np.arange(6).reshape(3, 2)
-    np.savez(path, x=rows, columns=["a", "b"])
-    assert read(path)[:3] == (["a", "b"], rows.tolist(), [True, True])
-    np.savez(path, x=rows / 2)
-    assert read(path)[:3] == (["0", "1"], (rows / 2).tolist(), [False, False])
-    np.savez(path, x=rows / [[1], [1], [0]])
-    with pytest.raises(ValueError, match=r"column `0`, row 3.*Received: inf"):
-        read(path)
-    np.savez(path, x=rows, names=["a"])
-    with pytest.raises(ValueError, match=r"a name for each column of `x`. Received: 1 names"):
-        read(path)
-    np.savez(path, x=rows, images=np.zeros([2, 4, 4], np.uint8))
-    assert table_files.npz_arrays(path) == []
-
-
-@pytest.mark.parametrize("suffix", table_files.WRITTEN)
-def test_what_is_written_is_read_again(suffix, tmp_path):
-    path = tmp_path / "new" / f"t{suffix}"
-    rows = np.array([[1.1, 2], [np.float32(1) / 3, 40]], np.float32)
-    columns = table_files.columns_of(rows, ["a, b", "n"], [False, True])
-    table_files.write(path, columns)
-    if suffix == ".npz":
-        with np.load(path) as file:
-            np.testing.assert_array_equal(np.stack([file["a, b"], file["n"]], -1), rows)
-        return
-    names, found, integers, _ = read(path)
-    assert (names, integers) == (["a, b", "n"], [False, True])
-    np.testing.assert_array_equal(np.float32(found), rows)
-
-
-def test_integers_that_64_bits_do_not_hold_stay_real():
-    rows = np.array([[1e19, 2], [1, 3]], np.float32)
-    found = table_files.columns_of(rows, ["a", "b"], [True, True])
-    assert [column.dtype for column in found.values()] == [np.float32, np.int64]
