@@ -98,6 +98,9 @@ class Contestant:
 
     def time(self, steps):
         """Returns seconds a step, within a run: without what `fit` does before its first."""
+        if self.model.steps_per_execution != steps:  # As many as `trainers.train` takes in a call.
+            self.model.steps_per_execution = steps
+            self.model.make_train_function(force=True)
         ends: list[float] = []
         see = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: ends.append(time.perf_counter()),

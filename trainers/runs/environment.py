@@ -13,7 +13,7 @@ PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-dataset
 
 def use_jit(jit: str, event_shape: Sequence[int]) -> bool:
     """Returns whether XLA compiles the step for such events: `jit` is "auto", "on" or "off"."""
-    return _suits_xla(event_shape) if jit == "auto" else jit == "on"
+    return suits_xla(event_shape) if jit == "auto" else jit == "on"
 
 
 def use_loop(loop: str, jit: bool, event_shape: Sequence[int], num_variables: int) -> bool:
@@ -26,11 +26,12 @@ def use_loop(loop: str, jit: bool, event_shape: Sequence[int], num_variables: in
       num_variables: number of trainable variables of the model.
     """
     if loop == "auto":
-        return jit and _suits_xla(event_shape) and num_variables >= DEEP
+        return jit and suits_xla(event_shape) and num_variables >= DEEP
     return loop == "on"
 
 
-def _suits_xla(event_shape):
+def suits_xla(event_shape: Sequence[int]) -> bool:
+    """Returns whether steps with such events are short for the host: compile them, call several."""
     return has_accelerator() or len(event_shape) < 3
 
 

@@ -149,8 +149,9 @@ def steps_per_execution(run: Run, interval: int, replicas: int) -> int:
     """Returns how many of the steps between reports run as one call."""
     asked = run.steps_per_execution
     if asked is None:
-        most = 20 if environment.has_accelerator() and replicas == 1 else 1
-        return max(n for n in range(1, most + 1) if interval % n == 0)
+        short = environment.suits_xla(run.entry.event_shape) and replicas == 1
+        most = min(20, interval // 2) if short else 1  # Two calls, of which one is timed.
+        return max(n for n in range(1, max(1, most) + 1) if interval % n == 0)
     if interval % asked:
         raise ValueError(
             "`--steps_per_execution` must divide the steps between reports. Received: "

@@ -20,7 +20,9 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
-# Of the networks: tables may have few rows. PyTorch's default, which is also that of other flows.
+# Of the networks of couplings and splines: tables may have few rows. PyTorch's default, which is
+# also that of other flows. Affine autoregressive flows learn faster, and no worse of few rows, from
+# He's start (validation splits of the tables of `benchmarks.tables`).
 _GAIN = 1 / 3
 _LEAST_SCALE = 1e-3
 
@@ -168,7 +170,7 @@ def table_autoregressive(
             transform.num_parameters,
             width=width,
             depth=depth,
-            gain=_GAIN,
+            gain=2.0 if num_bins is None else _GAIN,
             context_size=context.size,
             seed=seeds(),
         )
