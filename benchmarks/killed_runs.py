@@ -121,8 +121,10 @@ def compare(workdir, unbroken):
 
     problems = []
     lines = [callbacks.read_lines(w / "metrics.jsonl") for w in (workdir, unbroken)]
-    clocks = ("seconds", "images_per_second")
-    scores = [[{k: v for k, v in line.items() if k not in clocks} for line in p] for p in lines]
+    scores = [
+        [{k: v for k, v in ln.items() if not k.endswith(("seconds", "_per_second"))} for ln in p]
+        for p in lines
+    ]
     if scores[0] != scores[1]:
         differ = [a for a, b in zip(*scores, strict=False) if a != b]
         problems.append(f"{workdir}: {len(differ)} reports differ, {differ[:1]} the first")

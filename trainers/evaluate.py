@@ -89,7 +89,7 @@ def score(
       jit: see `make_scorer`.
     """
     score_batch = make_scorer(model, num_samples, seed, jit)
-    bar = keras.utils.Progbar(num_examples, unit_name="image")
+    bar = keras.utils.Progbar(num_examples, unit_name=model.kind.event)
     scores = []
     for step, batch in enumerate(dataset):
         x, *y = batch if isinstance(batch, tuple) else (batch,)
@@ -120,7 +120,7 @@ def score_classes(
       The scores; and the labels `[N]`, of which there are none if the data have none.
     """
     score_batch = make_scorer(model, num_samples, seed, jit)
-    bar = keras.utils.Progbar(num_examples, unit_name="image")
+    bar = keras.utils.Progbar(num_examples, unit_name=model.kind.event)
     scores, labels = [], []
     for step, batch in enumerate(dataset):
         x, *y = batch if isinstance(batch, tuple) else (batch,)

@@ -132,7 +132,7 @@ def score_rest(
     score_batch = evaluate.make_scorer(model, job["num_samples"], job["seed"], jit)
     if job.get("given") == MIXTURE:
         score_batch = evaluate.make_mixture_scorer(model, score_batch)
-    bar = keras.utils.Progbar(job["num_examples"], unit_name="image")
+    bar = keras.utils.Progbar(job["num_examples"], unit_name=model.kind.event)
     bar.update(done)
     for batch in images:
         x, *y = batch if isinstance(batch, tuple) else (batch,)

@@ -123,6 +123,11 @@ class Kind:
     is_discrete: bool
     get_event_shape: Callable[[Mapping], tuple[int, ...]]
 
+    @property
+    def event(self) -> str:
+        """One event, in a word."""
+        return self.noun.split()[0].removesuffix("s")
+
     def nats(self, event_shape: Sequence[int]) -> float:
         """Returns how many nats of an event of this shape a unit of its score is."""
         if self.is_discrete:

@@ -70,6 +70,7 @@ def test_the_columns_are_arguments_of_the_model(table, path, capsys):
     assert config["num_examples"] == 160
     assert config["recipe"]["dataset"] == f"{path}?columns=count,price,x"
     lines = callbacks.read_lines(table / "metrics.jsonl")
+    assert all(line["rows_per_second"] > 0 for line in lines)
     assert all(np.isfinite([line["nats"], line["val_nats"]]).all() for line in lines)
     model = zoo.open_trained(table / "preset")  # Without the data.
     assert model.kind == zoo.TABLES

@@ -12,15 +12,16 @@ from zoo.storage import files
 
 
 class Throughput(keras.callbacks.Callback):
-    """Adds images a second to what the progress bar and the logs show.
+    """Adds events a second to what the progress bar and the logs show.
 
     Args:
       batch_size: global batch size.
+      event: what an event is, such as `"image"`.
     """
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, event: str) -> None:
         super().__init__()
-        self._batch_size = batch_size
+        self._batch_size, self._name = batch_size, f"{event}s_per_second"
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the clock; the first step, which compiles, is left out."""
@@ -33,12 +34,12 @@ class Throughput(keras.callbacks.Callback):
             self._start, self._first = now, batch
         elif logs is not None:
             done = (batch - self._first) * self._batch_size
-            self._speed = logs["images_per_second"] = done / (now - self._start)
+            self._speed = logs[self._name] = done / (now - self._start)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Passes the speed on to the loggers."""
         if logs is not None and self._start is not None:
-            logs["images_per_second"] = getattr(self, "_speed", 0.0)
+            logs[self._name] = getattr(self, "_speed", 0.0)
 
 
 class JsonLines(keras.callbacks.Callback):

@@ -296,7 +296,7 @@ def make_callbacks(
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
     draw = make_sampler(run, model)
     return [
-        callbacks.Throughput(run.recipe.batch_size),
+        callbacks.Throughput(run.recipe.batch_size, run.entry.kind.event),
         callbacks.JsonLines(workdir / "metrics.jsonl", lines[-1]["seconds"] if lines else 0.0),
         keras.callbacks.CSVLogger(workdir / "metrics.csv", append=True),
         callbacks.TensorBoard(workdir / "tensorboard", update_freq="epoch"),
