@@ -10,7 +10,7 @@ from PIL import Image
 
 import tfflows
 import zoo
-from tests.trainers.tiny_runs import killed_at_epoch, run, trained_weights
+from tests.trainers.tiny_runs import check_same_weights, killed_at_epoch, run, trained_weights
 from trainers import benchmark, evaluate, export, sample, score
 from trainers.data import loading
 from trainers.runs import callbacks
@@ -83,9 +83,7 @@ def test_a_run_that_was_killed_goes_on(labelled, tmp_path):
     with killed_at_epoch(1):
         run(workdir=str(workdir), learning_rate=0.02, **FLAGS)
     run(workdir=str(workdir), resume=True)
-    whole, parts = trained_weights(labelled), trained_weights(workdir)
-    for name, value in whole.items():
-        np.testing.assert_array_equal(parts[name], value, err_msg=name)
+    check_same_weights(workdir, labelled)
     with pytest.raises(ValueError, match="`--condition` can't change a run, whose condition is la"):
         run(workdir=str(workdir), resume=True, condition="colour")
 

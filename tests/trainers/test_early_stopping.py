@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.trainers.tiny_runs import killed_at_epoch, run, trained_weights
+from tests.trainers.tiny_runs import check_same_weights, killed_at_epoch, run, trained_weights
 from trainers.runs import callbacks
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -61,9 +61,7 @@ def test_the_best_weights_are_those_of_their_step(stopped, tmp_path):
     flags = FLAGS | {"steps": metadata(stopped)["steps"], "early_stopping": None}
     run(model="tiny.digits", workdir=str(path), **flags)
     assert "weights" not in metadata(path)["remarks"]
-    expected = trained_weights(path)
-    for name, value in trained_weights(stopped).items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    check_same_weights(path, stopped)
 
 
 @pytest.mark.slow  # By default one is in test_fine_tuning.py.
@@ -80,9 +78,7 @@ def test_a_run_that_was_killed_ends_where_it_would_have(ema, stopped, tmp_path):
         with killed_at_epoch(kill):
             run(model="tiny.digits", workdir=str(workdir), **flags)
         run(workdir=str(workdir), resume=True, report_every=2)
-        expected, found = trained_weights(whole), trained_weights(workdir)
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+        check_same_weights(workdir, whole)
         assert metadata(workdir)["steps"] == metadata(whole)["steps"]
         assert [line["step"] for line in reports(workdir)] == [line["step"] for line in lines]
     if not ema:
@@ -90,8 +86,7 @@ def test_a_run_that_was_killed_ends_where_it_would_have(ema, stopped, tmp_path):
     # Resumed once more it does nothing; with more patience it goes on.
     run(workdir=str(workdir), resume=True, report_every=2)
     assert len(reports(workdir)) == len(lines)
-    for name, value in trained_weights(workdir).items():
-        np.testing.assert_array_equal(value, found[name], err_msg=name)
+    check_same_weights(workdir, whole)
     run(workdir=str(workdir), resume=True, report_every=2, early_stopping=4)
     assert len(reports(workdir)) > len(lines)
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from tests.trainers.tiny_runs import killed_at_epoch, run, trained_weights
+from tests.trainers.tiny_runs import check_same_weights, killed_at_epoch, run
 from trainers import benchmark, deform, evaluate, export, sample, score
 from trainers.data.tables.table import open_table
 from trainers.runs import callbacks
@@ -49,7 +49,11 @@ def table(path, tmp_path_factory):
     return workdir
 
 
-GIVEN = {**FLAGS, "columns": "count,price", "condition_columns": "x"}
+GIVEN = {
+    **FLAGS,
+    **{"columns": "count,price", "condition_columns": "x"},
+    "steps_per_execution": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -80,20 +84,34 @@ def test_the_columns_are_arguments_of_the_model(table, path, capsys):
     assert "| price | positive |" in (table / "preset" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("flags", [FLAGS, GIVEN], ids=["table", "given"])
-def test_a_run_that_was_killed_goes_on(flags, path, tmp_path, request):
-    table = request.getfixturevalue("table" if flags is FLAGS else "given")
+def test_a_run_that_was_killed_goes_on(table, path, tmp_path):
     workdir = tmp_path / "parts"
     with killed_at_epoch(1):
-        run(workdir=str(workdir), dataset=path, **flags)
+        run(workdir=str(workdir), dataset=path, **FLAGS)
     run(workdir=str(workdir), resume=True, report_every=2, jit="off")
-    whole, parts = trained_weights(table), trained_weights(workdir)
-    for name, value in whole.items():
-        np.testing.assert_allclose(parts[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
-    # The same command with --resume, too; and another kind is no way to go on.
-    run(workdir=str(workdir), dataset=path, resume=True, **flags)
+    check_same_weights(workdir, table)
     with pytest.raises(ValueError, match=r"can't change a run: its column 'price' is of kind pos"):
         run(workdir=str(workdir), resume=True, report_every=2, column_kind=["price=real"])
+
+
+def test_the_same_command_goes_on(given, path, tmp_path):
+    workdir = tmp_path / "parts"
+    with killed_at_epoch(1):
+        run(workdir=str(workdir), dataset=path, **GIVEN)
+    run(workdir=str(workdir), dataset=path, resume=True, **GIVEN)
+    check_same_weights(workdir, given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("name", ["balanced", "realnvp", "rq_nsf", "rq_nsf_ar"])
+def test_every_model_goes_on(name, calls, path, tmp_path):
+    flags = FLAGS | {"model": f"{name}.table", "steps_per_execution": calls, "jit": "auto"}
+    run(workdir=str(tmp_path / "whole"), dataset=path, **flags)
+    with killed_at_epoch(1):
+        run(workdir=str(tmp_path / "parts"), dataset=path, **flags)
+    run(workdir=str(tmp_path / "parts"), dataset=path, resume=True, **flags)
+    check_same_weights(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_a_table_given_columns(given, path, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import numpy as np
 import pytest
 from absl.testing import flagsaver
 
@@ -52,3 +53,11 @@ def trained_weights(workdir):
     """The weights of a run's preset, by name."""
     model = zoo.create(str(workdir / "preset"), pretrained=True)
     return {name: v.numpy() for name, v in tfflows.named_variables(model).items()}
+
+
+def check_same_weights(workdir, other):
+    """Compares the weights of two runs, bit by bit."""
+    expected, found = trained_weights(other), trained_weights(workdir)
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -82,7 +82,8 @@ def train(run: Run) -> None:
             decisions = {"shards": shards, "jit": jit, "loop": model.loop}
             run_folder.write(dataclasses.replace(run, reported_every=interval), decisions)
             rewind.rewind(run.workdir, done)
-            watchers += make_callbacks(run, model, known.dataset, best)
+            draw = make_sampler(run, model)
+            watchers += make_callbacks(run, known.dataset, draw, best)
             if known.made:
                 print(f"{recipe.dataset}: {known.made}")
             trained, count = start.count(model, run.freeze)
@@ -95,7 +96,7 @@ def train(run: Run) -> None:
         else:  # As the end of `fit` does: with the moving average, where there is one.
             model.optimizer.finalize_variable_values(model.trainable_weights)
         if is_chief:
-            finish(run, model, best)
+            finish(run, model, draw, best)
 
 
 def check_validation(run: Run, replicas: int) -> None:
@@ -283,18 +284,17 @@ def build_model(run: Run, shards: int) -> tfflows.FlowModel:
 
 def make_callbacks(
     run: Run,
-    model: tfflows.FlowModel,
     dataset: tf.data.Dataset,
+    draw: Callable,
     best: stopping.Stopping | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run; `--volume` looks at the first images of `dataset`.
 
-    That is in the stored order: a run that is resumed has to look at the same images. A backup
-    holds `best`, too.
+    That is in the stored order: a run that is resumed has to look at the same images. `draw` draws
+    samples, and a backup holds `best`, too.
     """
     workdir = run.workdir
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
-    draw = make_sampler(run, model)
     return [
         callbacks.Throughput(run.recipe.batch_size, run.entry.kind.event),
         callbacks.JsonLines(workdir / "metrics.jsonl", lines[-1]["seconds"] if lines else 0.0),
@@ -389,7 +389,9 @@ def fit(
     )
 
 
-def finish(run: Run, model: tfflows.FlowModel, best: stopping.Stopping | None = None) -> None:
+def finish(
+    run: Run, model: tfflows.FlowModel, draw: Callable, best: stopping.Stopping | None = None
+) -> None:
     """Writes the training curve and the preset, with the weights that `best` kept if it did."""
     workdir, entry = run.workdir, run.entry
     lines = callbacks.read_lines(workdir / "metrics.jsonl")
@@ -417,7 +419,7 @@ def finish(run: Run, model: tfflows.FlowModel, best: stopping.Stopping | None = 
     zoo.save(preset, model.distribution, entry.name, entry.arguments, metadata)
     for folder in workdir.glob(".preset.*"):  # Of a run that was killed while it wrote one.
         shutil.rmtree(folder)
-    draw_pictures(run, model, preset)
+    draw_pictures(run, model, draw, preset)
     print(f"Trained model: {preset}; training curve: {workdir / 'training_curve.png'}")
     has_test = loading.has_split(run.recipe.dataset, "test", run.data_dir)
     program = "evaluate" if has_test else "sample"
@@ -461,9 +463,8 @@ def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
     return metadata
 
 
-def draw_pictures(run: Run, model: tfflows.FlowModel, folder: pathlib.Path) -> None:
-    """Draws the pictures of the preset."""
-    draw = make_sampler(run, model)
+def draw_pictures(run: Run, model: tfflows.FlowModel, draw: Callable, folder: pathlib.Path) -> None:
+    """Draws the pictures of the preset, samples with `draw`."""
     draw(folder / "samples.png", least_size=256)
     if run.recipe.dataset in planar.NAMES:
         points = planar.sample(run.recipe.dataset, 10_000, run.seed)
