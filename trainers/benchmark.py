@@ -37,7 +37,7 @@ from tfflows.analysis import operations
 from tfflows.distributions import density_of, is_discrete
 from trainers import command_line, program
 from trainers.runs import environment, strategies, training
-from trainers.runs.run import Run
+from trainers.runs.run import Run, is_run
 from zoo import columns
 from zoo.storage import files, presets
 
@@ -57,6 +57,11 @@ COLUMNS = ("parameters", "batch size", "first step, s", "step, s", "examples/s",
 
 def read_run(name: str) -> Run:
     """Returns the run of `trainers.train` that the flags ask for, of a name or of a preset."""
+    if is_run(name):
+        raise ValueError(
+            "`--model` must be names or presets; that of a run is the folder `preset` in it. "
+            f"Received: --model={name}."
+        )
     if not os.path.isdir(name):
         entry = command_line.read_entry(zoo.find(name))
     elif FLAGS.set:

@@ -18,7 +18,7 @@ from trainers.data.tables import column_lists, table_names, table_paths
 from trainers.runs import run as runs
 from trainers.runs import start, strategies, table_columns
 from zoo.architectures.building import ImageShapeError
-from zoo.storage import files, limits
+from zoo.storage import files, limits, presets
 
 FLAGS = flags.FLAGS
 PICTURE_FLAGS = ("image_size", "crop", "resize")
@@ -221,7 +221,7 @@ flags.DEFINE_bool(
 )
 
 
-def _given(name):
+def is_given(name: str) -> bool:
     """Returns whether a flag was given; one that a program does not have was not."""
     return name in FLAGS and not FLAGS[name].using_default_value
 
@@ -250,11 +250,18 @@ def open_model() -> tuple[zoo.Trained, pathlib.Path | None]:
         raise app.UsageError("Either --workdir or --model must be given.")
     strategies.make(read_devices())
     if FLAGS.model:
+        if runs.is_run(FLAGS.model):
+            raise ValueError(
+                "`--model` must be a name or a preset; the model of a run is named by its folder, "
+                f"--workdir={FLAGS.model}. Received: --model={FLAGS.model}."
+            )
         return zoo.open_trained(FLAGS.model), None
     workdir = files.local(FLAGS.workdir)
-    if not (workdir / runs.CONFIG).is_file():
+    if not runs.is_run(workdir):
+        is_preset = presets.has_weights(workdir)
         raise ValueError(
-            "`--workdir` must be the folder of a run of `trainers.train`, with a config.json. "
+            "`--workdir` must be the folder of a run of `trainers.train`, with a config.json"
+            f"{f'; a preset is named by --model={workdir}' if is_preset else ''}. "
             f"Received: --workdir={workdir}."
         )
     preset, config = runs.find_preset(workdir), runs.read_config(workdir) or {}
@@ -268,7 +275,7 @@ def read_preparation(model: zoo.Trained) -> photographs.Preparation | None:
       ValueError: if the preset says of it what can't be.
     """
     stored = model.metadata.get("preparation")
-    given = {name: getattr(FLAGS, name) for name in PICTURE_FLAGS if _given(name)}
+    given = {name: getattr(FLAGS, name) for name in PICTURE_FLAGS if is_given(name)}
     if stored is None and not given:
         return None
     if model.kind != zoo.IMAGES:
@@ -284,7 +291,9 @@ def read_preparation(model: zoo.Trained) -> photographs.Preparation | None:
 def _with_image_size(run: runs.Run) -> runs.Run:
     """Returns the run with a model of the images that are made of pictures."""
     if run.image_size is None:
-        if given := [f"--{name}={getattr(FLAGS, name)}" for name in PICTURE_FLAGS if _given(name)]:
+        if given := [
+            f"--{name}={getattr(FLAGS, name)}" for name in PICTURE_FLAGS if is_given(name)
+        ]:
             raise ValueError(
                 "`--crop` and `--resize` need `--image_size`, as in --image_size=64. "
                 f"Received: {' '.join(given)}."
@@ -351,7 +360,7 @@ def read_run() -> runs.Run:
     resume = "resume" in FLAGS and FLAGS.resume
     stored = runs.read_config(workdir) if resume else None
     names = [name for name in runs.REMEMBERED if name in FLAGS and name != "memory"]
-    values = {name: getattr(FLAGS, name) for name in names if stored is None or _given(name)}
+    values = {name: getattr(FLAGS, name) for name in names if stored is None or is_given(name)}
     if FLAGS.memory:
         values["memory"] = FLAGS.memory
     asked = ("report_every", "steps_per_execution")
@@ -365,11 +374,14 @@ def read_run() -> runs.Run:
     values["column_kinds"] = tuple(FLAGS.column_kind)
     if stored is None:
         entry = read_entry(_named_entry(values.get("init")))
+        if values.get("init") and FLAGS.model is None and FLAGS.dataset is None:
+            known = start.read_data(values["init"])  # Of the run that it starts from.
+            values |= {name: value for name, value in known.items() if not is_given(name)}
         run = runs.Run(entry, entry.recipe, devices=read_devices(), **values)
     else:
         run = runs.from_json(stored, **values)
         _check_condition(run.recipe.condition)
-        given = {name: getattr(FLAGS, name) for name in DEVICE_FLAGS if _given(name)}
+        given = {name: getattr(FLAGS, name) for name in DEVICE_FLAGS if is_given(name)}
         run = dataclasses.replace(run, devices=dataclasses.replace(run.devices, **given))
         if FLAGS.set or FLAGS.model not in (None, stored["model"]):
             entry = read_entry(zoo.find(FLAGS.model or stored["model"]))
@@ -389,13 +401,27 @@ def _check_condition(before):
 
 def _named_entry(init):
     """Returns the entry that --model names; without it, that of the preset to start from."""
-    if init is not None:
-        start.find(init)  # An error before there is anything.
-    if FLAGS.model:
-        return zoo.find(FLAGS.model)
-    if init is None:
+    if init is None and not FLAGS.model:
         raise app.UsageError("--model must be given.")
-    return start.read_entry(init)
+    if FLAGS.model and FLAGS.model not in zoo.list_models() and files.local(FLAGS.model).is_dir():
+        raise ValueError(
+            "`--model` must be a name, see --list; from the preset or run in a folder a training "
+            f"starts by --init={FLAGS.model}. Received: --model={FLAGS.model}."
+        )
+    named = zoo.find(FLAGS.model) if FLAGS.model else None
+    if init is None:
+        return named
+    found = start.read_entry(init)  # An error before there is anything.
+    entry = named or found
+    if entry.kind == zoo.TABLES and FLAGS.dataset is None:
+        if found.kind != zoo.TABLES or not runs.is_run(init):
+            raise ValueError(
+                "`--dataset` must be given with `--init` for a table, unless that is a run on one: "
+                f"a preset does not know its rows. Received: --init={init}."
+            )
+        recipe = dataclasses.replace(entry.recipe, dataset=found.recipe.dataset)
+        entry = dataclasses.replace(entry, recipe=recipe)
+    return entry
 
 
 def _read_epochs():

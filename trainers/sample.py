@@ -396,8 +396,11 @@ def read_given(model: zoo.Trained) -> np.ndarray:
         row = np.array([values[name] for name in names], np.float32)
         return np.tile(row, [FLAGS.count or pair_plots.MOST_ROWS, 1])
     dataset = table_names.name_with(FLAGS.dataset or model.dataset, columns=names, condition=None)
+    split = "all" if FLAGS.dataset else "train"
+    if command_line.is_given("split"):
+        split = FLAGS.split
     try:
-        table, numbers = sources.rows_of(dataset, "all" if FLAGS.dataset else "train")
+        table, numbers = sources.rows_of(dataset, split)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"`--given=NAME=NUMBER` must be given for each of {', '.join(names)}, or --dataset "

@@ -1,11 +1,13 @@
 """Flags as people give them: numbers out of range, the home directory."""
 
+import json
+
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from tests.small_presets import save_small
-from trainers import command_line, train
+from trainers import benchmark, command_line, evaluate, train
 from trainers.runs import run_folder
 
 FLAGS = flags.FLAGS
@@ -75,3 +77,49 @@ def test_folders_below_the_home_directory(tmp_path, monkeypatch):
     with flagsaver.flagsaver(workdir="~/run", output="~/a.json"):
         assert command_line.open_model()[1] == tmp_path / "run"
         assert command_line.read_output(None, "b.json") == tmp_path / "a.json"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """The folder of a run on pictures, without its weights."""
+    workdir = tmp_path / "photos"
+    (workdir / "preset").mkdir(parents=True)
+    model = {"model": "glow.mnist", "arguments": {"image_shape": [8, 12, 1], "num_levels": 256}}
+    data = {"image_size": [8, 12], "crop": "random", "resize": "lanczos"}
+    run = {**model, **data, "seed": 0, "recipe": {"dataset": "/photos"}}
+    (workdir / "config.json").write_text(json.dumps(run))
+    (workdir / "preset" / "config.json").write_text(json.dumps(model))
+    (workdir / "preset" / "metadata.json").write_text("{}")
+    (workdir / "preset" / "model.weights.h5").touch()
+    return workdir
+
+
+@pytest.mark.parametrize(
+    ("main", "flag", "folder", "match"),
+    [
+        (evaluate.main, "model", "photos", "is named by its folder, --workdir=.*photos. Rec"),
+        (evaluate.main, "workdir", "photos/preset", "is named by --model=.*photos/preset. Rec"),
+        (evaluate.main, "workdir", "none", "with a config.json. Received: --workdir=.*none"),
+        (train.main, "model", "photos", "starts by --init=.*photos. Received"),
+        (train.main, "model", "photos/preset", "starts by --init=.*preset. Received"),
+        (benchmark.main, "model", "photos", "is the folder `preset` in it. Received"),
+    ],
+)
+def test_a_folder_that_another_flag_is_for(main, flag, folder, match, photos, tmp_path):
+    flags_ = {"workdir": str(tmp_path / "new")} if main is train.main else {}
+    flags_[flag] = str(tmp_path / folder)
+    with flagsaver.flagsaver(**flags_), pytest.raises(ValueError, match=match) as error:
+        main(["binary"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_start_from_a_run_has_its_pictures(photos, tmp_path):
+    with flagsaver.flagsaver(init=str(photos), workdir=str(tmp_path / "new")):
+        run = command_line.read_run()
+        assert run.recipe.dataset == "/photos"
+        assert (run.image_size, run.crop, run.resize) == ((8, 12), "random", "lanczos")
+        assert run.entry.event_shape == (8, 12, 1)
+    for other in ({"dataset": "mnist"}, {"model": "glow.mnist"}):
+        with flagsaver.flagsaver(init=str(photos), workdir=str(tmp_path / "new"), **other):
+            run = command_line.read_run()
+            assert (run.recipe.dataset, run.image_size) == ("mnist", None)

@@ -1,5 +1,6 @@
 """trainers.deform: panels in the order of the flow, domains that hold them, and the picture."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -215,5 +216,17 @@ def test_binary_refuses_models_of_images():
     with (
         flagsaver.flagsaver(model="glow.digits"),
         pytest.raises(ValueError, match=r"`model` must have events of shape \[2\].*\(8, 8, 1\)"),
+    ):
+        deform.main(["binary"])
+
+
+def test_binary_refuses_conditional_models(monkeypatch):
+    entry = zoo.find("maf.two_moons")
+    entry = dataclasses.replace(entry, arguments={**entry.arguments, "context_size": 3})
+    trained = zoo.Trained(entry.build(num_blocks=1), entry, "two_moons", pathlib.Path())
+    monkeypatch.setattr("zoo.open_trained", lambda name: trained)
+    with (
+        flagsaver.flagsaver(model="any"),
+        pytest.raises(ValueError, match="must not be conditional.*maf.two_moons.*of size 3"),
     ):
         deform.main(["binary"])

@@ -193,6 +193,19 @@ def test_a_start_keeps_its_columns(given, table, path, tmp_path):
         run(workdir=str(tmp_path / "b"), init=str(given), columns="price", **flags)
 
 
+def test_a_start_from_a_run_has_its_rows(given, path, tmp_path):
+    flags = {"batch_size": 16, "steps": 1, "jit": "off"}
+    run(workdir=str(tmp_path / "tuned"), init=str(given), **flags)
+    before, after = (
+        json.loads((w / "config.json").read_text()) for w in (given, tmp_path / "tuned")
+    )
+    assert after["recipe"]["dataset"] == before["recipe"]["dataset"]
+    assert after["arguments"] == before["arguments"]
+    for start in ({"init": str(given / "preset")}, {"init": "glow.digits", "model": "maf.table"}):
+        with pytest.raises(ValueError, match="`--dataset` must be given with `--init` for a table"):
+            run(workdir=str(tmp_path / "new"), **start)
+
+
 def test_evaluate(table, capsys):
     run(evaluate.main, workdir=str(table), jit="off")
     metrics = json.loads((table / "metrics.json").read_text())

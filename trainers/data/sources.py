@@ -270,10 +270,20 @@ def _parts(split: str, splits: Mapping[str, np.ndarray]) -> list:
         )
         for key, images in splits.items()
     }
+    return _resolve(split, infos)
+
+
+def _resolve(split: str, infos: Mapping[str, tfds.core.SplitInfo]) -> list:
+    """What TFDS selects, or an error that lists the splits that there are."""
     try:
         return tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
-    except ValueError as error:
-        raise ValueError(f"`split` (--split) must be one that the data have. {error}") from None
+    except (NotImplementedError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1].partition(" Should be one of")[0]
+        known = ", ".join(infos)
+        raise ValueError(
+            f"`split` (--split) must be one that the data have, {known} or all, or a part or sum "
+            f"of these, as in {next(iter(infos))}[:9]. Received: split={split!r}: {reason}"
+        ) from None
 
 
 def _select(split: str, splits: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -326,8 +336,7 @@ def _open_tfds(
     name: str, builder: tfds.core.DatasetBuilder, split: str, preparation: Preparation | None
 ) -> Source:
     key = _image_key(name, builder.info.features)
-    if not builder.is_prepared():
-        raise FileNotFoundError(_how_to_prepare(name, builder))
+    _check_prepared(name, builder, split)
     size = builder.info.splits[split].num_examples
     check_size(split, size)
     feature = builder.info.features[key]
@@ -369,8 +378,7 @@ def _labels_of_tfds(name: str, data_dir: str | None, split: str, condition: str)
     if condition == labels.CONDITION and condition not in known and len(classes) == 1:
         key = classes[0]
     _check_condition(key, list(known))
-    if not builder.is_prepared():
-        raise FileNotFoundError(_how_to_prepare(name, builder))
+    _check_prepared(name, builder, split)
     found = _read_labels(name, data_dir, split, key)
     names = known[key].names if key in classes else None
     return labels.of_values(found, f"`{name}`, {split}, feature `{key}`,", names)
@@ -398,6 +406,13 @@ def _image_key(name: str, features: tfds.features.FeaturesDict) -> str:
             f"Received: features={list(features)}."
         )
     return "image" if "image" in keys else keys[0]
+
+
+def _check_prepared(name: str, builder: tfds.core.DatasetBuilder, split: str) -> None:
+    """Refuses a set that is not there, or has no such split."""
+    if not builder.is_prepared():
+        raise FileNotFoundError(_how_to_prepare(name, builder))
+    _resolve(split, builder.info.splits)
 
 
 def _how_to_prepare(name: str, builder: tfds.core.DatasetBuilder) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import zoo
 from trainers.data.photographs import Preparation
-from zoo.storage import files
+from zoo.storage import files, presets
 
 CONFIG = "config.json"
 
@@ -176,6 +176,11 @@ def read_config(workdir: pathlib.Path) -> dict | None:
             f"Received: {sorted(config)}."
         )
     return config
+
+
+def is_run(path: str | pathlib.Path) -> bool:
+    """Returns whether a path is the folder of a run, and not a preset."""
+    return (files.local(path) / CONFIG).is_file() and not presets.has_weights(path)
 
 
 def find_preset(workdir: pathlib.Path) -> pathlib.Path:

@@ -8,7 +8,7 @@ from typing import Any
 import tfflows
 import zoo
 from tfflows import weight_files
-from trainers.runs.run import CONFIG, Run, find_preset
+from trainers.runs.run import Run, find_preset, is_run, read_config
 from zoo.storage import cards, files, presets
 
 _LISTED = 5  # Variables that do not fit, in what is printed.
@@ -22,18 +22,32 @@ def find(name: str) -> pathlib.Path:
     """
     if not name:
         raise ValueError("`--init` must be a preset or the folder of a run. Received: --init=.")
-    folder = files.local(name)
-    is_run = (folder / CONFIG).is_file() and not presets.has_weights(name)
-    return presets.find(find_preset(folder) if is_run else name)
+    return presets.find(find_preset(files.local(name)) if is_run(name) else name)
 
 
 def read_entry(name: str) -> zoo.Model:
-    """Returns the entry of the preset that `--init` names, with its arguments and condition."""
+    """Returns the entry of the preset that `--init` names, with its arguments and condition.
+
+    If it is that of a run, its recipe has the data of the run.
+    """
     folder = find(name)
     entry = presets.read_entry(folder)
-    condition = files.read_json(folder / "metadata.json").get("condition")
-    recipe = dataclasses.replace(entry.recipe, condition=condition)
-    return dataclasses.replace(entry, recipe=recipe)
+    changes = {"condition": files.read_json(folder / "metadata.json").get("condition")}
+    if is_run(name):
+        changes["dataset"] = _read_config(name)["recipe"]["dataset"]
+    return dataclasses.replace(entry, recipe=dataclasses.replace(entry.recipe, **changes))
+
+
+def read_data(name: str) -> dict[str, Any]:
+    """Returns what a run that `--init` names says of its data, as attributes of a `Run`."""
+    config = _read_config(name) if is_run(name) else {}
+    keys = ("data_dir", "image_size", "crop", "resize")
+    found = {key: config[key] for key in keys if config.get(key) is not None}
+    return found | ({"image_size": tuple(found["image_size"])} if "image_size" in found else {})
+
+
+def _read_config(name):
+    return read_config(files.local(name))
 
 
 def load(model: tfflows.FlowModel, name: str) -> tuple[dict[str, Any], frozenset[int]]:

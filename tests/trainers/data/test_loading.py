@@ -106,15 +106,40 @@ def test_num_bits_keeps_the_highest(npz):
         ({"batch_size": 1, "flip": True}, "`flip` must have a seed"),
         ({"batch_size": 24, "drop_remainder": True}, "hold 24 images or more.*Received: 23"),
         ({"batch_size": 1, "num_bits": 9}, "`num_bits` must be 1 to 8.*num_bits=9"),
-        ({"batch_size": 1, "split": "test"}, "`split` .*must be one.*'test'.*'train'"),
+        (
+            {"batch_size": 1, "split": "test"},
+            "must be one that the data have, train or all.*Unknown split 'test'",
+        ),
         ({"batch_size": 1, "split": "train[:24]"}, "incompatible with 23 examples"),
         ({"batch_size": 1, "split": "train[:0]"}, "hold 1 images or more.*Received: 0"),
-        ({"batch_size": 1, "split": "train["}, r"split 'train\['"),
+        ({"batch_size": 1, "split": "train["}, r"split='train\[': Unrecognized"),
+        ({"batch_size": 1, "split": "all[:3]"}, r"split='all\[:3\]'"),
     ],
 )
 def test_arguments(numbered, kwargs, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         loading.load(numbered, **{"split": "train", **kwargs})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "condition"),
+    [
+        *(("digits", None), ("digits", "label"), ("rings", None), ("npz", None)),
+        *(("folder", None), ("tfds", None), ("tfds", "label"), ("table", None)),
+    ],
+)
+def test_a_split_that_is_not_there_is_a_line_with_those_that_are(
+    source, condition, numbered, folder, prepared, tmp_path
+):
+    (tmp_path / "t.csv").write_text("a\n1\n2\n3\n")
+    names = {"npz": numbered, "folder": folder, "tfds": "trainers_test_pictures"}
+    names["table"] = str(tmp_path / "t.csv?split=0.5,0.2,0.3")
+    options = {"condition": condition, "data_dir": prepared if source == "tfds" else None}
+    match = r"`split` \(--split\) must be one that the data have, train.* Received: split='val'"
+    with pytest.raises(ValueError, match=match) as error:
+        loading.load(names.get(source, source), "val", batch_size=1, **options)
+    assert "\n" not in str(error.value)
 
 
 def test_digits_have_no_bits():
