@@ -35,9 +35,8 @@ register(
     "glow.mnist_by_class",
     glow,
     kind=IMAGES,
-    # At a constant rate, with averaged weights: what a run has at any report can be used.
     recipe=dataclasses.replace(
-        MNIST_RECIPE, condition="label", learning_rate=4e-3, decay=1.0, ema=0.995
+        MNIST_RECIPE, condition="label", learning_rate=4e-3, ema=0.995, steps=30_000
     ),
     summary="Glow for 28x28 grey images given their labels: MNIST, Fashion-MNIST and their like.",
     paper=papers.GLOW,
