@@ -13,6 +13,7 @@ from tfflows import (  # noqa: E402
     evaluation,
     networks,
     numerics,
+    programs,
     regularizers,
     training,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "named_variables",
     "networks",
     "numerics",
+    "programs",
     "regularizers",
     "set_trainable",
     "training",

@@ -104,8 +104,19 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared data. Default: 
 flags.DEFINE_string(
     "output", None, "Where a result goes that is not for the work directory: metrics or picture."
 )
+flags.DEFINE_enum(
+    "format",
+    "savedmodel",
+    ["savedmodel", "jax"],
+    "What a model is exported as: a SavedModel, for TensorFlow; or files for JAX, for which JAX is "
+    "needed here, too.",
+)
 flags.DEFINE_integer(
-    "batch_size", None, "Images a step, over all replicas. Default: the model's.", lower_bound=1
+    "batch_size",
+    None,
+    "Images a step, over all replicas. Default: the model's. Of trainers.export --format=jax: "
+    "events that are computed at once, 64 by default.",
+    lower_bound=1,
 )
 flags.DEFINE_integer(
     "seed",

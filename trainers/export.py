@@ -1,36 +1,44 @@
-"""Writes a trained model as a SavedModel, which needs nothing but TensorFlow to be used.
+"""Writes a trained model in a form that needs nothing but TensorFlow, or nothing but JAX.
 
     python -m trainers.export --workdir=runs/digits
     python -m trainers.export --model=convexp_glow.digits --output=convexp_glow_digits
+    python -m trainers.export --model=convexp_glow.digits --format=jax --output=digits_jax
 
-The folder, `saved_model/` of the work directory or `--output`, has signatures `log_prob`, `sample`,
-`encode` and `decode`; `docs/serving.md` says what they take and return. It appears when it is
-whole, and after it has been loaded again and has computed what the model computes.
+A SavedModel, `saved_model/` of the work directory or `--output`, has signatures `log_prob`,
+`sample`, `encode` and `decode`; `docs/serving.md` says what they take and return. With
+`--format=jax` it is a folder `jax/` with a file for each of them, see `docs/jax.md`. Either appears
+when it is whole, and after it has been loaded again and has computed what the model computes.
 """
 
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from absl import flags
+from absl import app, flags
 
 import tfflows
 import zoo
-from tfflows import networks
-from tfflows.conditioning import condition, expected_context
-from tfflows.distributions import density_of, is_discrete, with_temperature
-from trainers import command_line, program
+from tfflows import programs
+from tfflows.distributions import density_of, is_discrete
+from trainers import command_line, export_jax, program
+from trainers.exporting import (
+    appearing,
+    condition_of,
+    flow_of,
+    is_estimated,
+    make_functions,
+    some_conditions,
+)
 from trainers.runs import environment
 from zoo.storage import files
 
 FLAGS = flags.FLAGS
-SHARED_FLAGS = (*command_line.PRESET_FLAGS, "output", "log_det_terms")
+FORMATS = {"savedmodel": "saved_model", "jax": "jax"}  # And the folder in the work directory.
+SHARED_FLAGS = (*command_line.PRESET_FLAGS, "output", "format", "batch_size", "log_det_terms")
 DESCRIPTION = pathlib.Path("assets.extra") / "model.json"
 
 
@@ -85,84 +93,10 @@ def make_module(
     log_prob = model.log_prob(x)["log_prob"]  # [5]
     ```
     """
-    discrete, density = is_discrete(distribution), density_of(distribution)
-    is_image = discrete and distribution.entries is None
-    given, bind = _condition(distribution, num_classes)
-    events = tf.TensorSpec([None, *distribution.event_shape], distribution.dtype, "x")
-    latents = tf.TensorSpec([None, *density.distribution.event_shape], density.dtype, "z")
-    seed = tf.TensorSpec([2], tf.int32, "seed")
-    inputs = [events, seed] if discrete or _is_estimated(density) else [events]
-    count = tf.TensorSpec([], tf.int32, "n")
-    factor, one = tf.TensorSpec([], density.dtype, "temperature"), tf.ones([], density.dtype)
-
-    def log_prob(x, seed=None, y=None):
-        bound = bind(y)
-        if not discrete:
-            with tfflows.evaluation.estimating(seed):
-                return {"log_prob": bound.log_prob(x)}
-        found = bound.log_prob(x, seed=seed)
-        if not is_image:
-            return {"log_prob": found}
-        num_dims = distribution.event_shape.num_elements()
-        bits = tfflows.analysis.bits_per_dim(found, num_dims)
-        return {"log_prob": found, "bits_per_dim": bits}
-
-    def encode(x, seed=None, y=None):
-        bound = bind(y)
-        if discrete:
-            x, _ = bound.dequantize(x, seed)
-        return {"z": _flow(bound).forward(x)}
-
-    def decode(z, y=None):
-        return results(_flow(bind(y)).inverse(z))
-
-    def sample(n, seed, temperature=one, y=None):
-        checks = [
-            tf.debugging.assert_non_negative(n, "`n` must not be negative."),
-            tf.debugging.assert_positive(temperature, "`temperature` must be positive."),
-        ]
-        with tf.control_dependencies(checks):  # Before anything else fails of it.
-            n, temperature = tf.identity(n), tf.identity(temperature)
-        # Not 0: oneDNN's fused convolutions give an empty batch a wrong shape on some processors.
-        rows = tf.maximum(n, 1)
-        if y is not None:
-            y, rows = tf.concat([y, tf.zeros_like(y[:1])], axis=0)[:rows], ()
-        drawn = with_temperature(density_of(bind(y)), temperature).sample(rows, seed=seed)
-        found = results(drawn)
-        return {name: value[:n] for name, value in found.items()}
-
-    def results(real):
-        if not discrete:
-            return {"x": real}
-        if not is_image:
-            return {"x": distribution.to_integers(real), "real": real}
-        finite = tf.reduce_all(tf.math.is_finite(real), axis=[-3, -2, -1])
-        numbers = tf.where(tf.math.is_nan(real), tf.zeros_like(real), real)
-        return {"x": distribution.to_integers(numbers), "real": real, "finite": finite}
-
-    functions = {
-        "log_prob": (log_prob, inputs),
-        "encode": (encode, inputs),
-        "decode": (decode, [latents]),
-        "sample": (sample, [count, seed, factor]),
-    }
-    if given is not None:
-        functions = {
-            "log_prob": (
-                lambda x, y, seed=None: log_prob(x, seed, y),
-                [events, given, *inputs[1:]],
-            ),
-            "encode": (lambda x, y, seed=None: encode(x, seed, y), [events, given, *inputs[1:]]),
-            "decode": (lambda z, y: decode(z, y), [latents, given]),
-            "sample": (
-                lambda y, seed, temperature=one: sample(tf.shape(y)[0], seed, temperature, y),
-                [given, seed, factor],
-            ),
-        }
     module = tf.Module()
     # Not the distribution: its Python objects can't be had without tfflows.
     module.parameters = list(distribution.variables)
-    for name, (function, signature) in functions.items():
+    for name, (function, signature) in make_functions(distribution, num_classes).items():
         traced = tf.function(function, input_signature=signature, autograph=False)
         try:
             # The seed is for the log-dets that TFP computes beside a value: nobody sees them.
@@ -175,35 +109,6 @@ def make_module(
             ) from error
         setattr(module, name, traced)
     return module
-
-
-def _condition(distribution, num_classes):
-    """Returns the signature of what events are given, or `None`, and what binds it."""
-    shape = expected_context(distribution)
-    if shape is None:
-        return None, lambda y: distribution
-    if None in shape:
-        raise ValueError(
-            "The model can't be exported: the context that it takes must be of a known size. "
-            f"Received: a context of shape {shape}."
-        )
-    if num_classes is None:
-        dtype = density_of(distribution).dtype
-        return tf.TensorSpec([None, *shape], dtype, "y"), lambda y: condition(distribution, y)
-    one_hot = networks.OneHot(num_classes, dtype="float32")
-    given = tf.TensorSpec([None], tf.int32, "y")
-    return given, lambda y: condition(distribution, one_hot(y))
-
-
-def _flow(distribution):
-    """Returns the flow of a model, from data to latents."""
-    return density_of(distribution).bijector.bijector
-
-
-def _is_estimated(density):
-    """Returns whether a log-det is random."""
-    layers = (m for m in density.submodules if isinstance(m, tfflows.bijectors.ResidualFlow))
-    return any(layer.log_det != "exact" for layer in layers)
 
 
 def export(
@@ -227,26 +132,14 @@ def export(
       ValueError: if the model can't be traced for batches of any size, has a state that is not in
         its variables, or computes something else once it has been loaded.
     """
-    path = files.local(path)
-    if path.exists():
-        raise FileExistsError(
-            f"`path` (--output) must be a folder that does not exist. Received: path={path}."
-        )
-    module = make_module(distribution, log_det_terms, num_classes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with appearing(path) as work:
+        module = make_module(distribution, log_det_terms, num_classes)
         names = ("log_prob", "encode", "decode", "sample")
         signatures = {name: getattr(module, name).get_concrete_function() for name in names}
         save(module, work, signatures)
         (work / DESCRIPTION).parent.mkdir()
         (work / DESCRIPTION).write_text(files.to_json(description or {}, indent=2) + "\n")
         check(distribution, tf.saved_model.load(work), log_det_terms, num_classes=num_classes)
-        work.chmod(0o755)
-        work.rename(path)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def save(module: tf.Module, path: str | os.PathLike, signatures: Mapping) -> None:
@@ -282,17 +175,17 @@ def check(
       ValueError: if they differ by more than rounding.
     """
     discrete, density = is_discrete(distribution), density_of(distribution)
-    (given, bind), seed = _condition(distribution, num_classes), tf.constant(seed)
+    (given, bind), seed = condition_of(distribution, num_classes), tf.constant(seed)
     for count in (1, 3):
         y = []
         if given is not None:
-            y = [_some_conditions(given, count, num_classes)]
+            y = [some_conditions(given, count, num_classes)]
         bound = bind(*y) if y else distribution
-        flow = _flow(bound)
+        flow = flow_of(bound)
         z = density.distribution.sample(count, seed=seed)
         real = flow.inverse(z)
         x, noisy = real, real
-        noise = {} if not (discrete or _is_estimated(density)) else {"seed": seed}
+        noise = {} if not (discrete or is_estimated(density)) else {"seed": seed}
         with tfflows.evaluation.estimating(seed, log_det_terms):
             if discrete:
                 x = bound.to_integers(real)
@@ -322,13 +215,6 @@ def check(
             )
 
 
-def _some_conditions(given, count, num_classes):
-    """Returns what some events may be given."""
-    if num_classes is not None:
-        return tf.range(count) % num_classes
-    return tf.random.stateless_normal([count, *given.shape[1:]], [0, 1], dtype=given.dtype)
-
-
 def describe(model: zoo.Trained, log_det_terms: int) -> dict:
     """Returns what a reader of a SavedModel of a `zoo.Trained` may want to know, for JSON."""
     return {
@@ -336,7 +222,7 @@ def describe(model: zoo.Trained, log_det_terms: int) -> dict:
         "event_shape": list(model.event_shape),
         "latent_shape": list(model.density.distribution.event_shape),
         "num_levels": model.num_levels,
-        "log_det_terms": log_det_terms if _is_estimated(model.density) else None,
+        "log_det_terms": log_det_terms if is_estimated(model.density) else None,
         "preset": files.read_json(model.folder / "metadata.json"),
         "command": command_line.command("trainers.export"),
         "versions": environment.versions(),
@@ -344,16 +230,40 @@ def describe(model: zoo.Trained, log_det_terms: int) -> dict:
 
 
 def main(argv: list[str]) -> None:
-    """Loads the model, writes and checks the SavedModel."""
+    """Loads the model, writes and checks what is asked for."""
     del argv
+    is_jax = FLAGS.format == "jax"
+    if is_jax:
+        _check_jax()
+    elif FLAGS.batch_size is not None:
+        raise app.UsageError(
+            "--batch_size is for --format=jax: a SavedModel takes batches of any size. "
+            f"Received: --batch_size={FLAGS.batch_size}."
+        )
     model, workdir = command_line.open_model()
-    path = command_line.read_output(workdir, "saved_model")
+    path = command_line.read_output(workdir, FORMATS[FLAGS.format])
     description = describe(model, FLAGS.log_det_terms)
     num_classes = None if model.classes is None else len(model.classes)
-    export(model.distribution, path, description, FLAGS.log_det_terms, num_classes)
+    given = model.distribution, path, description, FLAGS.log_det_terms, num_classes
+    if is_jax:
+        export_jax.export(*given, FLAGS.batch_size or export_jax.BATCH_SIZE)
+    else:
+        export(*given)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     print(f"{description['model']} exported to {path}, {size / 1e6:.1f} MB")
-    print("  signatures   log_prob, encode, decode, sample: docs/serving.md")
+    if is_jax:
+        names = ", ".join(sorted(file.name for file in path.glob("*.jax")))
+        print(f"  files        {names}: docs/jax.md")
+    else:
+        print("  signatures   log_prob, encode, decode, sample: docs/serving.md")
+
+
+def _check_jax():
+    """Raises the error of a user if there is no JAX."""
+    try:
+        programs.import_jax("--format=jax")
+    except ImportError as error:
+        raise ValueError(str(error)) from None
 
 
 if __name__ == "__main__":
