@@ -167,8 +167,12 @@ class _Compiled:
                 self.gradients[size] = self._compile(function.gradient, arguments, module)
 
     def _compile(self, compute, arguments, module):
+        # Layers that repeat are one: XLA compiles them in a fraction of the time. Convolutions in a
+        # loop are slow on a CPU.
+        loop = density_of(module).event_shape.rank != 3
         try:
-            return programs.make_program(compute, *arguments, module=module, name=self.name)
+            with tfflows.evaluation.looping(loop):
+                return programs.make_program(compute, *arguments, module=module, name=self.name)
         except Exception as error:  # Whatever a layer may raise.
             raise ValueError(
                 f"The model can't be exported: its `{self.name}` can't be a program of XLA for a "
@@ -363,12 +367,13 @@ def check(
     Raises:
       ValueError: if values or gradients differ by more than rounding.
     """
-    jax = programs.import_jax()
-    rng = np.random.default_rng(0)
+    jax, rng = programs.import_jax(), np.random.default_rng(0)
+    value = _Reference(jax, function, function.compute, batch_size)
+    gradient = _Reference(jax, function, function.gradient, batch_size)
     wide = any(aval.dtype.itemsize == 8 for aval in (*loaded.in_avals, *loaded.out_avals))
     for count in sorted({1, 3, batch_size + 1}):
         arguments = _some_arguments(distribution, function, count, num_classes)
-        expected = _by_tensorflow(jax, function, function.compute, arguments, batch_size)
+        expected = value(arguments)
         with jax.enable_x64(wide), jax.default_device(jax.devices("cpu")[0]):
             if function.has_gradient:
                 names = [k for k in sorted(expected) if expected[k].dtype.kind == "f"]
@@ -384,9 +389,7 @@ def check(
             _compare(name, key, np.asarray(found[key]), expected[key])
         if function.has_gradient:
             rows, others = arguments[: len(function.rows)], arguments[len(function.rows) :]
-            wanted = _by_tensorflow(
-                jax, function, function.gradient, [*rows, *cotangents, *others], batch_size
-            )
+            wanted = gradient([*rows, *cotangents, *others])
             for part, other in zip(gradients, wanted, strict=True):
                 _compare(name, "gradient", np.asarray(part), other)
 
@@ -427,23 +430,40 @@ def _some_arguments(distribution, function, count, num_classes):
     return [np.asarray(known[spec.name]) for spec in function.arguments]
 
 
-def _by_tensorflow(jax, function, compute, arguments, size):
-    """Returns what TensorFlow computes, as arrays: without XLA, if no random numbers are drawn."""
-    count = len(arguments) - len(function.others)
-    rows, others = arguments[:count], arguments[count:]
-    is_random = _SEED in function.others or not function.has_gradient
-    if not is_random:
-        return tf.nest.map_structure(np.asarray, compute(*map(tf.constant, arguments)))
-    # XLA draws others than TensorFlow does of the same seed.
-    compiled = tf.function(compute, jit_compile=True, autograph=False)
-    n, parts = len(rows[0]), []
-    size = 1 if n == 1 else size
-    for number, start in enumerate(range(0, n, size)):
-        index = np.minimum(np.arange(start, start + size), n - 1)
-        of_chunk = [_fold(jax, other, number) for other in others]
-        chunk = [*(row[index] for row in rows), *map(np.asarray, of_chunk)]
-        parts.append(tf.nest.map_structure(np.asarray, compiled(*map(tf.constant, chunk))))
-    return tf.nest.map_structure(lambda *values: np.concatenate(values)[:n], *parts)
+class _Reference:
+    """What TensorFlow computes, as arrays: without XLA, if no random numbers are drawn.
+
+    Args:
+      jax: the module.
+      function: what has `compute`.
+      compute: a function of its rows, or of these and cotangents, and of its others.
+      size: rows of a chunk.
+    """
+
+    def __init__(self, jax, function, compute, size):
+        self._jax, self._num_others, self._size = jax, len(function.others), size
+        # Outside of XLA, TensorFlow draws other numbers of the same seed.
+        self._is_random = _SEED in function.others or not function.has_gradient
+        self._compute = compute
+        if self._is_random:
+            self._compute = tf.function(compute, jit_compile=True, autograph=False)
+
+    def __call__(self, arguments):
+        if not self._is_random:
+            return self._arrays(arguments)
+        count = len(arguments) - self._num_others
+        rows, others = arguments[:count], arguments[count:]
+        n, parts = len(rows[0]), []
+        size = 1 if n == 1 else self._size
+        for number, start in enumerate(range(0, n, size)):
+            index = np.minimum(np.arange(start, start + size), n - 1)
+            of_chunk = [np.asarray(_fold(self._jax, other, number)) for other in others]
+            parts.append(self._arrays([*(row[index] for row in rows), *of_chunk]))
+        return tf.nest.map_structure(lambda *values: np.concatenate(values)[:n], *parts)
+
+    def _arrays(self, arguments):
+        found = self._compute(*map(tf.constant, arguments))
+        return tf.nest.map_structure(np.asarray, found)
 
 
 def _compare(name, key, found, expected):
