@@ -50,13 +50,18 @@ def to_exported(hlo: bytes, name: str, platforms: Sequence[str]) -> Any:
     stablehlo = importlib.import_module("jaxlib.mlir.dialects.stablehlo")
     mlir = importlib.import_module("jax._src.interpreters.mlir")
 
+    # As `jax.export` itself writes.
+    version = stablehlo.get_version_from_compatibility_requirement(
+        stablehlo.StablehloCompatibilityRequirement.WEEK_4
+    )
     computation = client.XlaComputation(hlo)
     shapes = computation.program_shape()
     with mlir.make_ir_context():
         module = ir.Module.parse(client._xla.mlir.xla_computation_to_mlir_module(computation))
         if len(platforms) > 1:
             _take_platform(module, ir)
-        program = stablehlo.serialize_portable_artifact(module, stablehlo.get_minimum_version())
+        _to_stablehlo(module, name)
+        program = stablehlo.serialize_portable_artifact(module, version)
 
     def avals(found):
         return tuple(jax.core.ShapedArray(s.dimensions(), s.numpy_dtype()) for s in found)
@@ -103,6 +108,45 @@ def _take_platform(module, ir):
             _, *arguments = main.arguments
             call = func.CallOp(outs, ir.FlatSymbolRefAttr.get("tfflows_program"), arguments)
             func.ReturnOp(call.results)
+
+
+def _to_stablehlo(module, name):
+    """Replaces what an HLO module has and StableHLO has not, as a file has to be.
+
+    Raises:
+      ValueError: if something is left.
+    """
+    ir = importlib.import_module("jaxlib.mlir.ir")
+    chlo = importlib.import_module("jaxlib.mlir.dialects.chlo")
+    stablehlo = importlib.import_module("jaxlib.mlir.dialects.stablehlo")
+    passmanager = importlib.import_module("jaxlib.mlir.passmanager")
+    for operation in list(_foreign(module.operation)):
+        if operation.name == "mhlo.copy":  # What a loop carries.
+            replacement = operation.operands[0]
+        elif operation.name == "mhlo.erf":
+            with ir.InsertionPoint(operation), operation.location:
+                replacement = chlo.ErfOp(operation.operands[0]).result
+        else:
+            continue
+        operation.result.replace_all_uses_with(replacement)
+        operation.erase()
+    stablehlo.register_stablehlo_passes()
+    passes = "builtin.module(func.func(chlo-legalize-to-stablehlo))"
+    passmanager.PassManager.parse(passes).run(module.operation)
+    if left := sorted({operation.name for operation in _foreign(module.operation)}):
+        raise ValueError(
+            f"`{name}` must have operations of StableHLO alone. Received: {', '.join(left)}."
+        )
+
+
+def _foreign(operation):
+    """Yields the operations that are not of StableHLO, inside of one."""
+    if operation.name.split(".")[0] in ("chlo", "mhlo"):
+        yield operation
+    for region in operation.regions:
+        for block in region:
+            for inner in block:
+                yield from _foreign(inner.operation)
 
 
 def export(

@@ -60,3 +60,15 @@ def test_one_platform_may_be_enough():
     program = programs.make_program(tf.square, tf.ones([2]))
     assert program.to_jax(["cpu"]).platforms == ("cpu",)
     np.testing.assert_array_equal(program.to_jax(["cpu"]).call({}, np.full(2, 3, np.float32)), 9)
+
+
+def test_what_stablehlo_does_not_have_is_replaced():
+    def function(x):
+        loop = tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, 2 * tf.tanh(y)), [0, x])
+        return loop[1], tf.math.erf(x)
+
+    x = np.linspace(-1, 1, 5, dtype="float32")
+    program = programs.make_program(function, x)
+    found = jax.jit(jax.export.deserialize(program.to_jax().serialize()).call)({}, x)
+    for value, expected in zip(found, function(x), strict=True):
+        np.testing.assert_allclose(value, expected, atol=1e-6)
