@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 import zoo
-from tests.trainers.tiny_runs import RECIPE, TINY, run
+from tests.trainers.tiny_runs import RECIPE, TINY, run, run_and_copy
 from zoo import registry
 from zoo.architectures import glow
 
@@ -41,7 +41,7 @@ def finished(tmp_path_factory):
     """The folder of a run of four steps; what writes into its preset takes a copy."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
     with registered():
-        run(model="tiny.digits", workdir=str(workdir), report_every=2)
+        run_and_copy(workdir, model="tiny.digits", report_every=2)
     return workdir
 
 

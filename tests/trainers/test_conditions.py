@@ -10,7 +10,13 @@ from PIL import Image
 
 import tfflows
 import zoo
-from tests.trainers.tiny_runs import check_same_weights, killed_at_epoch, run, trained_weights
+from tests.trainers.tiny_runs import (
+    check_same_weights,
+    killed,
+    run,
+    run_and_copy,
+    trained_weights,
+)
 from trainers import benchmark, evaluate, export, sample, score
 from trainers.data import loading
 from trainers.runs import callbacks
@@ -23,7 +29,7 @@ FLAGS = {"model": "tiny.digits", "condition": "label", "report_every": 2}
 def labelled(tiny, tmp_path_factory):
     """The folder of a run of four steps, given the labels of the digits."""
     workdir = tmp_path_factory.mktemp("run") / "labelled"
-    run(workdir=str(workdir), learning_rate=0.02, **FLAGS)
+    run_and_copy(workdir, learning_rate=0.02, **FLAGS)
     return workdir
 
 
@@ -78,10 +84,8 @@ def test_the_distribution_of_a_class(model):
             model.given(wrong)
 
 
-def test_a_run_that_was_killed_goes_on(labelled, tmp_path):
-    workdir = tmp_path / "parts"
-    with killed_at_epoch(1):
-        run(workdir=str(workdir), learning_rate=0.02, **FLAGS)
+def test_a_run_that_was_killed_goes_on(labelled):
+    workdir = killed(labelled)
     run(workdir=str(workdir), resume=True)
     check_same_weights(workdir, labelled)
     with pytest.raises(ValueError, match="`--condition` can't change a run, whose condition is la"):

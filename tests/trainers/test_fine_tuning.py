@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.trainers.tiny_runs import check_same_weights, killed_at_epoch, run, trained_weights
+from tests.trainers.tiny_runs import (
+    check_same_weights,
+    killed,
+    killed_at_epoch,
+    run,
+    run_and_copy,
+    trained_weights,
+)
 from trainers import evaluate
 from zoo.storage import files
 
@@ -98,7 +105,7 @@ FREEZE = {
 def tuned(finished, tmp_path_factory):
     """The folder of a run from a preset, whose first level is frozen, that ends early."""
     workdir = tmp_path_factory.mktemp("tuned") / "run"
-    run(init=str(finished), workdir=str(workdir), **FREEZE)
+    run_and_copy(workdir, init=str(finished), **FREEZE)
     return workdir
 
 
@@ -133,11 +140,13 @@ def test_how_many_are_trained_is_said(finished, tmp_path, capsys):
 
 @pytest.mark.parametrize("kill", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_run_from_a_preset_that_was_killed_goes_on(kill, finished, tuned, tmp_path):
-    workdir = tmp_path / "run"
-    with killed_at_epoch(kill):
-        run(init=str(finished), workdir=str(workdir), **FREEZE)
+    workdir = killed(tuned)
+    if kill == 0:
+        workdir = tmp_path / "run"
+        with killed_at_epoch(kill):
+            run(init=str(finished), workdir=str(workdir), **FREEZE)
     with pytest.raises(
-        ValueError, match=r"has not finished: .*--resume`. Received: .*/run, without"
+        ValueError, match=r"has not finished: .*--resume`. Received: .*/run(_killed)?, without"
     ):
         run(init=str(workdir), workdir=str(tmp_path / "other"))
     run(workdir=str(workdir), resume=True, report_every=2)

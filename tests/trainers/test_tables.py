@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from tests.trainers.tiny_runs import check_same_weights, killed_at_epoch, run
+from tests.trainers.tiny_runs import check_same_weights, killed, run, run_and_copy
 from trainers import benchmark, deform, evaluate, export, sample, score
 from trainers.data.tables.table import open_table
 from trainers.runs import callbacks
@@ -45,7 +45,7 @@ def path(tmp_path_factory):
 def table(path, tmp_path_factory):
     """The folder of a run of four steps on it."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    run(workdir=str(workdir), dataset=path, **FLAGS)
+    run_and_copy(workdir, dataset=path, **FLAGS)
     return workdir
 
 
@@ -60,7 +60,7 @@ GIVEN = {
 def given(path, tmp_path_factory):
     """The folder of a run on two columns given the third."""
     workdir = tmp_path_factory.mktemp("runs") / "given"
-    run(workdir=str(workdir), dataset=path, **GIVEN)
+    run_and_copy(workdir, dataset=path, **GIVEN)
     return workdir
 
 
@@ -84,22 +84,17 @@ def test_the_columns_are_arguments_of_the_model(table, path, capsys):
     assert "| price | positive |" in (table / "preset" / "README.md").read_text()
 
 
-def test_a_run_that_was_killed_goes_on(table, path, tmp_path):
-    workdir = tmp_path / "parts"
-    with killed_at_epoch(1):
-        run(workdir=str(workdir), dataset=path, **FLAGS)
+def test_a_run_that_was_killed_goes_on(table):
+    workdir = killed(table)
     run(workdir=str(workdir), resume=True, report_every=2, jit="off")
     check_same_weights(workdir, table)
     with pytest.raises(ValueError, match=r"can't change a run: its column 'price' is of kind pos"):
         run(workdir=str(workdir), resume=True, report_every=2, column_kind=["price=real"])
 
 
-def test_the_same_command_goes_on(given, path, tmp_path):
-    workdir = tmp_path / "parts"
-    with killed_at_epoch(1):
-        run(workdir=str(workdir), dataset=path, **GIVEN)
-    run(workdir=str(workdir), dataset=path, resume=True, **GIVEN)
-    check_same_weights(workdir, given)
+def test_the_same_command_goes_on(given, path):
+    run(workdir=str(killed(given)), dataset=path, resume=True, **GIVEN)
+    check_same_weights(killed(given), given)
 
 
 @pytest.mark.slow
@@ -107,11 +102,10 @@ def test_the_same_command_goes_on(given, path, tmp_path):
 @pytest.mark.parametrize("name", ["balanced", "realnvp", "rq_nsf", "rq_nsf_ar"])
 def test_every_model_goes_on(name, calls, path, tmp_path):
     flags = FLAGS | {"model": f"{name}.table", "steps_per_execution": calls, "jit": "auto"}
-    run(workdir=str(tmp_path / "whole"), dataset=path, **flags)
-    with killed_at_epoch(1):
-        run(workdir=str(tmp_path / "parts"), dataset=path, **flags)
-    run(workdir=str(tmp_path / "parts"), dataset=path, resume=True, **flags)
-    check_same_weights(tmp_path / "parts", tmp_path / "whole")
+    workdir = tmp_path / "whole"
+    run_and_copy(workdir, dataset=path, **flags)
+    run(workdir=str(killed(workdir)), dataset=path, resume=True, **flags)
+    check_same_weights(killed(workdir), workdir)
 
 
 def test_a_table_given_columns(given, path, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Runs: one that stops goes on exactly, it leaves its files, and wrong flags say so."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ from absl import app
 
 import tfflows
 import zoo
-from tests.trainers.tiny_runs import check_same_weights, killed_at_epoch, run, trained_weights
+from tests.trainers.tiny_runs import (
+    check_same_weights,
+    killed,
+    killed_at_epoch,
+    run,
+    trained_weights,
+)
 from tfflows.variables import named_variables
 from trainers import evaluate
 from trainers.runs import callbacks
@@ -18,11 +25,10 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory):
+def resumed(finished, tmp_path_factory):
     """The folder of a run that was killed after two steps, and went on."""
     workdir = tmp_path_factory.mktemp("resumed") / "digits"
-    with killed_at_epoch(1):
-        run(model="tiny.digits", workdir=str(workdir), report_every=2)
+    shutil.copytree(killed(finished), workdir)
     assert not (workdir / "preset").exists()
     assert [line["step"] for line in callbacks.read_lines(workdir / "metrics.jsonl")] == [2]
     run(workdir=str(workdir), resume=True, report_every=2)

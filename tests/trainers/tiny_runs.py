@@ -1,6 +1,7 @@
 """Runs that end in a moment."""
 
 import contextlib
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,25 @@ def killed_at_epoch(epoch):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(callbacks.Throughput, "on_epoch_begin", fail)
         yield
+
+
+def run_and_copy(workdir, epoch=1, **values):
+    """Trains in a folder, and copies it when an epoch begins: what a signal would leave."""
+
+    def copy(self, number, logs=None):
+        if number == epoch:
+            shutil.copytree(workdir, killed(workdir))
+        original(self, number, logs)
+
+    original = callbacks.Throughput.on_epoch_begin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.Throughput, "on_epoch_begin", copy)
+        run(workdir=str(workdir), **values)
+
+
+def killed(workdir):
+    """The folder that `run_and_copy` copied."""
+    return workdir.with_name(f"{workdir.name}_killed")
 
 
 def trained_weights(workdir):
