@@ -5,6 +5,7 @@ from typing import Self
 
 import tensorflow as tf
 
+from tfflows.evaluation import state
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import rational_quadratic
 from tfflows.numerics.compiled import CompiledFunction
@@ -242,9 +243,8 @@ class RationalQuadraticActivation(FlowBijector):
         return self._transform(y, inverse=True)
 
     def _transform(self, value, inverse):
-        value, log_slopes = _TRANSFORM(
-            value, *self._unnormalized(), inverse=inverse, **self._options()
-        )
+        options = self._options() | {"accelerated": state.now().is_accelerated}
+        value, log_slopes = _TRANSFORM(value, *self._unnormalized(), inverse=inverse, **options)
         return value, tf.reduce_sum(log_slopes, list(range(-self.forward_min_event_ndims, 0)))
 
 
@@ -295,16 +295,19 @@ def _with_far_bins(spline, far_slope):
     )
 
 
-def _transform(value, *parameters, inverse, **options):
+def _transform(value, *parameters, inverse, accelerated, **options):
     return rational_quadratic.transform(_spline(*parameters, **options), value, inverse)
 
 
-def _pull_back(inputs, residuals, gradients, *, inverse, **options):
+def _pull_back(inputs, residuals, gradients, *, inverse, accelerated, **options):
     _, *parameters = inputs
     with tf.GradientTape() as tape:
         tape.watch(parameters)
-        table = rational_quadratic.table(_spline(*parameters, **options))
-    rows, value = rational_quadratic.pull_back(table.shape[0], residuals, gradients, inverse)
+        spline = _spline(*parameters, **options)
+        table = rational_quadratic.table(spline)
+    rows, value = rational_quadratic.pull_back(
+        *spline.widths.shape, residuals, gradients, inverse, accelerated
+    )
     return value, *tape.gradient(table, parameters, rows)
 
 

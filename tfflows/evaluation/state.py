@@ -31,6 +31,7 @@ class Evaluation:
     Attributes:
       memory: what gradient tapes keep of a flow, one of `MODES`.
       looping: whether a graph has one copy of the layers of a `Repeat`.
+      accelerated: whether XLA compiles for an accelerator; `None` if it does where there is one.
       seed: stateless seed of the log-dets that are estimated, or `None` for fresh noise.
       num_terms: takes the place of the layers' own `num_terms`, or `None`.
       observers: pairs of functions that are called before and after each bijector.
@@ -41,6 +42,7 @@ class Evaluation:
 
     memory: str = "store"
     looping: bool = False
+    accelerated: bool | None = None
     seed: Seed = None
     num_terms: int | None = None
     observers: tuple[tuple[Observer, Observer], ...] = ()
@@ -63,6 +65,11 @@ class Evaluation:
         """Whether the layers of a `Repeat` are to be one loop."""
         hidden = self.is_inside or self.observers
         return self.looping and not hidden and not tf.executing_eagerly()
+
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether what XLA compiles is to suit an accelerator."""
+        return has_accelerator() if self.accelerated is None else self.accelerated
 
     def noise_seed(self, layer_seed: int) -> tf.Tensor:
         """Returns the stateless seed of the noise of a layer, for one evaluation."""
@@ -216,6 +223,47 @@ def looping(on: bool = True) -> AbstractContextManager[None]:
     ```
     """
     return evaluating(looping=on)
+
+
+def has_accelerator() -> bool:
+    """Returns whether TensorFlow has a GPU or a TPU."""
+    return bool(tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU"))
+
+
+def for_accelerator(on: bool = True) -> AbstractContextManager[None]:
+    """Makes what is traced inside the `with` block suit an accelerator, though there be none here.
+
+    A function that XLA compiles can be a program for another device than those of TensorFlow. Some
+    gradients are sums into few places, which a CPU adds up one by one in half the time of anything
+    else, and where the threads of a GPU wait for each other: there they are reductions. What is
+    computed is the same, to rounding. Without this block that is decided by whether TensorFlow has
+    a GPU or a TPU.
+
+    Args:
+      on: `False` for what suits a CPU.
+
+    Returns:
+      A context manager.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows import bijectors, evaluation
+
+    activation = bijectors.RationalQuadraticActivation.trainable([8, 8, 4])
+
+    @tf.function(jit_compile=True)
+    def gradients(x):
+      with tf.GradientTape() as tape, evaluation.for_accelerator():
+        loss = tf.reduce_sum(activation.forward(x) ** 2)
+      return tape.gradient(loss, activation.trainable_variables)
+
+    program = gradients.experimental_get_compiler_ir(tf.ones([2, 8, 8, 4]))(stage="hlo")
+    " scatter(" in program  # False
+    ```
+    """
+    return evaluating(accelerated=on)
 
 
 def estimating(seed: Seed = None, num_terms: int | None = None) -> AbstractContextManager[None]:

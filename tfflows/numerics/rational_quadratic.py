@@ -98,24 +98,36 @@ def transform(
 
 
 def pull_back(
-    num_rows: int,
+    splines: int,
+    bins: int,
     residuals: tuple[tf.Tensor, Bin, Place],
     gradients: tuple[tf.Tensor, tf.Tensor],
     inverse: bool,
+    accelerated: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the gradients with respect to the `table` of all bins, and to the input.
 
     Args:
-      num_rows: rows of the table.
+      splines: number of splines, `prod P`.
+      bins: `I`.
       residuals: as `transform` returns them.
       gradients: with respect to the two outputs of `transform`.
       inverse: as in `transform`.
+      accelerated: whether to suit an accelerator, see `evaluation.for_accelerator`.
     """
     row, b, place = residuals
     columns, value = pull_back_bin(b, place, *gradients, inverse)
     # Column by column: XLA would find all columns anew for each of them.
+    if accelerated:
+        # Each spline adds up all that it moved, 0 where that is in another bin.
+        rows = tf.reshape(tf.range(splines * bins), [splines, bins])
+        is_in = tf.reshape(row, [-1, splines, 1]) == rows
+        flat = [tf.reshape(column, [-1, splines, 1]) for column in columns]
+        zero = tf.zeros([], value.dtype)
+        sums = [tf.reduce_sum(tf.where(is_in, column, zero), axis=0) for column in flat]
+        return tf.stack([tf.reshape(s, [-1]) for s in sums], axis=-1), value
     row, flat = tf.reshape(row, [-1]), [tf.reshape(column, [-1]) for column in columns]
-    sums = [tf.math.unsorted_segment_sum(column, row, num_rows) for column in flat]
+    sums = [tf.math.unsorted_segment_sum(column, row, splines * bins) for column in flat]
     return tf.stack(sums, axis=-1), value
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfflows.evaluation.state import has_accelerator
+
 DEEP = 500  # Trainable variables from which on a sooner start outweighs slower steps.
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "tensorflow-datasets", "numpy")
 
@@ -33,11 +35,6 @@ def use_loop(loop: str, jit: bool, event_shape: Sequence[int], num_variables: in
 def suits_xla(event_shape: Sequence[int]) -> bool:
     """Returns whether steps with such events are short for the host: compile them, call several."""
     return has_accelerator() or len(event_shape) < 3
-
-
-def has_accelerator() -> bool:
-    """Returns whether there is a GPU or a TPU."""
-    return bool(tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU"))
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfflows import bijectors
+from tfflows import bijectors, evaluation
 from tfflows.bijectors import transforms
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
 from tfflows.numerics import rational_quadratic
@@ -171,3 +171,26 @@ def test_kernel_in_graphs_of_all_kinds():
         y = flow.forward(x)
     distributed = tf.function(lambda: strategy.run(gradient, args=(x,)))()
     np.testing.assert_allclose(distributed, tape.gradient(y, x), atol=1e-5)
+
+
+def test_gradients_of_an_accelerator_are_reductions():
+    """The same sums; a CPU adds them up where they belong, where a GPU's threads would wait."""
+    layer = RationalQuadraticActivation.trainable([4], slope=0.6, num_bins=5)
+    x = tf.constant(np.random.default_rng(1).uniform(-4, 4, [30, 4]), tf.float32)
+    found, scatters = [], []
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            y, log_det = evaluation.forward_and_log_det(layer, x)
+            loss = tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(log_det)
+        return tape.gradient(loss, layer.trainable_variables)
+
+    for on in (False, True):
+        compiled = tf.function(gradients, jit_compile=True)
+        with evaluation.for_accelerator(on):
+            found.append(compiled(x))
+        hlo = compiled.experimental_get_compiler_ir(x)(stage="hlo")
+        scatters.append(hlo.count(" scatter("))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert scatters == [6, 0]
