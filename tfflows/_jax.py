@@ -13,7 +13,7 @@ from typing import Any
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def import_jax(what: str = "Programs for JAX") -> Any:
+def import_jax(what: str = "this program") -> Any:
     """Returns the module `jax`, with `jax.export`.
 
     Args:
@@ -25,10 +25,10 @@ def import_jax(what: str = "Programs for JAX") -> Any:
     try:
         jax = importlib.import_module("jax")
         importlib.import_module("jax.export")
-        importlib.import_module("flatbuffers")
+        importlib.import_module("flatbuffers")  # Comes with TensorFlow.
     except ImportError as error:
         raise ImportError(
-            f"{what} need JAX: `python -m pip install 'jax>=0.10.2,<0.13' flatbuffers`. "
+            f"JAX must be installed for {what}: `python -m pip install 'jax>=0.10.2,<0.13'`. "
             f"Received: {error}."
         ) from error
     return jax

@@ -302,7 +302,7 @@ def export(
       ImportError: if there is no JAX; says what to install.
       ValueError: if the model can't be a program of XLA, or computes something else in JAX.
     """
-    jax = programs.import_jax("Files for JAX")
+    jax = programs.import_jax("its files")
     constants = _Constants(jax)
     description = {**(description or {}), "batch_size": batch_size, "jax": jax.__version__}
     described = description["functions"] = {}

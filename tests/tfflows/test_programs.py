@@ -140,5 +140,7 @@ def test_precision_of_products_is_that_of_the_program_alone():
 
 def test_without_jax_an_error_says_what_to_install(monkeypatch, step):
     monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(ImportError, match=r"need JAX: `python -m pip install .*jax"):
+    with pytest.raises(
+        ImportError, match=r"JAX must be installed for .*: `python -m pip install .*jax"
+    ):
         step.to_jax()

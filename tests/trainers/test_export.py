@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from absl import app
 from absl.testing import flagsaver
 
 import tfflows
@@ -334,6 +335,16 @@ def test_program_exports_a_preset_and_does_not_overwrite(tmp_path, capsys):
         run(model=preset, output=str(path))
     assert before == {f: f.stat().st_mtime_ns for f in path.rglob("*")}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["moons", "preset"]
+
+
+def test_flags_that_do_not_go_together_are_refused_first(tmp_path, monkeypatch):
+    with pytest.raises(app.UsageError, match=r"--batch_size is for --format=jax.*=8\.$"):
+        run(model="realnvp.digits", output=str(tmp_path / "model"), batch_size=8)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    message = r"^JAX must be installed for --format=jax: `python -m pip install 'jax.*"
+    with pytest.raises(ValueError, match=message):
+        run(model="realnvp.digits", output=str(tmp_path / "model"), format="jax")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_without_weights_is_refused(tmp_path):
