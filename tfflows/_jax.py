@@ -2,7 +2,7 @@
 
 `jax.export.Exported` is public, but for its constructor, whose fields change from release to
 release, and for the way from an HLO module to the StableHLO that it holds: when an upgrade breaks
-one, this is the file to mend. Tried with JAX 0.10.2, 0.11.2 and 0.12.0.
+one, this is the file to mend. Tried with JAX 0.10.2, 0.11.2 and 0.12.0.1.
 """
 
 import importlib
