@@ -18,7 +18,7 @@ from absl.testing import flagsaver
 import zoo
 from tests.small_presets import architectures, save_small, small_arguments
 from tfflows import condition
-from trainers import export, export_jax
+from trainers import export, export_jax, jax_check, jax_functions
 
 pytestmark = pytest.mark.jax
 jax = pytest.importorskip("jax", reason="JAX is not installed: tools/test_jax")
@@ -81,7 +81,7 @@ def test_files_are_used_by_jax_alone(name, tmp_path):
 
 def test_lowers_for_accelerators():
     model = small("realnvp.two_moons", small_arguments("realnvp.two_moons"))
-    function = export_jax.make_jax_functions(model)["log_prob"]
+    function = jax_functions.make_jax_functions(model)["log_prob"]
     compiled = export_jax._Compiled("log_prob", function, [1, 4], model)
     exported = compiled.export(export_jax._Constants(jax))
     for platform in ("cuda", "tpu"):
@@ -126,7 +126,7 @@ def test_what_differs_in_jax_is_refused_and_leaves_nothing(tmp_path, monkeypatch
     def compare(*args):
         raise ValueError("something else in JAX")
 
-    monkeypatch.setattr(export_jax, "_compare", compare)
+    monkeypatch.setattr(jax_check, "_compare", compare)
     model = small("realnvp.two_moons", small_arguments("realnvp.two_moons"))
     with pytest.raises(ValueError, match="something else in JAX"):
         export_jax.export(model, tmp_path / "model", batch_size=4)
@@ -136,8 +136,8 @@ def test_what_differs_in_jax_is_refused_and_leaves_nothing(tmp_path, monkeypatch
 def test_a_difference_is_seen():
     for found in (np.ones(3) + 0.01, np.array([1, 1, np.nan]), np.ones(2), np.ones(3, np.float32)):
         with pytest.raises(ValueError, match=r"The model can't be exported: `x` of its `decode`"):
-            export_jax._compare("decode", "x", found, np.ones(3))
-    export_jax._compare("decode", "x", np.array([1, np.nan]), np.array([1 + 1e-5, np.nan]))
+            jax_check._compare("decode", "x", found, np.ones(3))
+    jax_check._compare("decode", "x", np.array([1, np.nan]), np.array([1 + 1e-5, np.nan]))
 
 
 def test_program_exports_a_preset(tmp_path, capsys):
