@@ -1,203 +1,192 @@
-"""Trains a model of the zoo on a device that JAX has and TensorFlow has not.
+"""Models on a device that JAX has and TensorFlow has not: right, fast, and trained there.
+
+    python -m benchmarks.accelerator --folder=runs/accelerator --jax_python=PATH
+
+writes programs with all that they need (`bundle`), runs them with JAX in another Python (`run`),
+and prints tables (`show`). Each is a command of its own, too, so that the folder may travel to
+where the device is, where neither this project's libraries nor TensorFlow are needed:
+
+    python -m benchmarks.accelerator bundle --folder=runs/accelerator
+    python benchmarks/accelerator_jax.py right --folder=runs/accelerator
+    python -m benchmarks.accelerator_torch --folder=runs/accelerator
+    python benchmarks/accelerator_jax.py fast --folder=runs/accelerator
+    python -m benchmarks.accelerator show --folder=runs/accelerator
+
+A training, whose result is an ordinary run:
 
     python -m benchmarks.accelerator write --model=glow.digits --batch_size=64 --folder=runs/program
     python benchmarks/accelerator_jax.py check --folder=runs/program
     python benchmarks/accelerator_jax.py train --folder=runs/program --seconds=60
     python -m benchmarks.accelerator read --folder=runs/program --workdir=runs/digits
     python -m trainers.evaluate --workdir=runs/digits
-
-The first and the third run here. The others need JAX 0.11 and flatbuffers, and nothing of this
-project but the folder and the one file: they run wherever the accelerator is. XLA hands out the
-loss and its gradients as a program whose parameters are the images, a seed and the variables of the
-model; JAX compiles it for its device, and takes the optimiser's steps around it.
-
-1x1 convolutions are trained as P L U, whose step has no QR decomposition, and read back as the
-matrices that they are.
 """
 
 import argparse
-import dataclasses
-import gzip
+import importlib
+import importlib.util
 import json
 import pathlib
-import shlex
+import subprocess
+import sys
 
-import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
+from benchmarks import measuring
 
-import tfflows
-import zoo
-from tfflows import bijectors
-from tfflows.variables import named_variables
-from trainers import pictures
-from trainers.data import loading
-from trainers.runs import environment
-from trainers.runs.run import CONFIG
-from zoo import registry
-from zoo.storage import files
+ROOT = pathlib.Path(__file__).parents[1]
+JAX = "benchmarks/accelerator_jax.py"
+NETWORKS = ("float32", "bfloat16")
+PARTS = ("right", "fast", "train")
+ACTIONS = ("bundle", "run", "show", "write", "read")
+NEEDED = {"write": ["model"], "read": ["workdir"]}
+TABLES = {
+    "right": (
+        *("model", "networks", "what", "precision", "off by", "of", "relative", "tolerance"),
+        "right",
+    ),
+    "fast": (
+        *("model", "networks", "variant", "batch", "compile s", "ms", "images/s", "memory MB"),
+        *("TFLOP/s", "% of peak, data sheet", "% of peak, measured", "scatters"),
+        *("times torch eager", "times torch compiled", "error"),
+    ),
+    "torch": ("case", "contestant", "ms", "relative", "error"),
+}
 
 
-def build(name, parameterization):
-    """Returns a model with random weights, its 1x1 convolutions written in some way."""
-    entry = registry.find(name)
-    changes = {"conv1x1": parameterization} if "conv1x1" in entry.arguments else {}
-    return entry.build(**changes)
+def bundle(flags):
+    """Writes the parts; returns whether all of them could be written."""
+    backend = importlib.import_module("benchmarks.accelerator_bundle")
+    whole = True
+    for part in flags.parts:
+        if part == "train":
+            training = importlib.import_module("benchmarks.accelerator_training")
+            flags.model = flags.model or ("glow.digits" if flags.quick else backend.TIMED[0])
+            training.write(argparse.Namespace(**vars(flags) | {"folder": flags.folder / "train"}))
+        else:
+            options = flags.models, flags.networks, flags.quick
+            whole &= backend.write(flags.folder, part, *options)
+    return whole
 
 
-def read_images(entry, num_validation):
-    """Returns the images to train on and to score meanwhile."""
-    name, num_bits = entry.recipe.dataset, loading.bits_to_keep(entry.num_levels)
-    splits = loading.divide(name, num_validation)
-    if splits[1] is None:
+def run(flags):
+    """Runs the parts; returns whether all of them went well."""
+    jax_python = find_python(flags.jax_python, "jax")
+    if jax_python is None:
         raise ValueError(
-            f"`--num_validation` must leave images to score. Received: {num_validation}, of {name}."
+            "--jax_python must be a Python with benchmarks/requirements-accelerator.txt: there is "
+            f"no JAX in this one. Received: --jax_python={flags.jax_python}."
         )
-    loads = (loading.load(name, split, batch_size=1000, num_bits=num_bits) for split in splits)
-    return [np.concatenate(list(tfds.as_numpy(load.dataset))) for load in loads]
+    fine = True
+    for part in flags.parts:
+        if part == "fast":
+            torch_python = find_python(flags.torch_python, "torch")
+            command = ["-m", "benchmarks.accelerator_torch", f"--folder={flags.folder.absolute()}"]
+            if torch_python is None:
+                print("PyTorch is not measured: no --torch_python.", flush=True)
+            else:
+                command += [f"--burst={flags.burst}"]
+                fine &= call(torch_python, *command)
+        folder = flags.folder / "train" if part == "train" else flags.folder
+        options = {
+            "train": [f"--seconds={flags.seconds}"],
+            "right": [f"--precision={flags.precision}"],
+            "fast": [f"--precision={flags.precision}", f"--burst={flags.burst}"],
+        }
+        fine &= call(jax_python, JAX, part, f"--folder={folder.absolute()}", *options[part])
+    return fine
 
 
-def loss_and_gradients(distribution):
-    """Returns the function that becomes the program, and the variables of its gradients."""
-    variables = list(distribution.trainable_variables)
-
-    @tf.function(jit_compile=True)
-    def function(x, seed):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            loss = -tf.reduce_mean(distribution.log_prob(x, seed=seed))
-        return loss, *tape.gradient(
-            loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-
-    return function, variables
+def find_python(given, module):
+    """Returns a Python that has a module: the one that is given, or this one if it has."""
+    return given or (sys.executable if importlib.util.find_spec(module) else None)
 
 
-def write(args):
-    """Writes program, variables, images, and what TensorFlow makes of the first batch."""
-    entry = registry.find(args.model)
-    train, validation = read_images(entry, args.num_validation)
-    distribution = build(args.model, "plu")
-    model = tfflows.FlowModel(distribution)
-    model.initialize(train[:256])
-    function, trainable = loss_and_gradients(distribution)
-    x, seed = tf.constant(train[: args.batch_size]), tf.constant([0, 0])
-    program = function.experimental_get_compiler_ir(x, seed)(stage="hlo_serialized")
-    captured = function.get_concrete_function(x, seed).captured_inputs
-    by_handle = {id(v.handle): v for v in distribution.variables}
-    known = [by_handle.get(id(c)) for c in captured]
-    values = [c.numpy() if v is None else v.numpy() for c, v in zip(captured, known, strict=True)]
-    paths = {id(v.handle): path for path, v in named_variables(distribution).items()}
-    order = {id(v.handle): index for index, v in enumerate(trainable)}
-    loss, *gradients = function(x, seed) if args.expected else (np.nan,)
-    args.folder.mkdir(parents=True, exist_ok=True)
-    with gzip.open(args.folder / "program.hlo.gz", "wb") as file:
-        file.write(program)
-    about = {
-        "model": args.model,
-        "paths": [paths.get(id(c)) for c in captured],
-        "gradients": [order.get(id(c)) for c in captured],
-        "num_dims": distribution.event_shape.num_elements(),
-        "recipe": dataclasses.asdict(entry.recipe),
-        "parameters": model.count_params(),
-        "num_train": len(train),
-    }
-    files.write_json(args.folder / "program.json", about)
-    arrays = {f"variable{i}": value for i, value in enumerate(values)}
-    expected = {f"gradient{i}": value for i, value in enumerate(gradients)}
-    np.savez(args.folder / "start.npz", x=x, loss=loss, **arrays, **expected)
-    np.save(args.folder / "validation.npy", validation)
-    # In parts, each of which may travel by itself: the training takes those that are there.
-    for number, part in enumerate(np.array_split(train, args.parts)):
-        np.save(args.folder / f"train{number}.npy", part)
-    print(f"{args.folder}: {len(program)} bytes of program, {len(values)} variables")
+def call(python, *arguments):
+    """Runs a program from the root; returns whether it ended well."""
+    return subprocess.run([python, *arguments], cwd=ROOT).returncode == 0
 
 
-def read(args):
-    """Makes a preset of trained variables, as `trainers.train` leaves one."""
-    about = json.loads((args.folder / "program.json").read_text())
-    entry = registry.find(about["model"])
-    with np.load(args.folder / "trained.npz") as file:
-        trained = dict(file)
-    source, target = build(entry.name, "plu"), entry.build()
-    assign(source, target, about["paths"], trained)
-    training = json.loads(str(trained["training"]))
-    metadata = {
-        "summary": entry.summary,
-        "metric": {
-            "name": "training bits/dim",
-            "value": training["loss"],
-            "definition": "-log2 P(x) / D, mean over the last steps",
-            "data": f"{entry.recipe.dataset}, {about['num_train']} images of train",
-            "command": training["command"],
-        },
-        "parameters": about["parameters"],
-        "steps": int(trained["steps"]),
-        "training_seconds": training["seconds"],
-        "machine": training["device"],
-        "command": " && ".join(
-            [
-                f"python -m benchmarks.accelerator write --model={entry.name} "
-                f"--batch_size={training['batch_size']} --folder=runs/program",
-                training["command"],
-                "python -m benchmarks.accelerator read --folder=runs/program "
-                f"--workdir={shlex.quote(str(args.workdir))}" + " --half" * args.half,
-            ]
-        ),
-        "versions": environment.versions() | {"jax": training["jax"]},
-        "licence": "Apache-2.0",
-        "paper": entry.paper,
-    }
-    zoo.save(args.workdir / "preset", target, entry.name, entry.arguments, metadata, half=args.half)
-    pictures.sampler(target, 0)(args.workdir / "preset" / "samples.png", least_size=256)
-    recipe = about["recipe"] | {"batch_size": training["batch_size"], "steps": metadata["steps"]}
-    run = {"model": entry.name, "arguments": dict(entry.arguments), "seed": 0, "recipe": recipe}
-    files.write_json(args.workdir / CONFIG, run | {"command": metadata["command"]})
-    print(f"Next: python -m trainers.evaluate --workdir={shlex.quote(str(args.workdir))}")
+def show(flags):
+    """Prints what the JSON files of a folder say, and writes it to `--output`."""
+    results = {}
+    for part, columns in TABLES.items():
+        path = flags.folder / f"{part}.json"
+        if path.exists():
+            results[part] = json.loads(path.read_text())
+            rows = results[part]["rows"]
+            known = [column for column in columns if any(column in row for row in rows)]
+            print(f"{part}: {results[part]['device']}")
+            if rows:
+                measuring.print_table([{c: row.get(c) for c in known} for row in rows])
+    if not results:
+        raise ValueError(f"--folder must have results. Received: --folder={flags.folder}.")
+    measuring.write_results(flags.output, results)
+    return True
 
 
-def assign(source, target, paths, trained):
-    """Gives `target` the trained variables, which are those of `source`."""
-    variables = named_variables(source)
-    for index, path in enumerate(paths):
-        if path is not None:
-            variables[path].assign(trained[f"variable{index}"])
-    for path, variable in named_variables(target).items():
-        variable.assign(variables[path])
-    for plu, dense in zip(*map(convolutions, (source, target)), strict=True):
-        if dense.parameters["parameterization"] == "dense":
-            weight = dense.parameters["weight"]
-            unit_vectors = tf.eye(weight.shape[-1])[:, tf.newaxis, tf.newaxis]
-            weight.assign(tf.transpose(plu.forward(unit_vectors)[:, 0, 0]))
-
-
-def convolutions(distribution):
-    """Returns the 1x1 convolutions of a model."""
-    return [m for m in distribution.submodules if type(m) is bijectors.InvertibleConv1x1]
-
-
-def main():
-    """Writes a program, or reads back what was trained with it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parse_flags():
+    """Returns the flags of the command line."""
+    parser = measuring.flag_parser(__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "action", nargs="?", choices=ACTIONS, help="one of the steps (bundle, run and show)"
     )
-    parser.add_argument("action", choices=["write", "read"])
-    parser.add_argument("--folder", type=pathlib.Path, required=True, help="of the program")
-    parser.add_argument("--model", help="name of a model of images, for write")
-    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--folder", type=measuring.local_path, required=True, help="of the bundle")
+    parser.add_argument(
+        "--parts",
+        type=lambda text: text.split(","),
+        default=["right", "fast"],
+        help=f"some of {','.join(PARTS)} (right,fast)",
+    )
+    parser.add_argument("--models", default=".*", help="regular expression of names, all of it")
+    parser.add_argument(
+        "--networks",
+        type=lambda text: text.split(","),
+        default=list(NETWORKS),
+        help=f"what networks compute in, some of {','.join(NETWORKS)} (both)",
+    )
+    parser.add_argument("--jax_python", help="Python with JAX (this one, if it has)")
+    parser.add_argument("--torch_python", help="Python with PyTorch (this one, if it has)")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "default", "highest", "both"],
+        default="auto",
+        help="of products in float32, where a GPU has several",
+    )
+    parser.add_argument("--burst", type=float, default=1.0, help="seconds of a timing")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of a training")
+    parser.add_argument("--model", help="name of a model of images, for write and train")
+    parser.add_argument("--batch_size", type=int, default=256, help="of a training")
     parser.add_argument("--num_validation", type=int, default=5000, help="images held out")
-    parser.add_argument("--parts", type=int, default=4, help="files of training images")
+    parser.add_argument("--files", type=int, default=4, help="files of training images")
     parser.add_argument(
         "--expected", action=argparse.BooleanOptionalAction, default=True, help="for check"
     )
     parser.add_argument("--half", action="store_true", help="read writes weights in float16")
-    parser.add_argument("--workdir", type=pathlib.Path, help="where read leaves preset/")
-    args = parser.parse_args()
-    needed = "model" if args.action == "write" else "workdir"
-    if getattr(args, needed) is None:
-        parser.error(f"--{needed} must be given for {args.action}.")
-    {"write": write, "read": read}[args.action](args)
+    parser.add_argument("--workdir", type=measuring.local_path, help="where read leaves preset/")
+    flags = parser.parse_args()
+    for name in NEEDED.get(flags.action, []):
+        if getattr(flags, name) is None:
+            parser.error(f"--{name} must be given for {flags.action}.")
+    for name, known in (("parts", PARTS), ("networks", NETWORKS)):
+        for word in getattr(flags, name):
+            if word not in known:
+                parser.error(f"--{name} must be some of {','.join(known)}. Received: {word}.")
+    return flags
+
+
+def main():
+    """Does what the command line says; returns the exit status."""
+    flags = parse_flags()
+    measuring.set_up_tensorflow(flags.onednn)
+    if flags.action in ("write", "read"):
+        training = importlib.import_module("benchmarks.accelerator_training")
+        getattr(training, flags.action)(flags)
+        return 0
+    fine = True
+    for action in (bundle, run, show):
+        if flags.action in (None, action.__name__):
+            fine &= action(flags)
+    return int(not fine)
 
 
 if __name__ == "__main__":
-    main()
+    measuring.run(main)

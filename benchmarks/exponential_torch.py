@@ -42,7 +42,9 @@ def series(x, kernel, terms: int):
     return y
 
 
-def contestants(x, kernel, terms: int, layout: str) -> Contestants:
+def contestants(
+    x, kernel, terms: int, layout: str, compile: Callable = lambda function: function
+) -> Contestants:
     """Returns the operations in one memory layout, as functions of no arguments.
 
     Args:
@@ -50,14 +52,17 @@ def contestants(x, kernel, terms: int, layout: str) -> Contestants:
       kernel: `[kh, kw, C, C]`.
       terms: number of convolutions.
       layout: one of `LAYOUTS`.
+      compile: what to make of the function, `torch.compile` or nothing.
     """
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     x = torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=memory)
     kernel = torch.tensor(kernel).permute(3, 2, 0, 1).contiguous(memory_format=memory)
     leaves = [x.clone().requires_grad_(), kernel.clone().requires_grad_()]
 
+    differentiated = compile(series)
+
     def both():
-        y = series(*leaves, terms)
+        y = differentiated(*leaves, terms)
         return [y.detach(), *torch.autograd.grad(y, leaves, y.detach())]
 
     def without_gradients(kernel):

@@ -157,7 +157,7 @@ def _cell(value: object) -> str:
     """Returns a value as a table shows it."""
     if value is None:
         return "-"
-    if not isinstance(value, float):
+    if not isinstance(value, float) or not np.isfinite(value):
         return str(value)
     if value and abs(value) < 1e-3:
         return f"{value:.1e}"

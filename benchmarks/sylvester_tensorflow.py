@@ -67,13 +67,13 @@ def contestants(arrays: dict[str, np.ndarray]) -> Contestants:
     gradients of the images and of the 1x1 kernel first; of the inverse the images, and the
     iterations of each.
     """
-    flow, network = _flow_of(arrays, "float32")
+    flow, network = make_flow_of(arrays, "float32")
     x = tf.constant(arrays["x"])
     y = tf.function(flow.forward)(x)
     found = {}
     for mode in ("graph", "XLA"):
         for (name, operation), function in {
-            ("", "forward + backward"): lambda _: _both(flow, network, x),
+            ("", "forward + backward"): lambda _: forward_and_gradients(flow, network, x),
             ("", "inverse"): lambda y: _inverse(flow, y, True),
             (", plain iteration", "inverse"): lambda y: _inverse(flow, y, False),
         }.items():
@@ -82,7 +82,7 @@ def contestants(arrays: dict[str, np.ndarray]) -> Contestants:
     return found
 
 
-def _flow_of(arrays, dtype):
+def make_flow_of(arrays, dtype):
     """Returns a flow with given parameters, and its network."""
     _, size, _, channels = arrays["x"].shape
     flow, network = make_flow(channels, size, arrays["kernel_0"].shape[-1], dtype=dtype)
@@ -96,7 +96,7 @@ def _flow_of(arrays, dtype):
     return flow, network
 
 
-def _both(flow, network, x):
+def forward_and_gradients(flow, network, x):
     variables = [network.kernels[1].value]
     others = [v for v in flow.trainable_variables if v is not variables[0]]
     with tf.GradientTape() as tape:
@@ -116,7 +116,7 @@ def _inverse(flow, y, newton):
 
 def reference(arrays: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Returns what each operation should compute, in float64."""
-    flow, network = _flow_of(arrays, "float64")
+    flow, network = make_flow_of(arrays, "float64")
     x = tf.constant(arrays["x"], tf.float64)
-    both = tf.function(lambda: _both(flow, network, x)[:4])()
+    both = tf.function(lambda: forward_and_gradients(flow, network, x)[:4])()
     return {"forward + backward": [v.numpy() for v in both], "inverse": [arrays["x"]]}

@@ -152,16 +152,23 @@ class Flow:
         return y - self.from_basis(v - u, q, kernel), iterations
 
 
-def contestants(arrays, request, layout: str) -> Contestants:
-    """Returns the operations in one memory layout, as functions of no arguments."""
+def contestants(
+    arrays, request, layout: str, compile: Callable = lambda function: function
+) -> Contestants:
+    """Returns the operations in one memory layout, as functions of no arguments.
+
+    `compile` is what to make of the flow: `torch.compile`, or nothing.
+    """
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     x = torch.tensor(arrays["x"]).permute(0, 3, 1, 2).contiguous(memory_format=memory)
     flow = Flow(arrays, request["terms"], x.shape[-1], memory)
     y = flow.forward(x)[0].detach().contiguous(memory_format=memory)
     leaves = [x.clone().requires_grad_(), *flow.leaves]
 
+    forward = compile(flow.forward)
+
     def both():
-        y, log_det = flow.forward(leaves[0])
+        y, log_det = forward(leaves[0])
         loss = (y**2).sum() / 2 - log_det.sum()
         return [y.detach(), log_det.detach(), *torch.autograd.grad(loss, leaves)]
 
