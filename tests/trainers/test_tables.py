@@ -170,25 +170,8 @@ def test_samples_given_what_is_no_condition(given, table, text, tmp_path):
         run(sample.main, workdir=str(table), given=text, **output)
 
 
-def test_a_start_keeps_its_columns(given, table, path, tmp_path):
-    flags = {"dataset": path, "batch_size": 16, "steps": 2, "report_every": 2, "jit": "off"}
-    run(workdir=str(tmp_path / "tuned"), init=str(given), **flags)
-    before, after = (
-        json.loads((w / "config.json").read_text())["arguments"]
-        for w in (given, tmp_path / "tuned")
-    )
-    assert before == after
-    columns = {"columns": "count,price", "condition_columns": "x"}
-    with pytest.raises(
-        ValueError, match="`--columns` must be those.*already: count, price, x. Rec"
-    ):
-        run(workdir=str(tmp_path / "a"), init=str(table), **columns, **flags)
-    with pytest.raises(ValueError, match="`--columns` must be those.*count, price. Received: --co"):
-        run(workdir=str(tmp_path / "b"), init=str(given), columns="price", **flags)
-
-
-def test_a_start_from_a_run_has_its_rows(given, path, tmp_path):
-    flags = {"batch_size": 16, "steps": 1, "jit": "off"}
+def test_a_start_keeps_its_columns_and_rows(given, table, path, tmp_path):
+    flags = {"batch_size": 16, "steps": 2, "report_every": 2, "jit": "off"}
     run(workdir=str(tmp_path / "tuned"), init=str(given), **flags)
     before, after = (
         json.loads((w / "config.json").read_text()) for w in (given, tmp_path / "tuned")
@@ -198,6 +181,14 @@ def test_a_start_from_a_run_has_its_rows(given, path, tmp_path):
     for start in ({"init": str(given / "preset")}, {"init": "glow.digits", "model": "maf.table"}):
         with pytest.raises(ValueError, match="`--dataset` must be given with `--init` for a table"):
             run(workdir=str(tmp_path / "new"), **start)
+    flags["dataset"] = path
+    columns = {"columns": "count,price", "condition_columns": "x"}
+    with pytest.raises(
+        ValueError, match="`--columns` must be those.*already: count, price, x. Rec"
+    ):
+        run(workdir=str(tmp_path / "a"), init=str(table), **columns, **flags)
+    with pytest.raises(ValueError, match="`--columns` must be those.*count, price. Received: --co"):
+        run(workdir=str(tmp_path / "b"), init=str(given), columns="price", **flags)
 
 
 def test_evaluate(table, capsys):
