@@ -91,7 +91,7 @@ class Writer:
                 variable.assign(value)
                 name = self.keep(value)
                 self._about["generated"][name] = about
-                del self._arrays[name]
+                self._arrays.pop(name, None)  # Zeros may be there twice.
 
     def add(self, function, given, program, batch_size, order, **about):
         """Adds a program.

@@ -53,7 +53,8 @@ def unit(tmp_path):
     module = tf.Module()
     module.large = tf.Variable(tf.random.stateless_normal([200, 200], [1, 2], 3.0, 0.5))
     module.small = tf.Variable([1.0, 2.0])
-    writer.randomize([module.large, module.small])
+    module.zeros = [tf.Variable(tf.zeros([200, 200])) for _ in range(2)]
+    writer.randomize([module.large, module.small, *module.zeros])
     x = np.float32([0.5])
     writer.name("x", x)
 
