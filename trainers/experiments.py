@@ -45,12 +45,16 @@ _BARE = tuple(
         "clip=null",
     )
 )
+# Couplings as the paper has them. Those of tfflows return one over the number of blocks of it.
+_PAPER = "--set=gain=1.0"
 _STABILITY = {
     "Glow": ("--model=glow.cifar10_small", "--set=widths=[16,16]"),
     "balanced": ("--model=balanced.cifar10_small", "--set=width=16"),
+    "paper": ("--model=balanced.cifar10_small", "--set=width=16", _PAPER),
     "unconstrained": (
         "--model=balanced.cifar10_small",
         "--set=width=16",
+        _PAPER,
         "--set=constrained=false",
     ),
 }
@@ -92,6 +96,7 @@ def depth(steps: int = 2000) -> list[Run]:
         "--set=steps=[32,32]",
         "--set=image_shape=[8,8,3]",
         "--set=width=32",
+        _PAPER,
         "--batch_size=64",
         f"--steps={steps}",
         f"--report_every={steps // 4}",
@@ -125,6 +130,7 @@ def lipschitz(steps: int = 200, seeds: Sequence[int] = SEEDS) -> list[Run]:
                 "--dataset=cifar10",
                 "--set=steps=[3,2,2]",
                 "--set=width=48",
+                _PAPER,
                 *flags,
                 "--recipe=warmup_steps=100",
                 f"--steps={steps}",
@@ -151,6 +157,7 @@ def density(steps: int = 1000, seeds: Sequence[int] = SEEDS) -> list[Run]:
             {"model": model, "optimizer": optimizer, "rate": rate, "seed": seed},
             (
                 f"--model={model}.cifar10_small",
+                *([_PAPER] if model == "balanced" else []),
                 "--dataset=cifar10",
                 f"--recipe=optimizer={optimizer}",
                 f"--learning_rate={rate}",
@@ -172,6 +179,7 @@ def planar(steps: int = 2000) -> list[Run]:
             {"model": architecture, "dataset": dataset},
             (
                 f"--model={architecture}.{dataset}",
+                *([_PAPER] if architecture == "balanced" else []),
                 f"--steps={steps}",
                 f"--report_every={steps // 4}",
             ),

@@ -26,12 +26,12 @@ import numpy as np
 from absl import app, flags
 
 from tfflows.training import UNITS
-from trainers import experiments, program
+from trainers import command_line, experiments, program
 from trainers.data import loading
 from trainers.runs import callbacks, volume
 from zoo.storage import files
 
-FLAGS = flags.FLAGS
+FLAGS = command_line.FLAGS
 SHARED_FLAGS = ("workdir", "data_dir")
 flags.DEFINE_enum("experiment", None, list(experiments.EXPERIMENTS), "What to run.")
 flags.DEFINE_integer(

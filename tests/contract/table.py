@@ -104,7 +104,7 @@ def whitening(dtype, batch=()):
 
 def dual_affine_coupling(dtype):
     nets = [conv_net(dtype, [3, 2, 2], 5), conv_net(dtype, [3, 2, 1], 10)]
-    return bijectors.DualAffineCoupling(nets, [3, 2, 3], dtype=dtype)
+    return bijectors.DualAffineCoupling(nets, [3, 2, 3], gain=0.25, dtype=dtype)
 
 
 class Dense(tf.Module):

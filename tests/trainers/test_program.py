@@ -74,6 +74,8 @@ def test_help_has_the_flags_that_the_program_uses(module):
     own = {flag.name for flag in flags.FLAGS.flags_by_module_dict().get(module.__name__, [])}
     assert names <= own | set(module.SHARED_FLAGS)
     assert set(module.SHARED_FLAGS) <= set(flags.FLAGS)
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert "command_line" in {alias.name for node in imports for alias in node.names}  # Has them.
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class DualAffineCoupling(FlowBijector):
       event_shape: shape of an event, fully known.
       split_size: number of channels of `x_1`; by default half, rounded down.
       scale: see `transforms.Affine`; by default `MexicanHatScale()`.
+      gain: factor on what the networks return, see `transforms.Affine`.
       conditional: whether the networks take a context, which `tfflows.condition` binds.
       context: the context itself, see `Coupling`.
       context_ndims: rank of the context's events; by default that of `event_shape`.
@@ -59,6 +60,7 @@ class DualAffineCoupling(FlowBijector):
         *,
         split_size: int | None = None,
         scale: str | TensorFunction | None = None,
+        gain: float = 1.0,
         conditional: bool = False,
         context: TensorLike | None = None,
         context_ndims: int | None = None,
@@ -77,7 +79,7 @@ class DualAffineCoupling(FlowBijector):
             Coupling(
                 network,
                 event_shape,
-                Affine(MexicanHatScale() if scale is None else scale),
+                Affine(MexicanHatScale() if scale is None else scale, gain),
                 split_size=kept,
                 reverse=reverse,
                 conditional=conditional,

@@ -73,19 +73,24 @@ class Transform(abc.ABC):
 class Affine(Transform):
     """Scale and shift, Dinh et al. (2017), equations 7 and 8.
 
-        y = s(h) x + t,   log g' = log s(h)
+        y = s(gain h) x + gain t,   log g' = log s(gain h)
 
     with the parameters `(t, h)` of an entry and `log s` from `scale`; channels are first all `t`,
     then all `h`. With `scale=None` it is a shift (NICE), whose only parameter is `t`.
+
+    **Deep flows.** Adam and Adamax move every weight by the learning rate, whatever the gradient.
+    In a flow of `L` layers all shifts grow at once, and what they do together grows with `L`: with
+    `gain=1/L` a step changes the flow by as much at every depth.
 
     Attributes:
       scale: `"tanh"` (`log s = 2 tanh(h/2)`), `"sigmoid"` (`s = sigmoid(h + 2)`, at least 1e-9),
         `"exp"` (`log s = h`, which over- and underflows for large `h`), a callable that maps `h` to
         `log s`, or `None`. A callable with an attribute `num_inputs` (`MexicanHatScale`) gets that
         many channels of `h` for each entry.
+      gain: factor on the parameters, positive.
 
     Raises:
-      ValueError: if `scale` is none of these.
+      ValueError: if `scale` is none of these, or `gain` is not positive and finite.
 
     #### Example
 
@@ -105,6 +110,7 @@ class Affine(Transform):
     """
 
     scale: str | Callable[[tf.Tensor], tf.Tensor] | None = "tanh"
+    gain: float = 1.0
 
     def __post_init__(self) -> None:
         known = self.scale is None or callable(self.scale) or self.scale in LOG_SCALES
@@ -113,6 +119,8 @@ class Affine(Transform):
                 f"`scale` must be None, a callable or one of {sorted(LOG_SCALES)}. "
                 f"Received: scale={self.scale!r}."
             )
+        if not (isinstance(self.gain, (int, float)) and 0 < self.gain < math.inf):
+            raise ValueError(f"`gain` must be positive and finite. Received: gain={self.gain!r}.")
 
     @property
     def num_parameters(self) -> int:  # type: ignore[override]
@@ -133,6 +141,7 @@ class Affine(Transform):
         self, x: tf.Tensor, h: tf.Tensor, inverse: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Transform.move_channels`; here all first parameters are first."""
+        h = h if self.gain == 1 else self.gain * h
         if self.scale is None:
             return (x - h if inverse else x + h), tf.zeros_like(h)
         shift, h = tf.split(h, [x.shape[-1], h.shape[-1] - x.shape[-1]], axis=-1)

@@ -32,6 +32,7 @@ def balanced_block(
     num_bins: int = 16,
     contraction: str | None = None,
     constrained: bool = True,
+    gain: float = 1.0,
     context_size: int | None = None,
     name: str = "block",
 ) -> bijectors.Block:
@@ -54,6 +55,8 @@ def balanced_block(
         (section 6.2). The block then does not start as the identity.
       constrained: `False` for the variant that the paper reports to diverge: scales `exp(h)`
         without a bound, and no activation.
+      gain: factor on what the networks return: one over the number of blocks of a deep flow, see
+        `bijectors.transforms.Affine`.
       context_size: length of the context of the couplings; `None` for no context.
       name: name of the block, and prefix of the layers' names.
     """
@@ -74,6 +77,7 @@ def balanced_block(
             networks,
             [height, width, channels],
             scale=hats,
+            gain=gain,
             name=f"{name}_affine",
             **takes(vector(context_size)),
         ),
@@ -101,6 +105,7 @@ def balanced(
     num_bins: int = 16,
     contraction: str | None = None,
     constrained: bool = True,
+    gain: float | None = None,
     context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
@@ -121,12 +126,14 @@ def balanced(
       num_bins: see `balanced_block`.
       contraction: see `balanced_block`.
       constrained: see `balanced_block`.
+      gain: see `balanced_block`; `None` for one over the number of blocks.
       context_size: length of a context vector that the model is conditional on, see
         `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
     check_image_shape(image_shape, sum(count > 0 for count in steps))
     seeds, shape, levels = Seeds(seed), list(image_shape), []
+    gain = 1 / max(1, sum(steps)) if gain is None else gain
     for level, count in enumerate(steps):
         parts = []
         if level == 0:
@@ -146,6 +153,7 @@ def balanced(
                 num_bins=num_bins,
                 contraction=contraction,
                 constrained=constrained,
+                gain=gain,
                 context_size=context_size,
                 name=f"level{level}_block{step}",
             )

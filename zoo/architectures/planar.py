@@ -30,6 +30,7 @@ def planar_balanced(
     slope: float = 0.75,
     num_hats: int = 2,
     num_bins: int = 16,
+    gain: float | None = None,
     context_size: int | None = None,
     seed: int = 0,
 ) -> tfp.distributions.Distribution:
@@ -41,6 +42,7 @@ def planar_balanced(
       slope: see `zoo.architectures.balanced.balanced_block`.
       num_hats: see `zoo.architectures.balanced.balanced_block`.
       num_bins: see `zoo.architectures.balanced.balanced_block`.
+      gain: see `zoo.architectures.balanced.balanced`.
       context_size: length of a context vector that the model is conditional on, see
         `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
@@ -55,6 +57,7 @@ def planar_balanced(
             slope=slope,
             num_hats=num_hats,
             num_bins=num_bins,
+            gain=1 / num_blocks if gain is None else gain,
             context_size=context_size,
             name=f"block{index}",
         )

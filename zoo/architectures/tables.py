@@ -263,6 +263,7 @@ def table_balanced(
     num_hats: int = 2,
     num_bins: int = 16,
     contraction: str | None = None,
+    gain: float | None = None,
     seed: int = 0,
 ) -> tfd.Distribution:
     """Builds the volume-balanced flow: blocks of a linear map, couplings and an activation.
@@ -278,6 +279,7 @@ def table_balanced(
       num_hats: see `zoo.architectures.balanced.balanced_block`.
       num_bins: bins of the activation.
       contraction: see `zoo.architectures.balanced.balanced_block`.
+      gain: see `zoo.architectures.balanced.balanced`.
       seed: see `table_autoregressive`.
     """
     seeds, size = Seeds(seed), _size(columns, "The table of a flow of couplings")
@@ -294,7 +296,12 @@ def table_balanced(
         layers = [
             _linear(size, seed, f"{name}_linear", scale),
             bijectors.DualAffineCoupling(
-                nets, [size], scale=hats, name=f"{name}_affine", **context.options
+                nets,
+                [size],
+                scale=hats,
+                gain=1 / num_blocks if gain is None else gain,
+                name=f"{name}_affine",
+                **context.options,
             ),
         ]
         if contraction is not None:

@@ -30,6 +30,20 @@ def test_channels_of_an_affine_transform_are_its_parameters_first_one_first(scal
             np.testing.assert_array_equal(one, two)
 
 
+def test_gain_is_a_factor_on_the_parameters():
+    x = tf.random.stateless_normal([5, 4], [0, 2])
+    parameters = tf.random.stateless_normal([5, 4, 2], [0, 1])
+    for one, two in zip(
+        transforms.Affine("exp", gain=0.25).move(x, parameters, inverse=False),
+        transforms.Affine("exp").move(x, parameters / 4, inverse=False),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, two)
+    assert transforms.Affine(gain=0.5) != transforms.Affine()
+    with pytest.raises(ValueError, match="`gain` must be positive and finite. Received: gain=0"):
+        transforms.Affine(gain=0)
+
+
 def mixture(h):
     """A mixture of logistics, as a distribution function followed by a normal quantile."""
     logits, means, scales = tf.split(h, 3, axis=-1)
