@@ -7,7 +7,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from tests.small_presets import save_small
-from trainers import benchmark, command_line, evaluate, train
+from trainers import benchmark, command_line, deform, evaluate, sample, train
 from trainers.runs import run_folder
 
 FLAGS = flags.FLAGS
@@ -22,6 +22,7 @@ def integers():
 
 
 def test_every_integer_has_a_least_value():
+    assert {deform.SHARED_FLAGS, sample.SHARED_FLAGS}  # Whose flags are among them.
     assert {"steps", "num_validation", "batch_size", "count", "panels"} <= set(integers())
     for name in integers():
         least = FLAGS[name].parser.lower_bound
