@@ -1,8 +1,6 @@
 """The benchmark of models: processes of their own, memory, operations, XLA side by side."""
 
 import json
-import multiprocessing
-import threading
 
 import pytest
 import tensorflow as tf
@@ -69,18 +67,7 @@ def test_models_are_measured_side_by_side_with_and_without_xla(presets, tmp_path
     assert rows[0]["step, operations"] == rows[1]["step, operations"]
 
 
-class Threads:
-    """Stands for `multiprocessing`, without the import of TensorFlow in each process."""
-
-    Pipe = staticmethod(multiprocessing.Pipe)
-
-    class Process(threading.Thread):
-        def kill(self):
-            assert not self.is_alive()
-
-
-def test_errors_of_a_process_are_those_of_the_program(presets, monkeypatch):
-    monkeypatch.setattr(benchmark.multiprocessing, "get_context", lambda method: Threads)
+def test_errors_of_a_process_are_those_of_the_program(presets):
     with pytest.raises(RuntimeError, match=r"with --jit=off can't be measured(.|\n)*`--shards`"):
         run_with_shards = {"model": presets["realnvp.two_moons"], "jit": "off"}
         with flagsaver.flagsaver(shards=3, rounds=1, batch_size=8, **run_with_shards):
