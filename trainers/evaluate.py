@@ -70,6 +70,24 @@ def make_scorer(model: zoo.Trained, num_samples: int, seed: int, jit: str = "aut
     return check_and_score
 
 
+class ScoreBar(keras.utils.Progbar):
+    """A progress bar that shows the mean of all scores so far; Keras's ends with the last value.
+
+    Args:
+      num_examples: number of events.
+      event: what an event is, such as `"image"`.
+    """
+
+    def __init__(self, num_examples: int, event: str) -> None:
+        super().__init__(num_examples, unit_name=event, stateful_metrics=["score"])
+        self._sum, self._count = 0.0, 0
+
+    def see(self, scores: np.ndarray) -> None:
+        """Takes the scores of a batch."""
+        self._sum, self._count = self._sum + float(np.sum(scores)), self._count + len(scores)
+        self.add(len(scores), [("score", self._sum / self._count)])
+
+
 def score(
     model: zoo.Trained,
     dataset: tf.data.Dataset,
@@ -89,12 +107,12 @@ def score(
       jit: see `make_scorer`.
     """
     score_batch = make_scorer(model, num_samples, seed, jit)
-    bar = keras.utils.Progbar(num_examples, unit_name=model.kind.event)
+    bar = ScoreBar(num_examples, model.kind.event)
     scores = []
     for step, batch in enumerate(dataset):
         x, *y = batch if isinstance(batch, tuple) else (batch,)
         scores.append(score_batch(x, tf.constant(step), *y).numpy())
-        bar.add(len(x), [("score", scores[-1].mean())])
+        bar.see(scores[-1])
     return np.concatenate(scores)
 
 
@@ -120,13 +138,13 @@ def score_classes(
       The scores; and the labels `[N]`, of which there are none if the data have none.
     """
     score_batch = make_scorer(model, num_samples, seed, jit)
-    bar = keras.utils.Progbar(num_examples, unit_name=model.kind.event)
+    bar = ScoreBar(num_examples, model.kind.event)
     scores, labels = [], []
     for step, batch in enumerate(dataset):
         x, *y = batch if isinstance(batch, tuple) else (batch,)
         scores.append(_score_classes(model, score_batch, x, tf.constant(step)))
         labels += y
-        bar.add(len(x), [("score", scores[-1].min(axis=1).mean())])
+        bar.see(scores[-1].min(axis=1))
     return np.concatenate(scores), np.concatenate(labels) if labels else np.zeros([0], np.int32)
 
 

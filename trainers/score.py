@@ -25,7 +25,6 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -132,7 +131,7 @@ def score_rest(
     score_batch = evaluate.make_scorer(model, job["num_samples"], job["seed"], jit)
     if job.get("given") == MIXTURE:
         score_batch = evaluate.make_mixture_scorer(model, score_batch)
-    bar = keras.utils.Progbar(job["num_examples"], unit_name=model.kind.event)
+    bar = evaluate.ScoreBar(job["num_examples"], model.kind.event)
     bar.update(done)
     for batch in images:
         x, *y = batch if isinstance(batch, tuple) else (batch,)
@@ -145,7 +144,7 @@ def score_rest(
             raise OSError(f"There is no space left for {file.name}.")
         os.fsync(file.fileno())
         done += len(x)
-        bar.update(done, [("score", scores.mean())])
+        bar.see(scores)
 
 
 def make_columns(

@@ -93,3 +93,10 @@ def test_one_image_has_a_score_and_no_error_of_the_mean(tmp_path, capsys):
     metrics = json.loads(output.read_text(), parse_constant=pytest.fail)
     assert metrics["standard_error"] is None
     assert np.isfinite(metrics["bits_per_dim"])
+
+
+def test_the_bar_ends_with_the_mean_of_all_scores(capsys):
+    bar = evaluate.ScoreBar(3, "row")
+    bar.see(np.array([1.0, 2.0]))
+    bar.see(np.array([6.0]))
+    assert "score: 3.0000" in capsys.readouterr().out
