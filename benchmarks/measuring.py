@@ -53,6 +53,23 @@ def flag_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_case_flags(parser: argparse.ArgumentParser, example: str):
+    """Adds the flags of benchmarks of cases beside libraries of another environment.
+
+    Args:
+      parser: takes the flags.
+      example: a regular expression for some of the cases.
+    """
+    parser.add_argument(
+        "--peers_python",
+        default=sys.executable,
+        help="Python of an environment with the other libraries (default: this one)",
+    )
+    parser.add_argument(
+        "--only", default="", help=f'a regular expression for cases, such as "{example}"'
+    )
+
+
 def set_up_tensorflow(onednn: str):
     """Sets what has to be set before TensorFlow is imported."""
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = onednn

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import importlib
 import re
-import sys
 
 import numpy as np
 
@@ -134,14 +133,7 @@ def markdown(rows) -> str:
 def parse_flags():
     """Returns the flags of the command line."""
     parser = measuring.flag_parser(__doc__.splitlines()[0])
-    parser.add_argument(
-        "--peers_python",
-        default=sys.executable,
-        help="Python of an environment with the other libraries (default: this one)",
-    )
-    parser.add_argument(
-        "--only", default="", help='a regular expression for cases, such as "spline couplings 784"'
-    )
+    measuring.add_case_flags(parser, "spline couplings 784")
     return parser.parse_args()
 
 

@@ -10,7 +10,6 @@ import importlib
 import os
 import pathlib
 import re
-import sys
 import tempfile
 
 import numpy as np
@@ -97,11 +96,7 @@ def load_tables(flags) -> dict[str, np.ndarray]:
 def parse_flags():
     """Returns the flags of the command line."""
     parser = measuring.flag_parser(__doc__.splitlines()[0])
-    parser.add_argument(
-        "--peers_python",
-        default=sys.executable,
-        help="Python of an environment with the other libraries (default: this one)",
-    )
+    measuring.add_case_flags(parser, "couplings wine")
     parser.add_argument(
         "--patches",
         type=measuring.local_path,
@@ -109,9 +104,6 @@ def parse_flags():
     )
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each (default: 5)")
     parser.add_argument("--steps", type=int, default=150, help="of a training (default: 150)")
-    parser.add_argument(
-        "--only", default="", help='a regular expression for cases, such as "couplings wine"'
-    )
     return parser.parse_args()
 
 
