@@ -229,6 +229,20 @@ def batch_for(entry):
     return 8 if entry.kind == zoo.IMAGES else 64
 
 
+def make_writer(folder, entry, networks, model):
+    """Returns a writer of programs of a `FlowModel`, with random weights if it has no preset."""
+    writer = Writer(
+        folder,
+        model=entry.name,
+        networks=networks,
+        parameters=model.count_params(),
+        num_dims=int(np.prod(entry.event_shape)),
+    )
+    if entry.name not in zoo.list_models(pretrained=True):
+        writer.randomize(named_variables(model.distribution).values())
+    return writer
+
+
 def write_right(folder, name, networks, order):
     """Writes what a model computes, by TensorFlow, and the programs; returns megabytes."""
     entry = zoo.find(name)
@@ -239,15 +253,7 @@ def write_right(folder, name, networks, order):
     # The graphs of deep models are small as loops.
     options = {"loop": True, "memory": "recompute"} if name in FULL_SIZE else {}
     model = tfflows.FlowModel(distribution, units=entry.units, **options)
-    writer = Writer(
-        folder,
-        model=name,
-        networks=networks,
-        parameters=model.count_params(),
-        num_dims=int(np.prod(entry.event_shape)),
-    )
-    if name not in zoo.list_models(pretrained=True):
-        writer.randomize(named_variables(distribution).values())
+    writer = make_writer(folder, entry, networks, model)
     writer.name("x", x)
     writer.name("seed", seed)
     evaluate = add_loss(writer, model, x, [*order, 0])
@@ -295,15 +301,7 @@ def write_steps(folder, name, networks, configurations):
         distribution = make_model(entry, x[:64])
     base = tfflows.FlowModel(distribution, units=entry.units)
     base.compile("adamax", jit_compile=True)
-    writer = Writer(
-        folder,
-        model=name,
-        networks=networks,
-        parameters=base.count_params(),
-        num_dims=int(np.prod(entry.event_shape)),
-    )
-    if name not in zoo.list_models(pretrained=True):
-        writer.randomize(named_variables(distribution).values())
+    writer = make_writer(folder, entry, networks, base)
     writer.name("x", x[:32])
     writer.name("seed", [0, 0])
     per_event = count_operations(base, x[:8]) / 8
