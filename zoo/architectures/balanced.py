@@ -55,8 +55,8 @@ def balanced_block(
         (section 6.2). The block then does not start as the identity.
       constrained: `False` for the variant that the paper reports to diverge: scales `exp(h)`
         without a bound, and no activation.
-      gain: factor on what the networks return: one over the number of blocks of a deep flow, see
-        `bijectors.transforms.Affine`.
+      gain: factor on what the networks return, 1 in the paper: one over the number of blocks of a
+        deep flow, see `bijectors.transforms.Affine`.
       context_size: length of the context of the couplings; `None` for no context.
       name: name of the block, and prefix of the layers' names.
     """
