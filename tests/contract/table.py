@@ -535,6 +535,7 @@ ROWS = [
     Row("whitening_batch", lambda d: whitening(d, [2, 1]), (4,), 0, batch_shape=(2, 1)),
     Row("squeeze", lambda d: bijectors.Squeeze(), (4, 2, 3), 0),
     Row("squeeze_glow", lambda d: bijectors.Squeeze(order="glow"), (4, 2, 3), 0),
+    Row("patchify", lambda d: bijectors.Patchify([4, 6, 2], (2, 3)), (4, 6, 2), 0),
     Row("flip", lambda d: bijectors.Flip(axis=(-3, -1)), (2, 3, 2), 0, any_input=True),
     *[
         Row(name, make, (2, 2, 1), 0, low=0.0, high=high, any_input=True)

@@ -14,6 +14,7 @@ from tfflows.bijectors.graph_conv_exponential import GraphConvExponential
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.matvec_exponential import MatvecExponential
 from tfflows.bijectors.multi_scale import MultiScale
+from tfflows.bijectors.patchify import Patchify, order_tokens
 from tfflows.bijectors.periodic_conv import PeriodicConv
 from tfflows.bijectors.preprocessing import LogitImage, NormalizeColumns, NormalizeImage
 from tfflows.bijectors.rational_quadratic_activation import RationalQuadraticActivation
@@ -45,6 +46,7 @@ __all__ = [
     "NormalCDFContraction",
     "NormalizeColumns",
     "NormalizeImage",
+    "Patchify",
     "PeriodicConv",
     "RationalQuadraticActivation",
     "Repeat",
@@ -56,6 +58,7 @@ __all__ = [
     "TanhContraction",
     "Whitening",
     "WoodburyConv",
+    "order_tokens",
     "transforms",
     "triangular",
 ]
