@@ -13,6 +13,10 @@ from tfflows.bijectors import transforms, triangular
 tfb = tfp.bijectors
 
 
+# Those of couplings that shrink without a bound.
+SMALL_SCALES = ("sigmoid", "double_sigmoid", "exp")
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A constructor.
@@ -60,6 +64,11 @@ def coupling(dtype, shape, outputs, *, inputs=None, scale="tanh", **kwargs):
         dtype=dtype,
         **kwargs,
     )
+
+
+def token_coupling(dtype, **kwargs):
+    network = Dense(dtype, 3, 6)
+    return bijectors.Coupling(network, [4, 3], transforms.Affine(), dtype=dtype, **kwargs)
 
 
 def rational_quadratic_coupling(dtype):
@@ -438,9 +447,10 @@ ROWS = [
             lambda d, scale=scale: coupling(d, [3, 2, 3], 2 if scale is None else 4, scale=scale),
             (3, 2, 3),
             6,
-            large=10.0 if scale in ("sigmoid", "exp") else 1e3,  # A small s loses what it scales.
+            large=10.0 if scale in SMALL_SCALES else 1e3,  # A small s loses what it scales.
+            slow=scale == "double_sigmoid",
         )
-        for scale in ("tanh", "sigmoid", "exp", None)
+        for scale in ("tanh", *SMALL_SCALES, None)
     ],
     Row(
         "coupling_reverse",
@@ -454,6 +464,16 @@ ROWS = [
         (3, 2, 2),
         6,
     ),
+    *[
+        Row(
+            f"coupling_token{'_reverse' * reverse}",
+            lambda d, reverse=reverse: token_coupling(d, split="token", reverse=reverse),
+            (4, 3),
+            1,
+            slow=reverse,
+        )
+        for reverse in (False, True)
+    ],
     Row("coupling_vector", vector_coupling, (4,), 1),
     Row("coupling_conditional", conditional_coupling, (2, 2, 3), 6, batch_shape=(3,)),
     Row(

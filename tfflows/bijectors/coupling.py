@@ -29,7 +29,8 @@ class Coupling(Predicted):
         `tfb.Bijector` with batch shape `[..., C]`, see `transforms.Scalar`.
       split: `"channel"`: `a` is the first part of the last axis; `"checkerboard"`: `a` is every
         other pixel, the network sees the image with the pixels of `b` set to zero and returns
-        parameters for all.
+        parameters for all; `"token"`: `a` is the first tokens of events `[T, C]`, the network
+        returns parameters for as many, so the parts are as large.
       split_size: number of channels of `a`, for `split="channel"`; by default half, rounded down.
       reverse: swaps the roles of `a` and `b`: the last part moves the first.
       conditional: whether the network takes a context, which `tfflows.condition` binds.
@@ -84,7 +85,9 @@ class Coupling(Predicted):
     ) -> None:
         parameters = dict(locals())
         shape = tf.TensorShape(event_shape).as_list()
-        self._split_size = shape[-1] // 2 if split_size is None else split_size
+        self._axis = -2 if split == "token" else -1
+        size = shape[self._axis] // 2 if len(shape) >= -self._axis else 0
+        self._split_size = size if split_size is None else split_size
         _check_split(split, self._split_size, shape)
         self._mask = _checkerboard(shape, reverse) if split == "checkerboard" else None
         self._reverse = reverse
@@ -123,15 +126,15 @@ class Coupling(Predicted):
             moved, log_det = self._transform.move_channels(x, h, inverse)
             y = mask * x + (1 - mask) * moved
             return y, tf.reduce_sum((1 - mask) * log_det, event_axes)
-        size = self._split_size
+        size, axis = self._split_size, self._axis
         if self._reverse:
-            b, a = tf.split(x, [self._shape[-1] - size, size], axis=-1)
+            b, a = tf.split(x, [self._shape[axis] - size, size], axis=axis)
         else:
-            a, b = tf.split(x, [size, self._shape[-1] - size], axis=-1)
+            a, b = tf.split(x, [size, self._shape[axis] - size], axis=axis)
         h = self._parameters_of(a, b.shape[-1])
         b, log_det = self._transform.move_channels(b, h, inverse)
         parts = [b, a] if self._reverse else [a, b]
-        return tf.concat(parts, axis=-1), tf.reduce_sum(log_det, event_axes)
+        return tf.concat(parts, axis=axis), tf.reduce_sum(log_det, event_axes)
 
     def _forward_and_log_det(self, x):
         return self._apply(x, inverse=False)
@@ -141,8 +144,15 @@ class Coupling(Predicted):
 
 
 def _check_split(split, size, shape):
-    if split not in ("channel", "checkerboard"):
-        raise ValueError(f'`split` must be "channel" or "checkerboard". Received: split={split!r}.')
+    if split not in ("channel", "checkerboard", "token"):
+        raise ValueError(
+            f'`split` must be "channel", "checkerboard" or "token". Received: split={split!r}.'
+        )
+    if split == "token" and (len(shape) != 2 or 2 * size != shape[0]):
+        raise ValueError(
+            'split="token" needs events [T, C], T even, and halves them. '
+            f"Received: event_shape={shape}, split_size={size}."
+        )
     if split == "channel" and not 0 < size < shape[-1]:
         raise ValueError(
             "`split_size` must leave a channel on both sides. "

@@ -28,6 +28,8 @@ LOG_SCALES = {
     "tanh": lambda h: 2 * tf.tanh(h / 2),  # |log s| < 2; Hoogeboom et al. (2020).
     # s = sigmoid(h + 2) < 1; Glow. Below the least it would underflow to 0, which has no inverse.
     "sigmoid": lambda h: tf.maximum(-tf.nn.softplus(-(h + 2)), LEAST_LOG_SCALE),
+    # s = 2 sigmoid(h) < 2, 1 at h = 0; Kolesnikov et al. (2024).
+    "double_sigmoid": lambda h: tf.maximum(math.log(2.0) - tf.nn.softplus(-h), LEAST_LOG_SCALE),
     "exp": lambda h: h,  # Unbounded; RealNVP scales a tanh instead.
 }
 # The hats' biases at the start are at least this far from the flat places and from each other.
@@ -84,7 +86,9 @@ class Affine(Transform):
 
     Attributes:
       scale: `"tanh"` (`log s = 2 tanh(h/2)`), `"sigmoid"` (`s = sigmoid(h + 2)`, at least 1e-9),
-        `"exp"` (`log s = h`, which over- and underflows for large `h`), a callable that maps `h` to
+        `"double_sigmoid"` (`s = 2 sigmoid(h)`, at least 1e-9; that of Jet: `n` layers expand a
+        dimension at most `2^n` times, so few of them can't model fine detail), `"exp"`
+        (`log s = h`, which over- and underflows for large `h`), a callable that maps `h` to
         `log s`, or `None`. A callable with an attribute `num_inputs` (`MexicanHatScale`) gets that
         many channels of `h` for each entry.
       gain: factor on the parameters, positive.
@@ -106,7 +110,8 @@ class Affine(Transform):
 
     Dinh, Sohl-Dickstein, Bengio, *Density Estimation using Real NVP*, ICLR 2017, arXiv:1605.08803.
     Dinh, Krueger, Bengio, *NICE: Non-linear Independent Components Estimation*, ICLR 2015 workshop,
-    arXiv:1410.8516.
+    arXiv:1410.8516. Kolesnikov, Pinto, Tschannen, *Jet: A Modern Transformer-Based Normalizing
+    Flow*, 2024, arXiv:2412.15129.
     """
 
     scale: str | Callable[[tf.Tensor], tf.Tensor] | None = "tanh"

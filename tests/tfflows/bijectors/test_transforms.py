@@ -14,7 +14,7 @@ tfb = tfp.bijectors
 
 
 @pytest.mark.parametrize(
-    "scale", ["tanh", "sigmoid", "exp", None, transforms.MexicanHatScale(3, 0.1)]
+    "scale", ["tanh", "sigmoid", "double_sigmoid", "exp", None, transforms.MexicanHatScale(3, 0.1)]
 )
 def test_channels_of_an_affine_transform_are_its_parameters_first_one_first(scale):
     affine = transforms.Affine(scale)
@@ -28,6 +28,14 @@ def test_channels_of_an_affine_transform_are_its_parameters_first_one_first(scal
             strict=True,
         ):
             np.testing.assert_array_equal(one, two)
+
+
+def test_twice_a_sigmoid_is_1_at_0_and_below_2():
+    parameters = tf.constant([[[0.0, h]] for h in (0.0, 1.0, 50.0)])
+    y, log_slope = transforms.Affine("double_sigmoid").move(tf.ones([3, 1]), parameters, False)
+    expected = [1.0, 2 / (1 + np.exp(-1)), 2.0]
+    np.testing.assert_allclose(y[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(log_slope[:, 0], np.log(expected), atol=1e-6)
 
 
 def test_gain_is_a_factor_on_the_parameters():
@@ -199,7 +207,9 @@ def test_a_hat_that_could_not_be_trained_is_refused():
         transforms.MexicanHatScale(2, -0.446)
 
 
-@pytest.mark.parametrize("scale", ["sigmoid", transforms.MexicanHatScale(1, 0.0), "tanh"])
+@pytest.mark.parametrize(
+    "scale", ["sigmoid", "double_sigmoid", transforms.MexicanHatScale(1, 0.0), "tanh"]
+)
 @pytest.mark.parametrize("output", [-60.0, -88.0, -200.0, -1e30, 1e30])
 def test_no_output_of_a_network_leaves_a_coupling_without_inverse(scale, output):
     def network(a):
