@@ -20,12 +20,61 @@ from tfflows.numerics.parameters import as_data
 from tfflows.numerics.shapes import with_shape
 from tfflows.types import TensorLike
 
-__all__ = ["Affine", "MexicanHatScale", "RationalQuadratic", "Scalar", "Transform", "as_transform"]
+__all__ = [
+    "Affine",
+    "MexicanHatScale",
+    "RationalQuadratic",
+    "Scalar",
+    "SoftClip",
+    "Transform",
+    "as_transform",
+]
 
 LEAST_LOG_SCALE = math.log(1e-9)
-LOG_SCALES = {
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftClip:
+    """Logarithm of a scale that is nearly the network's output, and never larger than a bound.
+
+        log s = B tanh(h / B),   |log s| < B
+
+    `transforms.Affine("tanh")` has it with `B = 2`.
+
+    Attributes:
+      bound: `B`, positive.
+
+    Raises:
+      ValueError: if it is not.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows.bijectors import transforms
+
+    affine = transforms.Affine(transforms.SoftClip(3.0), shift_first=True)
+    y, log_slope = affine.move(tf.ones([1]), tf.constant([[0.0, 100.0]]), inverse=False)
+    log_slope  # [3.]
+    ```
+    """
+
+    bound: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.bound, (int, float)) and 0 < self.bound < math.inf):
+            raise ValueError(
+                f"`bound` must be positive and finite. Received: bound={self.bound!r}."
+            )
+
+    def __call__(self, h: tf.Tensor) -> tf.Tensor:
+        """Maps `h` to `log s`."""
+        return self.bound * tf.tanh(h / self.bound)
+
+
+LOG_SCALES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     # Names of the bounded (and one unbounded) maps from a network's output h to log s.
-    "tanh": lambda h: 2 * tf.tanh(h / 2),  # |log s| < 2; Hoogeboom et al. (2020).
+    "tanh": SoftClip(2),  # Hoogeboom et al. (2020).
     # s = sigmoid(h + 2) < 1; Glow. Below the least it would underflow to 0, which has no inverse.
     "sigmoid": lambda h: tf.maximum(-tf.nn.softplus(-(h + 2)), LEAST_LOG_SCALE),
     # s = 2 sigmoid(h) < 2, 1 at h = 0; Kolesnikov et al. (2024).
@@ -75,7 +124,8 @@ class Transform(abc.ABC):
 class Affine(Transform):
     """Scale and shift, Dinh et al. (2017), equations 7 and 8.
 
-        y = s(gain h) x + gain t,   log g' = log s(gain h)
+        y = s(gain h) x + gain t      or, with `shift_first`, s(gain h) (x + gain t)
+        log g' = log s(gain h)
 
     with the parameters `(t, h)` of an entry and `log s` from `scale`; channels are first all `t`,
     then all `h`. With `scale=None` it is a shift (NICE), whose only parameter is `t`.
@@ -92,6 +142,7 @@ class Affine(Transform):
         `log s`, or `None`. A callable with an attribute `num_inputs` (`MexicanHatScale`) gets that
         many channels of `h` for each entry.
       gain: factor on the parameters, positive.
+      shift_first: whether to shift before scaling, as transformer flows do.
 
     Raises:
       ValueError: if `scale` is none of these, or `gain` is not positive and finite.
@@ -116,6 +167,7 @@ class Affine(Transform):
 
     scale: str | Callable[[tf.Tensor], tf.Tensor] | None = "tanh"
     gain: float = 1.0
+    shift_first: bool = False
 
     def __post_init__(self) -> None:
         known = self.scale is None or callable(self.scale) or self.scale in LOG_SCALES
@@ -151,6 +203,10 @@ class Affine(Transform):
             return (x - h if inverse else x + h), tf.zeros_like(h)
         shift, h = tf.split(h, [x.shape[-1], h.shape[-1] - x.shape[-1]], axis=-1)
         log_scale = (LOG_SCALES[self.scale] if isinstance(self.scale, str) else self.scale)(h)
+        if self.shift_first:
+            if inverse:
+                return tf.exp(-log_scale) * x - shift, -log_scale
+            return tf.exp(log_scale) * (x + shift), log_scale
         if inverse:
             return tf.exp(-log_scale) * (x - shift), -log_scale
         return tf.exp(log_scale) * x + shift, log_scale

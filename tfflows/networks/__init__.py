@@ -2,13 +2,15 @@
 
 All end in a layer that starts at zero, so that a coupling starts as the identity, and take an
 optional context. `MLP` takes events of any rank, `GraphNet` the nodes of a graph `[N, P, F]`, with
-the graph as context. `MaskedMLP`, of vectors, the autoregressive `MaskedConvNet`, and
-`LipschitzNet`, which is for residual flows, take a vector as context, as `GraphNet` may: its size
-is an argument. Build a network before a bijector takes it: `build_network(network, shape)`.
+the graph as context. `MaskedMLP`, of vectors, `CausalTransformer`, of tokens `[N, T, d]`, the
+autoregressive `MaskedConvNet`, and `LipschitzNet`, which is for residual flows, take a vector as
+context, as `GraphNet` may: its size is an argument. Build a network before a bijector takes it:
+`build_network(network, shape)`.
 """
 
 from tfflows.networks.attention_net import AttentionNet
 from tfflows.networks.building import as_module, build_network
+from tfflows.networks.causal_transformer import CausalTransformer
 from tfflows.networks.conv_net import ConvNet
 from tfflows.networks.dense_net import DenseNet
 from tfflows.networks.deterministic import Deterministic
@@ -23,6 +25,7 @@ __all__ = [
     "MLP",
     "AttentionNet",
     "CappedConv2D",
+    "CausalTransformer",
     "ConvNet",
     "DenseNet",
     "Deterministic",

@@ -52,6 +52,29 @@ def test_gain_is_a_factor_on_the_parameters():
         transforms.Affine(gain=0)
 
 
+def test_shift_first():
+    """`z = (x - b) exp(-a)` of transformer flows, for `b = -t` and `a = -h`."""
+    x = tf.random.stateless_normal([5, 4], [0, 2])
+    parameters = tf.random.stateless_normal([5, 4, 2], [0, 1])
+    affine = transforms.Affine("exp", gain=0.5, shift_first=True)
+    y, log_slope = affine.move(x, parameters, inverse=False)
+    t, h = tf.unstack(parameters / 2, axis=-1)
+    np.testing.assert_allclose(y, (x + t) * tf.exp(h), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(log_slope, h)
+    np.testing.assert_allclose(affine.move(y, parameters, inverse=True)[0], x, atol=1e-5)
+    shift = transforms.Affine(None, shift_first=True)
+    np.testing.assert_array_equal(shift.move(x, x[..., None], inverse=False)[0], 2 * x)
+
+
+def test_soft_clip_is_bounded_and_near_the_identity():
+    h = tf.constant([-1e6, -0.01, 0.0, 0.01, 1e6])
+    np.testing.assert_allclose(transforms.SoftClip(3.0)(h), [-3, -0.01, 0, 0.01, 3], rtol=1e-5)
+    assert transforms.SoftClip(3.0) == transforms.SoftClip(3.0) != transforms.SoftClip(2.0)
+    for bound in (0, -1, float("nan"), float("inf"), "2"):
+        with pytest.raises(ValueError, match="`bound` must be positive and finite. Received: b"):
+            transforms.SoftClip(bound)
+
+
 def mixture(h):
     """A mixture of logistics, as a distribution function followed by a normal quantile."""
     logits, means, scales = tf.split(h, 3, axis=-1)
