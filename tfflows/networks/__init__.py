@@ -2,10 +2,10 @@
 
 All end in a layer that starts at zero, so that a coupling starts as the identity, and take an
 optional context. `MLP` takes events of any rank, `GraphNet` the nodes of a graph `[N, P, F]`, with
-the graph as context. `MaskedMLP`, of vectors, `CausalTransformer`, of tokens `[N, T, d]`, the
-autoregressive `MaskedConvNet`, and `LipschitzNet`, which is for residual flows, take a vector as
-context, as `GraphNet` may: its size is an argument. Build a network before a bijector takes it:
-`build_network(network, shape)`.
+the graph as context. `MaskedMLP`, of vectors, `CausalTransformer` and `VisionTransformer`, of
+tokens `[N, T, d]`, the autoregressive `MaskedConvNet`, and `LipschitzNet`, which is for residual
+flows, take a vector as context, as `GraphNet` may: its size is an argument. Build a network before
+a bijector takes it: `build_network(network, shape)`.
 """
 
 from tfflows.networks.attention_net import AttentionNet
@@ -20,6 +20,7 @@ from tfflows.networks.lipschitz import CappedConv2D, LipschitzNet, LipSwish
 from tfflows.networks.masked_conv_net import MaskedConvNet
 from tfflows.networks.mlp import MLP, MaskedMLP
 from tfflows.networks.one_hot import OneHot
+from tfflows.networks.vision_transformer import VisionTransformer
 
 __all__ = [
     "MLP",
@@ -36,6 +37,7 @@ __all__ = [
     "MaskedConvNet",
     "MaskedMLP",
     "OneHot",
+    "VisionTransformer",
     "as_module",
     "build_network",
 ]

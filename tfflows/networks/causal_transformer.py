@@ -1,22 +1,17 @@
 """`CausalTransformer`: the network of transformer flows."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfflows.networks import transformer
-from tfflows.networks.building import Conditioner, Dense, context_layer
-from tfflows.networks.transformer import TransformerBlock
-
-# A token that is still to be found may be anything; what it is must not overflow.
-_LARGEST = {"float16": 1e3}
+from tfflows.networks.transformer import TokenTransformer
 
 
 @keras.saving.register_keras_serializable(package="tfflows")
-class CausalTransformer(Conditioner):
+class CausalTransformer(TokenTransformer):
     """Transformer whose output for a token depends on the tokens before it alone.
 
     Maps `x` `[N, T, d]` to `[N, T, d, num_params]`, Zhai et al. (2024), section 2.2:
@@ -83,37 +78,8 @@ class CausalTransformer(Conditioner):
         arguments: dict[str, Any] = {"event_shape": list(event_shape), "num_params": num_params}
         arguments |= {"width": width, "depth": depth, "head_size": head_size}
         arguments |= {"positions": positions, "context_size": context_size, "seed": seed}
-        super().__init__(arguments, **kwargs)
-        if len(event_shape) != 2:
-            raise ValueError(f"`event_shape` must be [T, d]. Received: event_shape={event_shape}.")
-        self._shape = tokens, size = tuple(event_shape)
-        head = transformer.check_heads(width, head_size, positions)
-        seeds = np.random.default_rng(seed)
-
-        def start(initializer, *args):
-            return initializer(*args, seed=int(seeds.integers(2**31)))
-
-        self.first = Dense(
-            width,
-            kernel_initializer=start(keras.initializers.GlorotUniform),
-            dtype=self.dtype_policy,
-        )
-        self.positions = None
-        if positions == "learned":
-            deviation = start(keras.initializers.RandomNormal, 0.0, 0.01)
-            self.positions = self.add_weight(
-                shape=[tokens, width], initializer=deviation, name="positions"
-            )
-        if context_size is not None:
-            self.context_layer = context_layer(width, seed, self.dtype_policy)
-        rotary = transformer.rotations(tokens, head) if positions == "rotary" else None
-        self.blocks = [
-            TransformerBlock(
-                width, head, is_causal=True, seeds=seeds, rotary=rotary, dtype=self.dtype_policy
-            )
-            for _ in range(depth)
-        ]
-        self.last = Dense(size * num_params, kernel_initializer="zeros", dtype=self.dtype_policy)
+        num_outputs = math.prod([*event_shape[-1:], num_params])
+        super().__init__(arguments, num_outputs, is_causal=True, **kwargs)
 
     def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, T, d]`, and a context `[N, K]`, to `[N, T, d, num_params]`."""
@@ -163,21 +129,6 @@ class CausalTransformer(Conditioner):
             lambda i, *_: i < tokens, body, start, maximum_iterations=tokens
         )
         return tf.transpose(found.stack(), [1, 0, 2])
-
-    def _embed_context(self, context):
-        """Returns what a context adds to every token, `[N, 1, width]`, or `None`."""
-        if self._arguments["context_size"] is None:
-            return None
-        context = keras.ops.cast(context, self.compute_dtype)
-        return self.context_layer(context)[:, tf.newaxis]
-
-    def _embed(self, tokens, positions, given):
-        """Returns the features of tokens `[N, n, d]`."""
-        largest = _LARGEST.get(self.compute_dtype, 1e4)
-        h = self.first(keras.ops.clip(tokens, -largest, largest))
-        if positions is not None:
-            h = h + keras.ops.cast(positions, h.dtype)
-        return h if given is None else h + given
 
     def _parameters(self, h):
         output = self.last(h)

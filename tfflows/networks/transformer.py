@@ -1,16 +1,19 @@
 """What transformers of tokens are made of: blocks of attention, causal or not, and positions."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.networks.building import Dense
+from tfflows.networks.building import Conditioner, Dense, context_layer
 
 POSITIONS = ("learned", "rotary")
 _EPSILON = 1e-6
+# A token that is still to be found may be anything; what it is must not overflow.
+_LARGEST = {"float16": 1e3}
 
 
 class TransformerBlock(keras.layers.Layer):
@@ -117,6 +120,75 @@ def _attend(queries, keys, values, mask):
     return keras.ops.matmul(keras.ops.cast(keras.ops.softmax(scores), values.dtype), values)
 
 
+class TokenTransformer(Conditioner):
+    """Base of the transformers of tokens: an embedding, blocks, and a last layer, zero at first.
+
+    Args:
+      arguments: those of the constructor: `event_shape` `[T, d]`, `width`, `depth`, `head_size`,
+        `positions`, `context_size` and `seed`, see `CausalTransformer`; and others.
+      num_outputs: outputs of a token.
+      is_causal: see `TransformerBlock`.
+      **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
+    """
+
+    def __init__(
+        self, arguments: Mapping[str, Any], num_outputs: int, *, is_causal: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(arguments, **kwargs)
+        shape, width, seed = arguments["event_shape"], arguments["width"], arguments["seed"]
+        if len(shape) != 2:
+            raise ValueError(f"`event_shape` must be [T, d]. Received: event_shape={shape}.")
+        self._shape = tuple(shape)
+        head = _check_heads(width, arguments["head_size"], arguments["positions"])
+        seeds = np.random.default_rng(seed)
+
+        def start(initializer, *args):
+            return initializer(*args, seed=int(seeds.integers(2**31)))
+
+        self.first = Dense(
+            width,
+            kernel_initializer=start(keras.initializers.GlorotUniform),
+            dtype=self.dtype_policy,
+        )
+        rotary, self.positions = None, None
+        if arguments["positions"] == "learned":
+            deviation = start(keras.initializers.RandomNormal, 0.0, 0.01)
+            self.positions = self.add_weight(
+                shape=[shape[0], width], initializer=deviation, name="positions"
+            )
+        else:
+            rotary = rotations(shape[0], head)
+        if arguments["context_size"] is not None:
+            self.context_layer = context_layer(width, seed, self.dtype_policy)
+        self.blocks = [
+            TransformerBlock(
+                width,
+                head,
+                is_causal=is_causal,
+                seeds=seeds,
+                rotary=rotary,
+                dtype=self.dtype_policy,
+            )
+            for _ in range(arguments["depth"])
+        ]
+        self.last = Dense(num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy)
+
+    def _embed_context(self, context):
+        """Returns what a context adds to every token, `[N, 1, width]`, or `None`."""
+        if self._arguments["context_size"] is None:
+            return None
+        context = keras.ops.cast(context, self.compute_dtype)
+        return self.context_layer(context)[:, tf.newaxis]
+
+    def _embed(self, tokens, positions, given):
+        """Returns the features of tokens `[N, n, d]`."""
+        largest = _LARGEST.get(self.compute_dtype, 1e4)
+        h = self.first(keras.ops.clip(tokens, -largest, largest))
+        if positions is not None:
+            h = h + keras.ops.cast(positions, h.dtype)
+        return h if given is None else h + given
+
+
 def rotations(num_tokens: int, head_size: int) -> np.ndarray:
     """Returns cosines and sines by which queries and keys are turned, `[2, T, head_size / 2]`.
 
@@ -140,7 +212,7 @@ def default_head_size(width: int) -> int:
     return max(size for size in range(1, min(width, 64) + 1) if width % size == 0)
 
 
-def check_heads(width: int, head_size: int | None, positions: str) -> int:
+def _check_heads(width: int, head_size: int | None, positions: str) -> int:
     """Returns the features of a head.
 
     Raises:
