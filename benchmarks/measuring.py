@@ -133,7 +133,7 @@ def environment(packages: Sequence[str]) -> dict[str, object]:
       packages: names of the distributions whose versions matter.
     """
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "threads": num_threads(),
         "platform": platform.platform(),
         "TF_ENABLE_ONEDNN_OPTS": os.environ["TF_ENABLE_ONEDNN_OPTS"],
@@ -142,7 +142,7 @@ def environment(packages: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     """Returns the model of the processor, with its speed where Linux tells."""
     path = pathlib.Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []

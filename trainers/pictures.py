@@ -17,6 +17,7 @@ from trainers.data.batching import most_events
 
 MOST_CLASSES = 50  # Rows of a picture.
 CLASS_SAMPLES = 8  # In a row.
+IMAGE_BATCH = 4  # Rank of a batch of images.
 
 
 def grid(images: Any, num_levels: int, columns: int | None = None) -> np.ndarray:
@@ -123,7 +124,7 @@ def sampler(
     Args:
       distribution: a model as it is trained: `Dequantized` for images. Of a batch of them, one
         sample each is drawn; of images those that are NaN are black, so that all are in place, and
-        `save` gets all, NaN or not.
+        `save` gets all, of other events NaN or not.
       seed: Python `int`.
       temperature: factor on the standard deviation of the latents.
       count: number of samples; by default `usual_count(distribution)`.
@@ -143,7 +144,7 @@ def sampler(
         samples = sample()
         failed = tf.reduce_any(tf.math.is_nan(samples), axis=list(range(1, samples.shape.rank)))
         drawn = count - int(tf.math.count_nonzero(failed))
-        if batch and drawn and save is None:
+        if batch and drawn and (save is None or samples.shape.rank == IMAGE_BATCH):
             samples = tf.where(_as_events(failed, samples), tf.zeros_like(samples), samples)
         elif not batch or save is None:
             samples = tf.boolean_mask(samples, ~failed)
@@ -182,6 +183,7 @@ def class_sampler(
     seed: int,
     temperature: float = 1.0,
     count: int | None = None,
+    save: Callable | None = None,
 ) -> Callable:
     """Returns `sampler` of a conditional model: a row for each class, in their order.
 
@@ -191,12 +193,13 @@ def class_sampler(
       seed: Python `int`.
       temperature: factor on the standard deviation of the latents.
       count: samples of a class; by default `usual_class_count`.
+      save: see `sampler`.
     """
     rows = min(num_classes, MOST_CLASSES)
     event_shape = condition(tf.zeros([1], tf.int32)).event_shape
     count = count or usual_class_count(event_shape, rows)
     distribution = condition(tf.repeat(tf.range(rows), count))
-    return sampler(distribution, seed, temperature, columns=count)
+    return sampler(distribution, seed, temperature, save=save, columns=count)
 
 
 def save_curve(path: str | os.PathLike, lines: list[dict]) -> None:

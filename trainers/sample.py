@@ -3,6 +3,7 @@
     python -m trainers.sample --workdir=runs/digits --temperature=0.8
     python -m trainers.sample --model=convexp_glow.digits --output=samples.png
     python -m trainers.sample --workdir=runs/digits --interpolate
+    python -m trainers.sample --workdir=runs/digits --nearest=5
     python -m trainers.sample --workdir=runs/digits --keep_levels=0,1,2 --resample_levels=0,1,2
     python -m trainers.sample --workdir=runs/wine --count=10000 --output=wine.csv
     python -m trainers.sample --workdir=runs/wine --given=target=1 --count=100 --output=one.csv
@@ -10,7 +11,8 @@
 
 The third draws a row for each pair of test images, or those of `--split`: between the two, what is
 decoded from the latents on an arc from one to the other (`tfflows.analysis.interpolate`). Of points
-it draws the ways from one to the other.
+it draws the ways from one to the other. The fourth draws samples, each at the start of a row, and
+after it the images of the training split that are nearest to it: was it learnt by heart?
 
 Of a model that is conditional on labels, samples are a row for each class, or of the class that
 `--label` names; test images are decoded with their own label, and pairs are of one class.
@@ -32,11 +34,13 @@ import zoo
 from tfflows.analysis import interpolate, resample_levels
 from tfflows.distributions import with_temperature
 from trainers import command_line, evaluate, pair_plots, pictures, program
-from trainers.data import labels, loading, sources
+from trainers.data import batching, labels, loading, nearest, sources
 from trainers.data.tables import column_choice, table_files, table_names
 from zoo import columns
 
 FLAGS = flags.FLAGS
+AT_ONCE = 1000  # Images that samples are compared with.
+BESIDE_NEAREST = 8  # Samples; of each class one.
 BETWEEN = 9  # Images of a row, or points of a way, both ends among them.
 WAYS_AMONG = 2000  # Samples, in the background.
 SHARED_FLAGS = (
@@ -49,7 +53,7 @@ flags.DEFINE_integer(
     None,
     "Number of samples, by default 64 images (fewer if larger than 128x128), 20,000 points or sets "
     "with as many nodes; of samples a class, by default 8, with labels; of test images with "
-    "--keep_levels; of pairs with --interpolate.",
+    "--keep_levels; of pairs with --interpolate; of rows, or rows a class, with --nearest.",
     lower_bound=1,
 )
 flags.DEFINE_float(
@@ -72,6 +76,13 @@ flags.DEFINE_bool(
     False,
     "Draw what lies between pairs of test images or points, by an arc between their latents: a row "
     "for each of --count pairs, by default 8.",
+)
+flags.DEFINE_integer(
+    "nearest",
+    None,
+    "Draw beside each of --count samples, by default 8 or one of each class, so many of the "
+    "nearest images of --dataset, by default of all that are in the split train.",
+    lower_bound=1,
 )
 flags.DEFINE_list(
     "keep_levels",
@@ -127,28 +138,83 @@ def perturb(
     return tf.reshape(picture, [-1, *images.shape[1:]]), picture.shape[2]
 
 
-def make_sampler(model: zoo.Trained, number: int | None) -> tuple[Callable, int, str]:
+def make_sampler(
+    model: zoo.Trained, number: int | None, save: Callable | None = None
+) -> tuple[Callable, int, str]:
     """Returns what draws samples into a file, as the flags say; how many; and that in words.
 
     Args:
       model: a `zoo.Trained`.
       number: of the class to draw; `None` for all, or of a model that is not conditional.
+      save: writes samples, a row for each; by default they are next to each other.
     """
     options = (FLAGS.seed, FLAGS.temperature)
     if not model.is_conditional or number is not None:
         name = "" if number is None else f" of the class {model.classes[number]}"
         distribution = model.given(number).distribution
-        count = FLAGS.count or pictures.usual_count(distribution)
-        return pictures.sampler(distribution, *options, count), count, f"{count} samples{name}"
+        usual = BESIDE_NEAREST if save else pictures.usual_count(distribution)
+        count = FLAGS.count or usual
+        draw = pictures.sampler(distribution, *options, count, save)
+        return draw, count, f"{count} samples{name}"
     rows = min(len(model.classes), pictures.MOST_CLASSES)
-    count = FLAGS.count or pictures.usual_class_count(model.event_shape, rows)
+    usual = 1 if save else pictures.usual_class_count(model.event_shape, rows)
+    count = FLAGS.count or usual
 
     def condition(y):
         return model.given(y).distribution
 
     names = labels.describe(model.classes[:rows])
-    what = f"{rows * count} samples, {count} a row of each of {names},"
-    return pictures.class_sampler(condition, rows, *options, count), rows * count, what
+    what = f"{rows * count} samples, {count} {'' if save else 'a row '}of each of {names},"
+    draw = pictures.class_sampler(condition, rows, *options, count, save)
+    return draw, rows * count, what
+
+
+def make_nearest_saver(model: zoo.Trained, count: int) -> Callable:
+    """Returns what writes a picture of samples, each before the images that are nearest to it.
+
+    Args:
+      model: a `zoo.Trained`.
+      count: images of the data of the flags in a row, after the sample.
+
+    Raises:
+      ValueError: if the model is not one of images, or the data are not for it or too few.
+    """
+    if model.kind != zoo.IMAGES:
+        raise ValueError(
+            "`--nearest` is for models of images. "
+            f"Received: {model.entry.name}, a model of {model.kind.noun}."
+        )
+    dataset = FLAGS.dataset or model.dataset
+    split = FLAGS.split if command_line.is_given("split") else "train"
+    data = evaluate.open_images(
+        model,
+        dataset,
+        split,
+        batching.most_events(AT_ONCE, tuple(model.event_shape)),
+        FLAGS.data_dir,
+        preparation=command_line.read_preparation(model),
+        with_labels=False,
+    )
+    if data.num_examples < count:
+        raise ValueError(
+            f"`--nearest` must be {data.num_examples} at most, as many as there are images of "
+            f"{dataset}, {split}. Received: --nearest={count}."
+        )
+
+    def save(path, samples, least_size):
+        samples = np.asarray(samples)
+        batches = data.dataset.as_numpy_iterator()
+        found, distances = nearest.find_nearest(samples, batches, count)
+        rows = np.concatenate([samples[:, np.newaxis], found], axis=1)
+        rows = rows.reshape(-1, *samples.shape[1:])
+        pictures.save_grid(path, rows, model.num_levels, 1 + count, least_size)
+        print(
+            f"Of {data.num_examples} images of {dataset}, {split}, the nearest to a sample is "
+            f"{distances[:, 0].min():.3g} to {distances[:, 0].max():.3g} of {model.num_levels} "
+            "values a pixel away, the root of the mean square."
+        )
+
+    return save
 
 
 def read_levels(name: str) -> list[int]:
@@ -325,10 +391,10 @@ def draw_rows(model: zoo.Trained, output: pathlib.Path) -> None:
     Raises:
       ValueError: if pictures are asked for, or the file is of no such kind.
     """
-    if FLAGS.keep_levels or FLAGS.resample_levels or FLAGS.interpolate:
+    if FLAGS.keep_levels or FLAGS.resample_levels or FLAGS.interpolate or FLAGS.nearest:
         raise ValueError(
-            "`--keep_levels`, `--resample_levels` and `--interpolate` draw pictures, of images or "
-            f"points. Received: {model.entry.name}, a model of {model.kind.noun}."
+            "`--keep_levels`, `--resample_levels`, `--interpolate` and `--nearest` draw pictures, "
+            f"of images or points. Received: {model.entry.name}, a model of {model.kind.noun}."
         )
     command_line.read_preparation(model)  # Refuses flags of pictures.
     if output.suffix not in (*table_files.WRITTEN, ".png"):
@@ -443,6 +509,11 @@ def main(argv: list[str]) -> None:
             "--interpolate draws a figure of its own, of no samples: it goes without "
             "--keep_levels, --resample_levels and --temperature."
         )
+    if FLAGS.nearest and (FLAGS.interpolate or keep or resample):
+        raise app.UsageError(
+            "--nearest draws samples beside images: it goes without --interpolate, --keep_levels "
+            "and --resample_levels."
+        )
     if FLAGS.interpolate:
         x, y = open_pairs(model, FLAGS.count or 8, number)
         count = draw_between(model, output, x, FLAGS.seed, y)
@@ -456,7 +527,8 @@ def main(argv: list[str]) -> None:
         draw_levels(model.given(y), output, *given)
         what = f"{FLAGS.split.capitalize()} images with latents drawn anew"
     else:
-        draw, count, what = make_sampler(model, number)
+        save = make_nearest_saver(model, FLAGS.nearest) if FLAGS.nearest else None
+        draw, count, what = make_sampler(model, number, save)
         drawn = draw(output)
         if not drawn:
             raise ArithmeticError(f"All {count} samples are NaN: an inverse did not converge.")

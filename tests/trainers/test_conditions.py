@@ -137,6 +137,10 @@ def test_a_row_for_each_class(labelled, tmp_path, capsys):
     assert (width % (3 * 9 + 1), height % (10 * 9 + 1)) == (0, 0)
     run(sample.main, workdir=str(labelled), output=str(output), label="3", count=4)
     assert "4 samples of the class 3" in capsys.readouterr().out
+    run(sample.main, workdir=str(labelled), output=str(output), nearest=2)
+    assert "10 samples, 1 of each of 10 classes: 0, 1, " in capsys.readouterr().out
+    width, height = Image.open(output).size
+    assert (width % (3 * 9 + 1), height % (10 * 9 + 1)) == (0, 0)
     with pytest.raises(ValueError, match="one of 10 classes.*label=11"):
         run(sample.main, workdir=str(labelled), label="11")
     with pytest.raises(ValueError, match="is not conditional on labels.*label=3"):

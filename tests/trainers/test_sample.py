@@ -87,6 +87,48 @@ def test_what_lies_between(finished, points, tmp_path, capsys):
         run(sample.main, workdir=str(points), interpolate=True, split="tests")
 
 
+def test_nearest_images(finished, points, tmp_path, capsys, npz_of_images):
+    """Each row is a sample and then images of the split, the nearest first."""
+    images, output = npz_of_images
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sample.pictures, "save_grid", lambda _, rows, *more: drawn.append((rows, more[1]))
+        )
+        patch.setattr(sample, "AT_ONCE", 7)  # The last batch has 6.
+        run(sample.main, workdir=str(finished), nearest=3, count=4, dataset=output)
+    assert "4 samples at temperature 1.0" in capsys.readouterr().out
+    ((rows, columns),) = drawn
+    assert columns == 4
+    rows = rows.reshape(4, 4, 8, 8, 1).astype(int)
+    for row in rows:
+        distances = np.square(images.astype(int) - row[0]).sum((1, 2, 3))
+        np.testing.assert_array_equal(row[1:], images[np.argsort(distances, kind="stable")[:3]])
+    run(sample.main, workdir=str(finished), nearest=2, split="validation[:5]", count=2)
+    said = capsys.readouterr().out
+    assert said.startswith("Of 5 images of digits, validation[:5], the nearest to a sample is ")
+    assert "of 17 values a pixel away" in said
+    width, height = Image.open(finished / "samples.png").size
+    assert width % (3 * 9 + 1) == height % (2 * 9 + 1) == 0
+    for values, error, match in (
+        ({"nearest": 21, "dataset": output}, ValueError, "must be 20 at most.* --nearest=21"),
+        ({"nearest": 2, "interpolate": True}, app.UsageError, "goes without --interpolate"),
+        ({"nearest": 2, "keep_levels": ["0"]}, app.UsageError, "goes without --interpolate"),
+        ({"nearest": 2, "workdir": str(points)}, ValueError, "`--nearest` is for models of images"),
+        ({"nearest": 2, "dataset": "two_moons"}, ValueError, r"shape \(8, 8, 1\)"),
+    ):
+        with pytest.raises(error, match=match):
+            run(sample.main, **{"workdir": str(finished), **values})
+
+
+@pytest.fixture
+def npz_of_images(tmp_path):
+    """Images, and the name of the data that has them as its training split."""
+    images = np.random.default_rng(0).integers(17, size=[20, 8, 8, 1], dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", train=images)
+    return images, str(tmp_path / "images.npz")
+
+
 def draw(model, monkeypatch, output):
     """Runs `trainers.sample` with `model` in the place of a preset's."""
     trained = zoo.Trained(model, zoo.find("glow.digits"), "digits", output.parent)
