@@ -18,6 +18,8 @@ SMALL = {
     "table_autoregressive": _POINTS,
     "table_balanced": _POINTS,
     "table_coupling": _POINTS,
+    "table_tarflow": {**_POINTS, "depth": 1},
+    "tarflow": {**_IMAGES, "patch": 2, "width": 4, "num_blocks": 2, "depth": 1},
     "residual_type": {**_IMAGES, "steps": (1, 1), "widths": (8, 8), "prior_width": 4},
 }
 

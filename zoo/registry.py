@@ -27,11 +27,12 @@ class Recipe:
       beta_2: decay of the second moment.
       warmup_steps: steps over which the learning rate rises from 0.
       warmup_power: 1 if it rises linearly, 2 if as the square of the step.
-      decay: `"linear"` to 0 at the last step, or a factor by which the rate falls every
-        `decay_steps`.
+      decay: `"linear"` or `"cosine"` to 0 at the last step, or a factor by which the rate falls
+        every `decay_steps`.
       decay_steps: see `decay`; `None` for an epoch.
       final_learning_rate: the rate does not fall below it.
       clip: the largest norm of the gradient.
+      weight_decay: part of the rate by which all weights shrink at every step (AdamW).
       flip: whether images are mirrored at random.
       ema: momentum of the moving average of the weights; 0 for none.
       condition: what of the data the model is conditional on: `"label"`; `None` for nothing.
@@ -57,6 +58,7 @@ class Recipe:
     decay_steps: int | None = None
     final_learning_rate: float = 0.0
     clip: float | None = 1.0
+    weight_decay: float = 0.0
     flip: bool = False
     ema: float = 0.0
     condition: str | None = None
@@ -90,10 +92,14 @@ _ENTRIES = {
     "beta_2": ("a number from 0 to less than 1", lambda v: _is_number(v, 0, 1) and v < 1),
     "warmup_steps": ("an integer, 0 or more", lambda v: _is_integer(v, 0)),
     "warmup_power": ("a number, 0 or more", _is_number),
-    "decay": ('"linear" or a number from 0 to 1', lambda v: v == "linear" or _is_number(v, 0, 1)),
+    "decay": (
+        '"linear", "cosine" or a number from 0 to 1',
+        lambda v: v in ("linear", "cosine") or _is_number(v, 0, 1),
+    ),
     "decay_steps": ("a positive integer or null", lambda v: v is None or _is_integer(v, 1)),
     "final_learning_rate": ("a number, 0 or more", _is_number),
     "clip": ("a positive number or null", lambda v: v is None or (_is_number(v) and v > 0)),
+    "weight_decay": ("a number from 0 to 1", lambda v: _is_number(v, 0, 1)),
     "flip": ("true or false", lambda v: isinstance(v, bool)),
     "ema": ("a number from 0 to 1", lambda v: _is_number(v, 0, 1)),
     "condition": ("a text or null", lambda v: v is None or (isinstance(v, str) and v != "")),

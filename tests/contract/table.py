@@ -158,6 +158,24 @@ def autoregressive(dtype, transform, size=4, context=None):
     return condition(flow, tf.cast(np.linspace(-1, 1, 3 * context).reshape(3, context), dtype))
 
 
+def tokens(dtype, inversion, context=None):
+    """An autoregressive flow of four tokens."""
+    network = networks.CausalTransformer(
+        [4, 2], 2, width=6, depth=1, context_size=context, seed=1, dtype=tf.as_dtype(dtype).name
+    )
+    networks.build_network(network, [4, 2], context and [context])
+    flow = bijectors.Autoregressive(
+        network,
+        [4, 2],
+        transforms.Affine(shift_first=True),
+        inversion=inversion,
+        conditional=context is not None,
+        context_ndims=1,
+        dtype=dtype,
+    )
+    return flow if context is None else condition(flow, vectors(dtype, context))
+
+
 def conditional_coupling(dtype):
     network = conv_net(dtype, [2, 2, 1], 4, context=[4, 4, 2])
     flow = bijectors.Coupling(
@@ -498,6 +516,14 @@ ROWS = [
         7,
         batch_shape=(3,),
     ),
+    Row("autoregressive_tokens", lambda d: tokens(d, "parallel"), (4, 2), 17),
+    *[
+        Row(name, make, (4, 2), count, batch_shape=batch, slow=True)
+        for name, make, count, batch in (
+            ("autoregressive_tokens_sequential", lambda d: tokens(d, "sequential"), 17, ()),
+            ("autoregressive_tokens_conditional", lambda d: tokens(d, "sequential", 2), 18, (3,)),
+        )
+    ],
     Row("dual_affine_coupling", dual_affine_coupling, (3, 2, 3), 12),
     *[
         Row(

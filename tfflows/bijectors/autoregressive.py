@@ -8,9 +8,13 @@ from tfflows import _tensorflow
 from tfflows.bijectors.predicted import Predicted
 from tfflows.bijectors.transforms import TransformLike
 from tfflows.evaluation import state
+from tfflows.evaluation.network_calls import call_network
 from tfflows.numerics import fixed_point
 from tfflows.numerics.parameters import as_data
 from tfflows.types import DTypeLike, KnownShape, Network, TensorLike
+
+# Number of tokens from which on `inversion="auto"` finds one after the other.
+SEQUENTIAL_FROM = 0
 
 
 class Autoregressive(Predicted):
@@ -25,11 +29,17 @@ class Autoregressive(Predicted):
     where `g` is what `transform` makes of the parameters. `forward` evaluates the network once.
     `tfb.Invert` of it is the inverse autoregressive flow (IAF), whose samples take one evaluation.
 
-    **Inverse.** All entries are found at once, again and again: `x <- g^-1(y; h(x))`. After `k`
-    evaluations of the network the first `k` entries are exact, as if they had been found one after
-    the other, and `D` are enough. The loop ends when nothing changes any more, most often much
-    sooner; `inverse_iterations` counts. Gradients are those of the implicit function theorem, see
-    `fixed_point.solve`.
+    **Inverse.** All entries are found at once, again and again: `x <- g^-1(y; h(x))`, which is
+    Newton's method with the diagonal of the Jacobian alone. After `k` evaluations of the network
+    the first `k` entries, or tokens, are exact, as if they had been found one after the other, and
+    as many as there are are enough. Each event is done when no entry changes by more than
+    rounding, see `fixed_point.TOLERANCE`, most often much sooner; `inverse_iterations` counts. **An
+    event that is not done then comes back as NaN**: its network is not autoregressive, or
+    overflows. Gradients are those of the implicit function theorem, see `fixed_point.solve`.
+
+    A network with a method `decode`, as `networks.CausalTransformer`, can find one token after the
+    other with what it knows of those before. That is where the iteration starts then, which is to
+    say that it looks whether the tokens are right, and mends what rounding makes of them.
 
     Args:
       network: a callable, for instance a `networks.MaskedMLP` that is built: `network(x)`, or
@@ -38,6 +48,8 @@ class Autoregressive(Predicted):
       event_shape: shape of an event, fully known.
       transform: a `transforms.Transform`, or a function from parameters `[..., D, P]` to a scalar
         `tfb.Bijector` with batch shape `[..., D]`, see `transforms.Scalar`.
+      inversion: `"parallel"`: all entries at once; `"sequential"`: one token after the other first;
+        `"auto"`: the faster one of the two, see `SEQUENTIAL_FROM`.
       conditional: whether the network takes a context, which `tfflows.condition` binds.
       context: the context itself, `[..., *context_event]`; its batch dimensions are those of the
         bijector.
@@ -47,8 +59,8 @@ class Autoregressive(Predicted):
       name: name of the bijector.
 
     Raises:
-      ValueError: if the network is not built, its output has the wrong shape, or the context is
-        missing.
+      ValueError: if the network is not built, its output has the wrong shape, the context is
+        missing, or `inversion` is unknown or not to be had.
 
     #### Example
 
@@ -77,6 +89,7 @@ class Autoregressive(Predicted):
         event_shape: KnownShape,
         transform: TransformLike,
         *,
+        inversion: str = "auto",
         conditional: bool = False,
         context: TensorLike | None = None,
         context_ndims: int | None = None,
@@ -84,6 +97,9 @@ class Autoregressive(Predicted):
         validate_args: bool = False,
         name: str = "autoregressive",
     ) -> None:
+        parameters = dict(locals())
+        _check_inversion(inversion, network)
+        self._inversion = inversion
         super().__init__(
             network,
             event_shape,
@@ -93,7 +109,7 @@ class Autoregressive(Predicted):
             context_ndims=context_ndims,
             dtype=dtype,
             validate_args=validate_args,
-            parameters=dict(locals()),
+            parameters=parameters,
             name=name,
         )
 
@@ -128,27 +144,55 @@ class Autoregressive(Predicted):
         event_ndims, size = len(self._shape), math.prod(self._shape)
         axes = list(range(-event_ndims, 0))
         update = state.bind(lambda x: self._move(y, x, inverse=True)[0])
+        tolerance = fixed_point.TOLERANCE[y.dtype]
 
         def proceed(i, x, is_moving, counts):
-            return (i < size) & tf.reduce_any(is_moving)
+            # One more than there are entries, to see that the last one stays.
+            return (i <= size) & tf.reduce_any(is_moving)
 
         def step(i, x, is_moving, counts):
             new = update(x)
+            largest = tf.reduce_max(tf.abs(x), axes, keepdims=True)
+            stays = tf.abs(new - x) <= tolerance * tf.maximum(largest, 1)
             # An entry that is not its own yet may overflow, which would reach those that are.
             new = tf.where(tf.math.is_finite(new), new, tf.zeros_like(new))
             counts += tf.cast(is_moving, tf.int32)
-            return i + 1, new, is_moving & tf.reduce_any(new != x, axes), counts
+            return i + 1, new, is_moving & ~tf.reduce_all(stays, axes), counts
 
         batch = tf.shape(y)[: y.shape.rank - event_ndims]
-        start = [tf.constant(0), tf.zeros_like(y), tf.ones(batch, tf.bool)]
         with _tensorflow.stop_recording():
-            _, x, _, counts = tf.while_loop(proceed, step, [*start, tf.zeros(batch, tf.int32)])
+            start = self._decode(y) if self._is_sequential else tf.zeros_like(y)
+            _, x, is_moving, counts = tf.while_loop(
+                proceed,
+                step,
+                (tf.constant(0), start, tf.ones(batch, tf.bool), tf.zeros(batch, tf.int32)),
+            )
+            lost = tf.reshape(is_moving, tf.concat([batch, [1] * event_ndims], axis=0))
+            x = tf.where(lost, tf.constant(math.nan, x.dtype), x)
         return (
             fixed_point.attach_gradient(
                 lambda x: -update(x), x, tf.zeros_like(y), event_ndims, max_iterations=size + 2
             ),
             counts,
         )
+
+    @property
+    def _is_sequential(self):
+        if self._inversion != "auto":
+            return self._inversion == "sequential"
+        return hasattr(self._network, "decode") and self._shape[0] >= SEQUENTIAL_FROM
+
+    def _decode(self, y):
+        """Returns `x`, one token after the other."""
+
+        def decode(y, *context):
+            def move(token, h):
+                return self._transform.move(token, h, inverse=True)[0]
+
+            return self._network.decode(move, y, *context)
+
+        context, ndims = self._bound_context(), len(self._shape)
+        return call_network(decode, y, ndims, context, self._context_ndims)
 
     def inverse_iterations(self, y: TensorLike) -> tf.Tensor:
         """Returns how many evaluations of the network `inverse` takes for each event, `int32`.
@@ -157,3 +201,16 @@ class Autoregressive(Predicted):
           y: `[..., *event_shape]`.
         """
         return self._solve(self._broadcast_over_context(as_data(y, self.dtype)))[1]
+
+
+def _check_inversion(inversion, network):
+    if inversion not in ("auto", "parallel", "sequential"):
+        raise ValueError(
+            '`inversion` must be "auto", "parallel" or "sequential". '
+            f"Received: inversion={inversion!r}."
+        )
+    if inversion == "sequential" and not hasattr(network, "decode"):
+        raise ValueError(
+            '`inversion` must be "auto" or "parallel" if the network has no method `decode`. '
+            f"Received: inversion={inversion!r}, network={network!r}."
+        )

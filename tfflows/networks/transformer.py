@@ -58,9 +58,9 @@ class TransformerBlock(keras.layers.Layer):
 
     def call(self, h: tf.Tensor) -> tf.Tensor:
         """Maps `[N, T, width]` to the same."""
-        tokens = h.shape[1]
         queries, keys, values = self._project(h, self._rotary)
-        mask = np.tri(tokens, dtype=bool) if self._is_causal else None
+        positions = tf.range(h.shape[1])  # An array of T^2 would be part of every graph.
+        mask = positions[:, tf.newaxis] >= positions if self._is_causal else None
         return self._add(h, queries, keys, values, mask)
 
     def step(

@@ -67,6 +67,9 @@ def make_optimizer(recipe: zoo.Recipe, steps_per_pass: float) -> keras.optimizer
         schedule = schedules.PolynomialDecay(
             recipe.learning_rate, recipe.steps, recipe.final_learning_rate
         )
+    elif recipe.decay == "cosine":
+        rate, last = recipe.learning_rate, recipe.final_learning_rate
+        schedule = schedules.CosineDecay(rate, recipe.steps, last / rate if rate else 0.0)
     else:
         schedule = schedules.ExponentialDecay(
             recipe.learning_rate,
@@ -79,6 +82,7 @@ def make_optimizer(recipe: zoo.Recipe, steps_per_pass: float) -> keras.optimizer
         Warmup(schedule, recipe.warmup_steps, recipe.final_learning_rate, recipe.warmup_power),
         beta_2=recipe.beta_2,
         global_clipnorm=recipe.clip,
+        weight_decay=recipe.weight_decay or None,
         use_ema=recipe.ema > 0,
         ema_momentum=recipe.ema or 0.99,
     )

@@ -103,14 +103,14 @@ def pairs(blocks: list[bijectors.Block]) -> list:
 
 
 class ImageShapeError(ValueError):
-    """Says that the sides of images can't be halved as often as a model does.
+    """Says that the sides of images can't be halved as often as a model does, or cut into patches.
 
     Attributes:
       factor: what they must be divisible by.
       nearest: the nearest shape whose sides are; `None` of what is no shape.
     """
 
-    def __init__(self, image_shape: Any, factor: int) -> None:
+    def __init__(self, image_shape: Any, factor: int, why: str, remedy: str) -> None:
         self.factor, self.nearest = factor, None
         near = ""
         if _is_image_shape(image_shape):
@@ -120,8 +120,8 @@ class ImageShapeError(ValueError):
             near = f", of which {self.nearest} is the nearest"
         super().__init__(
             "`image_shape` must be (height, width, channels), positive integers, the first two "
-            f"divisible by {factor} for {factor.bit_length() - 1} halvings{near}. Received: "
-            f"image_shape={image_shape!r}. Take fewer levels, or pad or resize the images."
+            f"divisible by {factor} for {why}{near}. Received: "
+            f"image_shape={image_shape!r}. Take {remedy}, or pad or resize the images."
         )
 
 
@@ -132,9 +132,19 @@ def _is_image_shape(shape):
 
 def check_image_shape(image_shape: Any, num_squeezes: int) -> None:
     """Refuses images whose sides can't be halved so many times, once for each level."""
-    factor = 2**num_squeezes
+    _check_sides(image_shape, 2**num_squeezes, f"{num_squeezes} halvings", "fewer levels")
+
+
+def check_patch(image_shape: Any, patch: Any) -> None:
+    """Refuses images that can't be cut into square patches of a side."""
+    if type(patch) is not int or patch < 1:
+        raise ValueError(f"`patch` must be a positive integer. Received: patch={patch!r}.")
+    _check_sides(image_shape, patch, f"patches of {patch}x{patch}", "another patch")
+
+
+def _check_sides(image_shape, factor, why, remedy):
     if not _is_image_shape(image_shape) or any(n % factor for n in image_shape[:2]):
-        raise ImageShapeError(image_shape, factor)
+        raise ImageShapeError(image_shape, factor, why, remedy)
 
 
 def squeezed_levels(

@@ -14,6 +14,7 @@ from tfflows.types import Network
 from zoo import columns as table_columns
 from zoo.architectures.balanced import CONTRACTIONS
 from zoo.architectures.building import Seeds, affine_or_spline, pairs
+from zoo.architectures.tarflow import affine
 from zoo.columns import Columns
 
 tfb = tfp.bijectors
@@ -69,14 +70,14 @@ class _Context:
         self.size = len(self._columns) or context_size
         self.options = {} if self.size is None else {"conditional": True, "context_ndims": 1}
 
-    def build(self, network: Network, num_inputs: int) -> Network:
+    def build(self, network: Network, *event_shape: int) -> Network:
         """Returns a network, built."""
         shape = None if self.size is None else [self.size]
-        networks.build_network(network, [num_inputs], shape)
+        networks.build_network(network, event_shape, shape)
         if not self._columns:
             return network
         loc, scale = ([column[key] for column in self._columns] for key in ("loc", "scale"))
-        return networks.build_network(NormalizedContext(network, loc, scale), [num_inputs], shape)
+        return networks.build_network(NormalizedContext(network, loc, scale), event_shape, shape)
 
 
 def _model(columns: Columns, layers: list) -> tfd.Distribution:
@@ -189,6 +190,53 @@ def table_autoregressive(
         return [first, moved]
 
     return _model(columns, _repeat(num_blocks, block))
+
+
+def table_tarflow(
+    columns: Columns,
+    condition_columns: Columns = 0,
+    context_size: int | None = None,
+    num_blocks: int = 4,
+    width: int = 32,
+    depth: int = 2,
+    clip: float | None = 3.0,
+    seed: int = 0,
+) -> tfd.Distribution:
+    """Builds TarFlow of rows: each column is a token, moved by what a transformer sees before it.
+
+    Args:
+      columns: see `table_autoregressive`.
+      condition_columns: see `table_autoregressive`.
+      context_size: see `table_autoregressive`.
+      num_blocks: number of blocks; every other one sees the columns from last to first.
+      width: features of a token.
+      depth: layers of each block.
+      clip: bound on the log-scales; `None` for none.
+      seed: see `table_autoregressive`.
+    """
+    seeds, size = Seeds(seed), _size(columns, "The table", 1)
+    context, transform = _Context(context_size, condition_columns), affine(clip)
+
+    def block(index):
+        network = networks.CausalTransformer(
+            [size, 1],
+            transform.num_parameters,
+            width=width,
+            depth=depth,
+            context_size=context.size,
+            seed=seeds(),
+        )
+        moved = bijectors.Autoregressive(
+            context.build(network, size, 1),
+            [size, 1],
+            transform,
+            name=f"block{index}_autoregressive",
+            **context.options,
+        )
+        return [moved, bijectors.Flip(-2, event_ndims=2)]
+
+    reshape = tfb.Reshape(event_shape_out=[size, 1], event_shape_in=[size])
+    return _model(columns, [reshape, *_repeat(num_blocks, block), tfb.Invert(reshape)])
 
 
 def table_coupling(

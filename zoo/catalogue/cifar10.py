@@ -6,8 +6,9 @@ from zoo.architectures.balanced import balanced
 from zoo.architectures.glow import glow
 from zoo.architectures.realnvp import realnvp
 from zoo.architectures.residual_type import residual_type
+from zoo.architectures.tarflow import tarflow
 from zoo.catalogue import papers
-from zoo.catalogue.recipes import CIFAR10, CIFAR10_MEDIUM_RECIPE, CIFAR10_RECIPE
+from zoo.catalogue.recipes import CIFAR10, CIFAR10_MEDIUM_RECIPE, CIFAR10_RECIPE, transformer_recipe
 from zoo.registry import IMAGES, register
 
 _GLOW = {"steps": (8, 6, 4), "widths": (64, 96, 96), "network": "conv_net", "exponentials": 1}
@@ -134,3 +135,14 @@ for _layer, _paper, _summary, _widths in (
         widths=_widths,
         layer=_layer,
     )
+_register(
+    "tarflow.cifar10_small",
+    tarflow,
+    papers.TARFLOW,
+    "A small TarFlow for 32x32 colour images: 64 patches, 4 blocks of 2 layers.",
+    recipe=transformer_recipe(CIFAR10_RECIPE, learning_rate=1e-3),
+    patch=4,
+    width=96,
+    num_blocks=4,
+    depth=2,
+)

@@ -6,8 +6,9 @@ from zoo.architectures.balanced import balanced
 from zoo.architectures.glow import glow
 from zoo.architectures.realnvp import realnvp
 from zoo.architectures.residual_type import residual_type
+from zoo.architectures.tarflow import tarflow
 from zoo.catalogue import papers
-from zoo.catalogue.recipes import DIGITS, DIGITS_RECIPE
+from zoo.catalogue.recipes import DIGITS, DIGITS_RECIPE, transformer_recipe
 from zoo.registry import IMAGES, register
 
 _SMALL = {"steps": (4, 4), "widths": (32, 32), "network": "conv_net", "exponentials": 1}
@@ -118,3 +119,14 @@ for _layer, _paper, _summary, _widths in (
         widths=_widths,
         layer=_layer,
     )
+_register(
+    "tarflow",
+    tarflow,
+    papers.TARFLOW,
+    "TarFlow, an autoregressive flow of transformers over patches, for the 8x8 digits.",
+    recipe=transformer_recipe(DIGITS_RECIPE, steps=2_000, learning_rate=1e-3, ema=0.99),
+    patch=2,
+    width=48,
+    num_blocks=4,
+    depth=1,
+)

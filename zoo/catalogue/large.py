@@ -5,8 +5,9 @@ import dataclasses
 from zoo.architectures.balanced import balanced
 from zoo.architectures.mixing_experiment import mixing_experiment
 from zoo.architectures.residual_type import residual_type
+from zoo.architectures.tarflow import tarflow
 from zoo.catalogue import papers
-from zoo.catalogue.recipes import CIFAR10
+from zoo.catalogue.recipes import CIFAR10, transformer_recipe
 from zoo.registry import IMAGES, Recipe, register
 
 # 1000 epochs of 40,000 images, warm-up over 10 of them, as in Hoogeboom et al. (2020).
@@ -155,4 +156,29 @@ register(
     split_fraction=0.75,
     network="conv_net",
     width=256,
+)
+register(
+    "tarflow.imagenet64",
+    tarflow,
+    kind=IMAGES,
+    recipe=transformer_recipe(
+        Recipe(
+            dataset="downsampled_imagenet/64x64",
+            batch_size=256,
+            steps=1_000_000,
+            learning_rate=1e-4,
+            warmup_steps=5_000,
+            final_learning_rate=1e-6,
+            flip=True,
+        ),
+        ema=0.9999,
+    ),
+    summary="TarFlow of the paper for ImageNet at 64x64: 1024 patches, 8 blocks of 8 layers.",
+    paper=papers.TARFLOW,
+    image_shape=(64, 64, 3),
+    num_levels=256,
+    patch=2,
+    width=768,
+    num_blocks=8,
+    depth=8,
 )

@@ -3,8 +3,9 @@
 import dataclasses
 
 from zoo.architectures.glow import glow
+from zoo.architectures.tarflow import tarflow
 from zoo.catalogue import papers
-from zoo.catalogue.recipes import MNIST, MNIST_RECIPE
+from zoo.catalogue.recipes import MNIST, MNIST_RECIPE, transformer_recipe
 from zoo.registry import IMAGES, register
 
 _GLOW = {"steps": (6, 6), "widths": (64, 64), "network": "conv_net", "exponentials": 2}
@@ -43,5 +44,19 @@ register(
     **MNIST,
     **_GLOW | {"steps": (4, 4), "widths": (32, 32)},
     mixing="conv1x1",
+    context_size=10,
+)
+register(
+    "tarflow.mnist_by_class",
+    tarflow,
+    kind=IMAGES,
+    recipe=transformer_recipe(MNIST_RECIPE, condition="label", learning_rate=1e-3),
+    summary="TarFlow for 28x28 grey images given their labels: MNIST and its like.",
+    paper=papers.TARFLOW,
+    **MNIST,
+    patch=4,
+    width=64,
+    num_blocks=4,
+    depth=2,
     context_size=10,
 )

@@ -1,6 +1,7 @@
 """The image data that several models are for, and how those are trained, most on two cores."""
 
 import dataclasses
+from typing import Any
 
 from zoo.registry import Recipe
 
@@ -27,3 +28,11 @@ CIFAR10_RECIPE = Recipe(
 CIFAR10_MEDIUM_RECIPE = dataclasses.replace(
     CIFAR10_RECIPE, batch_size=256, steps=20_000, learning_rate=2e-3, warmup_steps=300, ema=0.999
 )
+
+
+def transformer_recipe(recipe: Recipe, **changes: Any) -> Recipe:
+    """Returns a recipe as transformer flows are trained, Zhai et al. (2024)."""
+    changes = {"clip": 1.0, "ema": 0.999, **changes}
+    return dataclasses.replace(
+        recipe, optimizer="adam", beta_2=0.95, weight_decay=1e-4, decay="cosine", **changes
+    )

@@ -1,6 +1,11 @@
 """Models of the rows of tables, of any number of columns: those of the data that they train on."""
 
-from zoo.architectures.tables import table_autoregressive, table_balanced, table_coupling
+from zoo.architectures.tables import (
+    table_autoregressive,
+    table_balanced,
+    table_coupling,
+    table_tarflow,
+)
 from zoo.catalogue import papers
 from zoo.registry import TABLES, Recipe, register
 
@@ -48,3 +53,4 @@ _register(
 _register("realnvp", table_coupling, "RealNVP", papers.REALNVP, num_bins=None, linear=False)
 _register("rq_nsf", table_coupling, "Neural spline flow", papers.RQ_NSF, num_bins=8, linear=True)
 _register("balanced", table_balanced, "Volume-balanced flow", papers.BALANCED)
+_register("tarflow", table_tarflow, "TarFlow with a token for each column", papers.TARFLOW)
