@@ -1,5 +1,7 @@
 """Small models of every architecture, and presets of them, that tests can make in a moment."""
 
+import tensorflow as tf
+
 import zoo
 
 _IMAGES = {"image_shape": (4, 4, 1), "num_levels": 16}
@@ -10,6 +12,7 @@ SMALL = {
     "balanced": {**_IMAGES, "steps": (1, 1), "network": "conv_net", "width": 4},
     "glow": {**_IMAGES, "steps": (1, 1), "widths": (4, 4)},
     "graph_flow": {"num_blocks": 1, "width": 4, "depth": 1, "num_heads": 2},
+    "jet": {**_IMAGES, "patch": 2, "width": 4, "num_couplings": 9, "depth": 1},
     "mixing_experiment": {**_IMAGES, "steps": (1,), "growth": 1},
     "planar_balanced": _POINTS,
     "planar_coupling": _POINTS,
@@ -48,3 +51,11 @@ def save_small(path, name, **changes):
     arguments = {**entry.arguments, **changes}
     zoo.save(path, entry.build(seed=1, **changes), name, arguments, metadata)
     return str(path)
+
+
+def moved(model):
+    """The model, with weights that are not those of the start: there the last layers are zero."""
+    for i, variable in enumerate(model.trainable_variables):
+        noise = tf.random.stateless_normal(variable.shape, [i, 1], stddev=0.1)
+        variable.assign_add(tf.cast(noise, variable.dtype))
+    return model

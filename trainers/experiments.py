@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 
 from trainers.data.node_sets import NAMES as NODE_SETS
+from zoo.architectures.building import TOKEN_MIXING
 from zoo.catalogue.planar import DATASETS
 
 SEEDS = (0, 1, 2)
@@ -265,6 +266,26 @@ def graph(steps: int = 1000, seeds: Sequence[int] = SEEDS) -> list[Run]:
     ]
 
 
+def tokens(steps: int = 2000, seeds: Sequence[int] = SEEDS) -> list[Run]:
+    """Transformer flows of the digits, with and without exponentials between their blocks."""
+    return [
+        Run(
+            {"model": model, "between": between or "nothing", "seed": seed},
+            (
+                f"--model={model}.digits",
+                *([] if between is None else [f"--set=mixing={between}"]),
+                f"--steps={steps}",
+                f"--report_every={steps // 5}",
+                f"--seed={seed}",
+            ),
+            split="test",
+        )
+        for seed, model, between in itertools.product(
+            seeds, ("tarflow", "jet"), (None, *TOKEN_MIXING)
+        )
+    ]
+
+
 EXPERIMENTS = {
     "mixing": mixing,
     "residual_type": residual_type,
@@ -275,4 +296,5 @@ EXPERIMENTS = {
     "depth": depth,
     "lipschitz": lipschitz,
     "density": density,
+    "tokens": tokens,
 }

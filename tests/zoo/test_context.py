@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tfflows
 import zoo
-from tests.small_presets import architectures, save_small, small_arguments
+from tests.small_presets import architectures, moved, save_small, small_arguments
 from tfflows import evaluation
 from tfflows.conditioning import expected_context
 from zoo.storage import limits
@@ -17,14 +17,6 @@ ROWS += [("sylvester.cifar10", ABLATIONS), ("sylvester.cifar10", {"generalized":
 # The others are made of the same layers, and slow.
 ALWAYS = ("balanced", "glow", "gnf", "maf", "realnvp", "residual", "sylvester")
 NAMES = {name.split(".")[0] for name in zoo.list_models()}
-
-
-def moved(model):
-    """The model, with weights that are not those of the start: there the last layers are zero."""
-    for i, variable in enumerate(model.trainable_variables):
-        noise = tf.random.stateless_normal(variable.shape, [i, 1], stddev=0.1)
-        variable.assign_add(tf.cast(noise, variable.dtype))
-    return model
 
 
 def conditional(name, changes=(), **more):

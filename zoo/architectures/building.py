@@ -102,6 +102,36 @@ def pairs(blocks: list[bijectors.Block]) -> list:
     return [bijectors.Repeat(pairs), *blocks[len(blocks) // 2 * 2 :]]
 
 
+TOKEN_MIXING = ("conv_exponential", "matrix_exponential")
+
+
+def token_mixing(kind: str | None, patchify: bijectors.Patchify, seeds: Seeds, name: str) -> list:
+    """Returns the linear layers that mix tokens between the blocks of a transformer flow.
+
+    Args:
+      kind: `"conv_exponential"`: the exponential of a 3x3 convolution of the image;
+        `"matrix_exponential"`: that of a matrix of the entries of a token; `None` for nothing.
+      patchify: what makes tokens of images.
+      seeds: source of seeds.
+      name: prefix of the layers' names.
+    """
+    if kind is None:
+        return []
+    if kind not in TOKEN_MIXING:
+        raise ValueError(
+            f"`mixing` must be None or one of {', '.join(TOKEN_MIXING)}. Received: mixing={kind!r}."
+        )
+    to_image, size = tfb.Invert(patchify), 3
+    if kind == "matrix_exponential":  # A convolution of the grid of patches, with one tap.
+        tokens, size = patchify.token_shape, 1
+        to_image = tfb.Reshape([*patchify.grid, tokens[-1]], tokens)
+    shape = to_image.forward_event_shape(patchify.token_shape)
+    exponential = bijectors.ConvExponential.trainable(
+        shape, kernel_size=size, seed=seeds(), name=f"{name}_exponential"
+    )
+    return [to_image, exponential, tfb.Invert(to_image)]
+
+
 class ImageShapeError(ValueError):
     """Says that the sides of images can't be halved as often as a model does, or cut into patches.
 

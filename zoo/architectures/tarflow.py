@@ -6,7 +6,7 @@ import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
 from tfflows.bijectors import transforms
-from zoo.architectures.building import Seeds, check_patch, takes, vector
+from zoo.architectures.building import Seeds, check_patch, takes, token_mixing, vector
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -27,6 +27,7 @@ def tarflow(
     depth: int,
     positions: str = "learned",
     clip: float | None = None,
+    mixing: str | None = None,
     context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
@@ -44,6 +45,7 @@ def tarflow(
       depth: layers of each block.
       positions: `"learned"` or `"rotary"`, see `networks.CausalTransformer`.
       clip: bound on the log-scales; `None` for none, as in the paper.
+      mixing: what mixes tokens before each block, see `zoo.architectures.building.token_mixing`.
       context_size: length of a context vector that the model is conditional on, see
         `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
@@ -67,7 +69,10 @@ def tarflow(
         moved = bijectors.Autoregressive(
             network, shape, transform, name=f"block{index}_autoregressive", **takes(context)
         )
-        return bijectors.Block([moved, bijectors.Flip(-2, event_ndims=2)], name=f"block{index}")
+        mixed = token_mixing(mixing, patchify, seeds, f"block{index}")
+        return bijectors.Block(
+            [*mixed, moved, bijectors.Flip(-2, event_ndims=2)], name=f"block{index}"
+        )
 
     flow = bijectors.Sequential(
         [

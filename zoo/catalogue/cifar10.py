@@ -4,6 +4,7 @@ import dataclasses
 
 from zoo.architectures.balanced import balanced
 from zoo.architectures.glow import glow
+from zoo.architectures.jet import jet
 from zoo.architectures.realnvp import realnvp
 from zoo.architectures.residual_type import residual_type
 from zoo.architectures.tarflow import tarflow
@@ -145,4 +146,15 @@ _register(
     width=96,
     num_blocks=4,
     depth=2,
+)
+_register(
+    "jet.cifar10_small",
+    jet,
+    papers.JET,
+    "A small Jet for 32x32 colour images: 64 patches, 24 couplings with networks of one layer.",
+    recipe=transformer_recipe(CIFAR10_RECIPE, learning_rate=1e-3),
+    patch=4,
+    width=48,
+    num_couplings=24,
+    depth=1,
 )

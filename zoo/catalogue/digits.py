@@ -4,6 +4,7 @@ import dataclasses
 
 from zoo.architectures.balanced import balanced
 from zoo.architectures.glow import glow
+from zoo.architectures.jet import jet
 from zoo.architectures.realnvp import realnvp
 from zoo.architectures.residual_type import residual_type
 from zoo.architectures.tarflow import tarflow
@@ -128,5 +129,16 @@ _register(
     patch=2,
     width=48,
     num_blocks=4,
+    depth=1,
+)
+_register(
+    "jet",
+    jet,
+    papers.JET,
+    "Jet, couplings of patches whose networks are transformers, for the 8x8 digits.",
+    recipe=transformer_recipe(DIGITS_RECIPE, steps=2_000, learning_rate=1e-3, ema=0.99),
+    patch=2,
+    width=24,
+    num_couplings=16,
     depth=1,
 )

@@ -3,6 +3,7 @@
 import dataclasses
 
 from zoo.architectures.balanced import balanced
+from zoo.architectures.jet import jet
 from zoo.architectures.mixing_experiment import mixing_experiment
 from zoo.architectures.residual_type import residual_type
 from zoo.architectures.tarflow import tarflow
@@ -181,4 +182,26 @@ register(
     width=768,
     num_blocks=8,
     depth=8,
+)
+register(
+    "jet.imagenet64",
+    jet,
+    kind=IMAGES,
+    recipe=transformer_recipe(
+        Recipe(
+            dataset="downsampled_imagenet/64x64",
+            batch_size=1024,
+            steps=250_000,
+            learning_rate=3e-4,
+            warmup_steps=25_000,
+        )
+    ),
+    summary="Jet of the paper for ImageNet at 64x64: 256 patches, 64 couplings of 5 layers.",
+    paper=papers.JET,
+    image_shape=(64, 64, 3),
+    num_levels=256,
+    patch=4,
+    width=512,
+    num_couplings=64,
+    depth=5,
 )

@@ -25,6 +25,10 @@ MAF = "Papamakarios, Pavlakou, Murray, MAF, NeurIPS 2017, arXiv:1705.07057"
 TARFLOW = (
     "Zhai et al., Normalizing Flows are Capable Generative Models (TarFlow), 2024, arXiv:2412.06329"
 )
+JET = (
+    "Kolesnikov, Pinto, Tschannen, Jet: A Modern Transformer-Based Normalizing Flow, 2024, "
+    "arXiv:2412.15129"
+)
 GNF = "Liu, Kumar, Ba, Kiros, Swersky, Graph Normalizing Flows, NeurIPS 2019, arXiv:1905.13177"
 # What Hoogeboom et al. (2020) compare the convolution exponential with: in words, and the paper.
 MIXING_BASELINES = {
