@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 
 import zoo
 from tests.small_presets import moved
+from tests.zoo.weightless import size, weightless
 from tfflows import bijectors, evaluation
 from zoo.architectures.jet import jet
 
@@ -67,9 +68,16 @@ def test_patches_that_have_no_halves_are_refused(shape, patch):
 
 
 @pytest.mark.slow
-def test_sizes():
-    def count(name):
-        return sum(np.prod(v.shape) for v in zoo.create(name).trainable_variables)
+@pytest.mark.parametrize(("name", "count"), [("digits", 124_356), ("cifar10_small", 845_472)])
+def test_number_of_parameters(name, count):
+    assert size(zoo.create(f"jet.{name}")) == count
 
-    assert count("jet.cifar10_small") == 845_472
-    assert count("jet.digits") == 124_356
+
+@pytest.mark.slow
+def test_the_model_of_the_paper_is_counted_without_making_its_weights(monkeypatch):
+    """A thousand million, in 64 networks of 5 layers, of which 12 are of halves of the tokens."""
+    width, depth, entries = 512, 5, 48
+    layers = 64 * depth * (12 * width**2 + 13 * width)
+    ends = 52 * (width * (entries // 2 + 1 + 256) + entries * (width + 1))
+    ends += 12 * (width * (entries + 1 + 128) + 2 * entries * (width + 1))
+    assert size(weightless(monkeypatch, "jet.imagenet64")) == layers + ends + 2 * entries

@@ -1,18 +1,14 @@
 """TarFlow: its parts, sizes, round trip, log-det and what it refuses."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import zoo
 from tests.small_presets import small_arguments
-from tfflows import evaluation, networks
+from tests.zoo.weightless import size, weightless
+from tfflows import evaluation
 from zoo.architectures.building import ImageShapeError
-
-
-def size(model):
-    return sum(v.shape.num_elements() for v in model.trainable_variables)
 
 
 def moved(name, **changes):
@@ -58,20 +54,10 @@ def test_number_of_parameters(name, count):
 @pytest.mark.slow
 def test_the_model_of_the_paper_is_counted_without_making_its_weights(monkeypatch):
     """460 million, of which 453.6 are in the 64 layers: pages that nobody writes to take none."""
-
-    def empty(self, shape, dtype=None):
-        return tf.raw_ops.Empty(shape=list(shape), dtype=dtype or "float32", init=False)
-
-    def build(network, *shapes):
-        network(*[keras.KerasTensor([None, *shape]) for shape in shapes if shape])
-        return network
-
-    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", empty)
-    monkeypatch.setattr(networks, "build_network", build)
     width, tokens, entries = 768, 1024, 12
     layers = 64 * (12 * width**2 + 13 * width)
     ends = 8 * (width * (entries + 1 + tokens) + 2 * entries * (width + 1)) + 2 * entries
-    assert size(zoo.create("tarflow.imagenet64")) == layers + ends == 460_142_808
+    assert size(weightless(monkeypatch, "tarflow.imagenet64")) == layers + ends == 460_142_808
 
 
 def test_images_that_can_not_be_cut():
