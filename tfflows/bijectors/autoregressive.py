@@ -13,9 +13,6 @@ from tfflows.numerics import fixed_point
 from tfflows.numerics.parameters import as_data
 from tfflows.types import DTypeLike, KnownShape, Network, TensorLike
 
-# Number of tokens from which on `inversion="auto"` finds one after the other.
-SEQUENTIAL_FROM = 0
-
 
 class Autoregressive(Predicted):
     """Masked autoregressive flow, Papamakarios et al. (2017), in the direction of densities.
@@ -49,7 +46,8 @@ class Autoregressive(Predicted):
       transform: a `transforms.Transform`, or a function from parameters `[..., D, P]` to a scalar
         `tfb.Bijector` with batch shape `[..., D]`, see `transforms.Scalar`.
       inversion: `"parallel"`: all entries at once; `"sequential"`: one token after the other first;
-        `"auto"`: the faster one of the two, see `SEQUENTIAL_FROM`.
+        `"auto"`: the latter where the network can, on CPUs, whatever the length and the batch
+        (`benchmarks.inversions`); on accelerators, see `evaluation.for_accelerator`, the former.
       conditional: whether the network takes a context, which `tfflows.condition` binds.
       context: the context itself, `[..., *context_event]`; its batch dimensions are those of the
         bijector.
@@ -180,7 +178,7 @@ class Autoregressive(Predicted):
     def _is_sequential(self):
         if self._inversion != "auto":
             return self._inversion == "sequential"
-        return hasattr(self._network, "decode") and self._shape[0] >= SEQUENTIAL_FROM
+        return hasattr(self._network, "decode") and not state.now().is_accelerated
 
     def _decode(self, y):
         """Returns `x`, one token after the other."""

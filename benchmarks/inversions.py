@@ -1,0 +1,69 @@
+"""Ways to draw samples of transformer flows: all tokens at once, again and again, or one by one.
+
+python -m benchmarks.inversions [--model=NAME_OR_PATH ...] [--output=results.json] [--quick]
+
+Milliseconds for a batch of samples, by `inversion` of `Autoregressive`, and how many evaluations of
+the network the largest event of a block takes, on average over the blocks. Weights have to be
+trained: at the start all blocks are the identity.
+"""
+
+import itertools
+
+from benchmarks import measuring
+
+BATCHES = (1, 16, 128)
+
+
+def contestants(model, batch, seconds):
+    """Returns functions for `measuring.in_rounds`, and the evaluations of each inversion."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfflows import analysis, bijectors
+    from tfflows.evaluation.parts import rebuild
+
+    def changed(inversion):
+        def change(part):
+            return {"inversion": inversion} if isinstance(part, bijectors.Autoregressive) else {}
+
+        return rebuild(model.bijector.bijector, changes=change)
+
+    z = model.distribution.sample(batch, seed=1)
+    found, results, evaluations = {}, [], {}
+    for inversion, jit in itertools.product(("parallel", "sequential"), (False, True)):
+        flow = changed(inversion)
+        inverse = tf.function(flow.inverse, jit_compile=jit, autograph=False)
+        results.append(inverse(z))
+        run = measuring.turn(lambda inverse=inverse: inverse(z), seconds)
+        found[f"{inversion}, {'XLA' if jit else 'graph'}, ms"] = run
+        counts = analysis.inverse_iterations(flow, results[-1])
+        evaluations[f"{inversion}, evaluations"] = float(np.mean(np.max(counts, axis=-1)))
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], atol=0.05)  # Of pixels of 0 to 256.
+    return found, evaluations
+
+
+def main():
+    parser = measuring.flag_parser(__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", default=["tarflow.digits"], help="names or paths")
+    args = parser.parse_args()
+    measuring.set_up_tensorflow(args.onednn)
+    import zoo
+
+    rounds, seconds = (1, 0.0) if args.quick else (5, 0.2)
+    rows = []
+    for name, batch in itertools.product(args.model, BATCHES):
+        model = zoo.create(name, pretrained=True)
+        functions, evaluations = contestants(model, batch, seconds)
+        times = measuring.in_rounds(functions, rounds)
+        row = {"model": name, "tokens": model.distribution.event_shape[0], "batch": batch}
+        row |= {name: 1e3 * measuring.median(value) for name, value in times.items()}
+        rows.append(row | evaluations)
+    environment = measuring.environment(["tensorflow"])
+    measuring.print_values(environment)
+    measuring.print_table(rows)
+    measuring.write_results(args.output, {"environment": environment, "results": rows})
+
+
+if __name__ == "__main__":
+    measuring.run(main)
