@@ -12,6 +12,7 @@ import zoo
 from tfflows import FlowModel
 from trainers import evaluate
 from trainers.data import loading
+from zoo.catalogue.planar import DATASETS
 from zoo.storage import files, presets
 
 NAMES = zoo.list_models(pretrained=True)
@@ -41,6 +42,7 @@ def test_the_promised_models_have_weights():
     }
     promised |= {"convexp_glow.digits", "glow.digits", "gnf_convexp.mog9", "sylvester.digits"}
     promised |= {"glow.digits_by_class", "glow.mnist_by_class", "jet.digits"}
+    promised |= {f"rq_nsf.{name}" for name in DATASETS}
     assert promised <= set(NAMES)
 
 
