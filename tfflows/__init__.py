@@ -18,7 +18,7 @@ from tfflows import (  # noqa: E402
     training,
 )
 from tfflows._version import __version__  # noqa: E402
-from tfflows.conditioning import condition  # noqa: E402
+from tfflows.conditioning import condition, guide  # noqa: E402
 from tfflows.training import FlowModel  # noqa: E402
 from tfflows.variables import freeze, named_variables, set_trainable  # noqa: E402
 
@@ -31,6 +31,7 @@ __all__ = [
     "distributions",
     "evaluation",
     "freeze",
+    "guide",
     "named_variables",
     "networks",
     "numerics",

@@ -1,17 +1,20 @@
-"""`condition`: gives a context to every conditional part of a model."""
+"""`condition`: gives a context to every conditional part of a model; `guide`: with more weight."""
 
+import copy
 import functools
+import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.network_calls import NetworkModule, apply
 from tfflows.evaluation.parts import rebuild
 from tfflows.numerics.parameters import as_context
-from tfflows.types import TensorLike
+from tfflows.types import Network, TensorLike
 
 _Model = TypeVar("_Model", bound=tfb.Bijector | tfd.Distribution)
 
@@ -66,6 +69,109 @@ def condition(model: _Model, context: TensorLike | tf.SparseTensor) -> _Model:
             f"Received: model={model!r}."
         )
     return bound
+
+
+def guide(
+    model: _Model, context: TensorLike, weight: float, null: TensorLike | None = None
+) -> _Model:
+    """Returns `model` with a context that counts for more: guidance without a classifier.
+
+    With `h(x, c)` what a network predicts, every coupling and autoregressive layer is given
+
+        h(x, context) + weight (h(x, context) - h(x, null)),
+
+    Zhai et al. (2024), after Ho and Salimans (2021). The result is a flow as any other: samples and
+    `log_prob` are those of one density, whose integral is 1. It is not `p(x | context)`, and its
+    likelihood of data is worse: what it is for are samples that show the context more.
+
+    Args:
+      model: as for `condition`; its conditional parts are couplings or autoregressive.
+      context: as for `condition`.
+      weight: a number, 0 or more: how much more; 0 is `condition`.
+      null: the context that stands for none, by default zeros. The model has to know it from
+        training: see `context_dropout` of `FlowModel`.
+
+    Returns:
+      An object of the type of `model`, which shares its variables.
+
+    Raises:
+      ValueError: as `condition`; if `weight` is not a number, 0 or more; or a conditional part is
+        of another kind, such as a residual flow, which need not be invertible with other outputs.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    import tensorflow_probability as tfp
+
+    import tfflows
+    from tfflows import bijectors, networks
+
+    network = networks.build_network(networks.MLP(2, seed=1), [1], [3])
+    affine = bijectors.transforms.Affine()
+    flow = bijectors.Coupling(network, [2], affine, conditional=True, context_ndims=1)
+    model = tfp.distributions.TransformedDistribution(
+        tfflows.distributions.standard_normal([2]), tfp.bijectors.Invert(flow)
+    )
+    tfflows.guide(model, tf.one_hot(0, 3), weight=2.0).sample(5, seed=1).shape  # [5, 2]
+    ```
+
+    #### References
+
+    Ho, Salimans, *Classifier-Free Diffusion Guidance*, NeurIPS 2021 workshop, arXiv:2207.12598.
+    Zhai et al., *Normalizing Flows are Capable Generative Models*, 2024, arXiv:2412.06329.
+    """
+    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not (is_number and 0 <= weight < math.inf):
+        raise ValueError(f"`weight` must be a number, 0 or more. Received: weight={weight!r}.")
+
+    def changes(part):
+        if not _is_conditional(part):
+            return {}
+        if not part.guidable:
+            raise ValueError(
+                "`model` must be conditional in couplings and autoregressive layers alone to be "
+                f"guided. Received: a conditional {type(part).__name__}, {part.name!r}."
+            )
+        nothing = None if null is None else as_context(null, part.dtype)
+        if nothing is not None:
+            check_context(nothing, part.context_shape, "`null` must have shape")
+
+        def guided(networks):
+            if isinstance(networks, (list, tuple)):
+                return [guided(network) for network in networks]
+            return _Guided(networks, nothing, weight)
+
+        return {name: guided(part.parameters[name]) for name in part.guidable}
+
+    return condition(rebuild(model, changes=changes), context)
+
+
+class _Guided(NetworkModule):
+    """A network that is guided, see `guide`.
+
+    Args:
+      network: the network.
+      null: the context that stands for none; `None` for zeros.
+      weight: see `guide`.
+    """
+
+    def __init__(self, network: Network, null: Any, weight: float) -> None:
+        super().__init__(network)
+        self._null, self._weight = null, weight
+        self.context_shape = getattr(network, "context_shape", None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(copy.deepcopy(self.network, memo), self._null, self._weight)
+
+    def __call__(self, *args: tf.Tensor) -> tf.Tensor:
+        """Calls the network with the context and without."""
+        x, context = args
+        null = tf.zeros_like(context)
+        if self._null is not None:
+            null += tf.cast(self._null, context.dtype)
+        given, free = (apply(self.network, x, c) for c in (context, null))
+        return given + self._weight * (given - free)
 
 
 def expected_context(model: tfb.Bijector | tfd.Distribution) -> list[int | None] | None:

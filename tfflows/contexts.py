@@ -65,20 +65,26 @@ class Conditioned(tf.Module):
         if y is not None:
             keras_data.check_rows(x, y)
 
-    def bind(self, y: Any, is_batch: bool = True) -> tfd.Distribution:
+    def bind(
+        self, y: Any, is_batch: bool = True, dropout: tuple[float, Any] | None = None
+    ) -> tfd.Distribution:
         """Returns the distribution given `y`, as `keras_data.as_conditions` returns it.
 
         Args:
           y: a `Tensor`, or what structure of them the network takes; `None` if the distribution is
             not conditional.
           is_batch: whether it has to be one batch, for as many events.
+          dropout: part of the rows of a batch that are given zeros, and a seed; `None` for none.
 
         Raises:
           ValueError: if `y` is not what network or distribution take.
         """
         if self.shape is None:
             return self.distribution
-        return condition(self.distribution, self.context_of(y, is_batch))
+        context = self.context_of(y, is_batch)
+        if dropout is not None:
+            context = _drop(context, *dropout)
+        return condition(self.distribution, context)
 
     @tf.autograph.experimental.do_not_convert
     def context_of(self, y: Any, is_batch: bool = True) -> Any:
@@ -112,6 +118,15 @@ class Conditioned(tf.Module):
                 f"Received: shape={shapes}; {_first_line(str(error))}"
             ) from None
         return keras_data.as_conditions(context, keras_data.real_dtype(self.distribution))
+
+
+def _drop(context, rate, seed):
+    """Returns contexts `[N, ...]` with zeros for some of the rows."""
+    # Not the seed of the noise, which would go with what is dropped.
+    seed = tf.random.experimental.stateless_fold_in(tf.convert_to_tensor(seed, tf.int32), 1)
+    shape = tf.concat([tf.shape(context)[:1], tf.ones([context.shape.rank - 1], tf.int32)], axis=0)
+    is_kept = tf.random.stateless_uniform(shape, seed) >= rate
+    return tf.where(is_kept, context, tf.zeros_like(context))
 
 
 def _first_line(message):

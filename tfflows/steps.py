@@ -137,10 +137,10 @@ class LikelihoodSteps:
     def _terms(self, x, y, seed, weights, calls):
         """Returns the mean of `-weight log p(x)` over rows, the penalties, and network losses."""
         if not self.regularizers:
-            losses, penalties = -self._log_prob(x, y, seed), []
+            losses, penalties = -self._log_prob(x, y, seed, calls.training), []
         else:
             with record_evaluations() as records:
-                losses = -self._log_prob(x, y, seed)
+                losses = -self._log_prob(x, y, seed, calls.training)
             penalties = [f(records, self.distribution) for f in self.regularizers.values()]
         loss = tf.reduce_mean(losses if weights is None else weights * losses)
         terms = [loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)]

@@ -67,6 +67,8 @@ class FlowModel(LikelihoodSteps, keras.Model):
       context: a callable from `y` to the context, trained along: an `Embedding` of labels, an
         encoder of images, a network that sums up sets of observations. A Keras layer that is built,
         or any function; it may be random in training. By default `y` is the context.
+      context_dropout: part of the events of a batch that are given zeros for a context in training,
+        drawn anew in each step; at least 0, less than 1. What `guide` needs.
       units: `"bits_per_dim"`, `"nats"` or `"nats_per_node"`.
       seed: seed of the noise.
       shards: number of parts of a batch that a step evaluates side by side. On a CPU with one
@@ -106,6 +108,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         distribution: tfd.Distribution,
         *,
         context: Network | None = None,
+        context_dropout: float = 0.0,
         units: str = "bits_per_dim",
         seed: int = 0,
         shards: int = 1,
@@ -121,6 +124,11 @@ class FlowModel(LikelihoodSteps, keras.Model):
             raise ValueError(f"`units` must be one of {UNITS}. Received: units={units!r}.")
         if memory not in MODES:
             raise ValueError(f"`memory` must be one of {MODES}. Received: memory={memory!r}.")
+        if not 0 <= context_dropout < 1:
+            raise ValueError(
+                "`context_dropout` must be at least 0 and less than 1. "
+                f"Received: context_dropout={context_dropout}."
+            )
         if not isinstance(distribution, tfd.Distribution):
             raise ValueError(
                 "`distribution` must be a `tfd.Distribution`. "
@@ -128,6 +136,12 @@ class FlowModel(LikelihoodSteps, keras.Model):
             )
         self.distribution = distribution
         self._conditioned = Conditioned(distribution, context)
+        if context_dropout and not self._conditioned.is_conditional:
+            raise ValueError(
+                "`context_dropout` must be 0 for a distribution that takes no context. "
+                f"Received: context_dropout={context_dropout}."
+            )
+        self.context_dropout = context_dropout
         self._module = self._conditioned.module  # What has all the variables.
         self.units = units
         self.seed = seed
@@ -190,6 +204,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
             "builder": keras.saving.serialize_keras_object(builder),
             "builder_kwargs": builder_kwargs,
             "context": keras.saving.serialize_keras_object(network),
+            "context_dropout": self.context_dropout,
             "units": self.units,
             "seed": self.seed,
             "shards": self.shards,
@@ -334,8 +349,9 @@ class FlowModel(LikelihoodSteps, keras.Model):
             return self._conditioned.bind(y[tf.newaxis])[0]
         return self._conditioned.bind(y, is_batch=False)
 
-    def _log_prob(self, x, y, seed):
-        distribution = self._conditioned.bind(y)
+    def _log_prob(self, x, y, seed, training=False):
+        dropout = (self.context_dropout, seed) if training and self.context_dropout else None
+        distribution = self._conditioned.bind(y, dropout=dropout)
         with (
             evaluation.memory(self.memory),
             evaluation.looping(self.loop),

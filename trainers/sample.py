@@ -65,6 +65,13 @@ flags.DEFINE_string(
     "Class to draw, by name or number, of a model that is conditional on labels. Default: all, a "
     "row each.",
 )
+flags.DEFINE_float(
+    "guidance",
+    0.0,
+    "How much more the label counts than it does, for a model that was trained with "
+    "--recipe=context_dropout=0.1.",
+    lower_bound=0.0,
+)
 flags.DEFINE_multi_string(
     "given",
     [],
@@ -151,7 +158,7 @@ def make_sampler(
     options = (FLAGS.seed, FLAGS.temperature)
     if not model.is_conditional or number is not None:
         name = "" if number is None else f" of the class {model.classes[number]}"
-        distribution = model.given(number).distribution
+        distribution = model.given(number, FLAGS.guidance).distribution
         usual = BESIDE_NEAREST if save else pictures.usual_count(distribution)
         count = FLAGS.count or usual
         draw = pictures.sampler(distribution, *options, count, save)
@@ -161,7 +168,7 @@ def make_sampler(
     count = FLAGS.count or usual
 
     def condition(y):
-        return model.given(y).distribution
+        return model.given(y, FLAGS.guidance).distribution
 
     names = labels.describe(model.classes[:rows])
     what = f"{rows * count} samples, {count} {'' if save else 'a row '}of each of {names},"
@@ -492,6 +499,26 @@ def _some_rows(model):
     return table.rows[numbers[: pair_plots.MOST_ROWS]]
 
 
+def check_guidance(model: zoo.Trained, draws_samples: bool) -> None:
+    """Refuses guidance where it changes nothing, and warns where the model knows no null context.
+
+    Args:
+      model: a `zoo.Trained`.
+      draws_samples: whether samples are drawn.
+    """
+    if model.classes is None or not draws_samples:
+        raise app.UsageError(
+            "--guidance is for samples of a model that is conditional on labels. "
+            f"Received: --guidance={FLAGS.guidance}, {model.entry.name}."
+        )
+    if not model.metadata.get("context_dropout"):
+        logging.warning(
+            "%s was trained without --recipe=context_dropout=0.1: what it makes of no label is by "
+            "chance, and so is where --guidance leads.",
+            model.entry.name,
+        )
+
+
 def main(argv: list[str]) -> None:
     """Loads the model and draws."""
     del argv
@@ -499,6 +526,8 @@ def main(argv: list[str]) -> None:
     evaluate.read_condition(model)  # An error if there are no labels.
     number = None if FLAGS.label is None else model.number_of(FLAGS.label)
     if model.kind == zoo.TABLES:
+        if FLAGS.guidance:
+            check_guidance(model, draws_samples=False)
         draw_rows(model, command_line.read_output(workdir, "samples.csv"))
         return
     output = command_line.read_output(workdir, "samples.png")
@@ -514,6 +543,8 @@ def main(argv: list[str]) -> None:
             "--nearest draws samples beside images: it goes without --interpolate, --keep_levels "
             "and --resample_levels."
         )
+    if FLAGS.guidance:
+        check_guidance(model, not (FLAGS.interpolate or keep or resample))
     if FLAGS.interpolate:
         x, y = open_pairs(model, FLAGS.count or 8, number)
         count = draw_between(model, output, x, FLAGS.seed, y)

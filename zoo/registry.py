@@ -36,6 +36,7 @@ class Recipe:
       flip: whether images are mirrored at random.
       ema: momentum of the moving average of the weights; 0 for none.
       condition: what of the data the model is conditional on: `"label"`; `None` for nothing.
+      context_dropout: part of the events that are given no condition, for `tfflows.guide`.
 
     #### Example
 
@@ -62,6 +63,7 @@ class Recipe:
     flip: bool = False
     ema: float = 0.0
     condition: str | None = None
+    context_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what no run can follow, whatever file or flag it is from."""
@@ -102,6 +104,10 @@ _ENTRIES = {
     "weight_decay": ("a number from 0 to 1", lambda v: _is_number(v, 0, 1)),
     "flip": ("true or false", lambda v: isinstance(v, bool)),
     "ema": ("a number from 0 to 1", lambda v: _is_number(v, 0, 1)),
+    "context_dropout": (
+        "a number from 0 to less than 1",
+        lambda v: _is_number(v, 0, 1) and v < 1,
+    ),
     "condition": ("a text or null", lambda v: v is None or (isinstance(v, str) and v != "")),
 }
 

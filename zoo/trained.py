@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import evaluation, networks
-from tfflows.conditioning import condition, expected_context
+from tfflows.conditioning import condition, expected_context, guide
 from tfflows.distributions import density_of, is_discrete, to_real
 from zoo import registry
 from zoo.storage import files, presets
@@ -161,12 +161,13 @@ class Trained:
         """
         return self.given(self.number_of(label)).distribution
 
-    def given(self, y: Any) -> "Trained":
+    def given(self, y: Any, guidance: float = 0.0) -> "Trained":
         """Returns the model given something, as which it is conditional no more.
 
         Args:
           y: numbers of classes, `[N]`, or contexts `[N, K]`, for batches of `N` events; or one of
             them, `[]` or `[K]`, for any. `None` of a model that is not conditional.
+          guidance: how much more it counts, see `tfflows.guide`.
 
         Raises:
           ValueError: if it is not what the model is conditional on.
@@ -179,7 +180,9 @@ class Trained:
         y = tf.convert_to_tensor(y)
         if y.dtype.is_integer and self.classes is not None:
             y = networks.OneHot(len(self.classes), dtype="float32")(y)
-        return dataclasses.replace(self, distribution=condition(self.distribution, y))
+        if guidance == 0:
+            return dataclasses.replace(self, distribution=condition(self.distribution, y))
+        return dataclasses.replace(self, distribution=guide(self.distribution, y, guidance))
 
     def check(self, x: tf.Tensor) -> None:
         """Raises a `ValueError` if events are not the integers that the model is over."""

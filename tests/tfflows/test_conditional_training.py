@@ -236,6 +236,36 @@ def test_condition_samples_after_training():
     np.testing.assert_array_equal(column, model.predict(X, LABELS, verbose=0))
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_some_events_are_trained_without_their_context(shards):
+    x, y = np.full([400, 2], -1.0), np.ones([400, 2])
+    model = linear(context_dropout=0.25, shards=shards)
+    before = model.evaluate(x, y, batch_size=400, verbose=0, return_dict=True)
+    kept, weights = [], [0.0]
+    for _ in range(3):
+        model.fit(x, y, batch_size=400, verbose=0)
+        weights.append(weight(model)[0])
+        kept.append((weights[-1] - weights[-2]) / (RATE * (1 - weights[-2])))
+    events = np.multiply(kept, 400)
+    np.testing.assert_allclose(events, np.rint(events), atol=0.02)
+    assert len(set(np.round(kept, 3))) == 3 and np.all(np.abs(np.array(kept) - 0.75) < 0.1)
+    again = linear(context_dropout=0.25, shards=shards)
+    again.fit(x, y, batch_size=400, verbose=0)
+    np.testing.assert_array_equal(weight(again)[0], weights[1])  # It follows from the step.
+    plain = linear(shards=shards)
+    plain.distribution.trainable_variables[0].assign(weight(model))
+    after = [m.evaluate(x, y, batch_size=400, verbose=0, return_dict=True) for m in (model, plain)]
+    assert after[0] == after[1] and after[0]["nats"] < before["nats"]  # All have theirs.
+
+
+def test_context_dropout_is_for_models_that_take_a_context():
+    for rate in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="`context_dropout` must be at least 0 and less than"):
+            linear(context_dropout=rate)
+    with pytest.raises(ValueError, match="must be 0 for a distribution that takes no context"):
+        FlowModel(distributions.standard_normal([2]), context_dropout=0.1)
+
+
 def test_initialize_takes_y():
     models = [FlowModel(mlp_flow(), context=networks.OneHot(3), units="nats") for _ in range(3)]
     models[0].initialize(X, LABELS)

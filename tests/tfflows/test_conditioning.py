@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.tfflows.small_flows import SHAPE, coupling, images, model_of, parts
-from tfflows import bijectors, condition, networks
+from tfflows import bijectors, condition, guide, networks
 from tfflows.bijectors import transforms
 
 tfb = tfp.bijectors
@@ -166,3 +166,76 @@ def test_joint_and_independent_distributions():
     together = tfd.Independent(batch, 1)
     y = images(shape=[4])
     np.testing.assert_allclose(together.log_prob(y), np.sum(batch.log_prob(y)), rtol=1e-5)
+
+
+def autoregressive():
+    network = networks.MaskedMLP(num_dims=4, num_params=2, context_size=1, seed=1, width=8)
+    networks.build_network(network, [4], [1])
+    affine = transforms.Affine()
+    flow = bijectors.Autoregressive(network, [4], affine, conditional=True, context_ndims=1)
+    for variable in flow.trainable_variables:
+        variable.assign_add(0.3 * tf.random.stateless_normal(variable.shape, [1, 2]))
+    return flow
+
+
+@pytest.mark.parametrize("null", [None, [3.0]])
+@pytest.mark.parametrize("make", [lambda: conditional(context_ndims=1), autoregressive])
+def test_guidance_goes_on_from_no_context_past_the_context(make, null):
+    flow, weight = make(), 1.5
+    x = tf.random.stateless_normal([3, 4], [1, 2])
+    guided = guide(flow, CONTEXT, weight, null)
+    nothing = tf.zeros([1]) if null is None else tf.constant(null)
+
+    def parameters(context):
+        moving = x[:, :2] if isinstance(flow, bijectors.Coupling) else x
+        return flow.network(moving, tf.broadcast_to(context, [3, 1]))
+
+    h = parameters(CONTEXT) + weight * (parameters(CONTEXT) - parameters(nothing))
+    moved = x[:, 2:] if isinstance(flow, bijectors.Coupling) else x
+    move = flow.transform.move_channels if h.shape.rank == 2 else flow.transform.move
+    expected, log_slopes = move(moved, h, inverse=False)
+    y = guided.forward(x)
+    np.testing.assert_allclose(y[:, -expected.shape[1] :], expected, rtol=1e-5, atol=1e-6)
+    log_det = guided.forward_log_det_jacobian(x, 1)
+    np.testing.assert_allclose(log_det, tf.reduce_sum(log_slopes, 1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(guided.inverse(tf.identity(y)), x, atol=1e-4)
+    np.testing.assert_allclose(guide(flow, CONTEXT, 0.0).forward(x), condition(flow, CONTEXT)(x))
+    assert len(guided.trainable_variables) == len(flow.trainable_variables)
+
+
+def test_guidance_is_one_more_flow():
+    """It has a density and gradients, whatever it is part of; copies are guided, too."""
+    hats = [networks.build_network(networks.MLP(10, seed=s), [2], [1]) for s in (1, 2)]
+    dual = bijectors.DualAffineCoupling(hats, [4], conditional=True, context_ndims=1)
+    flow = bijectors.Sequential([conditional(context_ndims=1), bijectors.Block([dual])])
+    base = tfd.MultivariateNormalDiag(tf.zeros([4]))
+    model = tfd.TransformedDistribution(base, tfb.Invert(flow))
+    x = tf.random.stateless_normal([3, 4], [1, 2])
+
+    @tf.function(jit_compile=True)
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(guide(model, CONTEXT, 2.0).log_prob(x))
+        return loss, tape.gradient(loss, model.trainable_variables)
+
+    loss, found = gradients(x)
+    assert all(np.all(np.isfinite(part)) for part in found)
+    guided = guide(model, CONTEXT, 2.0)
+    np.testing.assert_allclose(loss, tf.reduce_sum(guided.log_prob(x)), rtol=1e-5)
+    np.testing.assert_allclose(guided.copy().log_prob(x), guided.log_prob(x))
+    assert np.all(guided.log_prob(x) != condition(model, CONTEXT).log_prob(x))
+
+
+def test_what_can_not_be_guided_is_refused():
+    for weight in (-1.0, float("nan"), float("inf"), "1", True, None):
+        with pytest.raises(ValueError, match="`weight` must be a number, 0 or more. Received"):
+            guide(conditional(), CONTEXT, weight)
+    with pytest.raises(ValueError, match="`model` must have a conditional part"):
+        guide(bijectors.Flip(), CONTEXT, 1.0)
+    with pytest.raises(ValueError, match=r"`null` must have shape \[\.\.\., 1\]"):
+        guide(autoregressive(), CONTEXT, 1.0, null=[1.0, 2.0])
+    network = networks.LipschitzNet(4, width=4, seed=1, context_size=1)
+    networks.build_network(network, [4], [1])
+    flow = bijectors.ResidualFlow(network, [4], conditional=True, context_ndims=1)
+    with pytest.raises(ValueError, match="to be guided. Received: a conditional ResidualFlow"):
+        guide(flow, CONTEXT, 1.0)

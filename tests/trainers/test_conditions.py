@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import app
 from PIL import Image
 
 import tfflows
@@ -29,7 +30,7 @@ FLAGS = {"model": "tiny.digits", "condition": "label", "report_every": 2}
 def labelled(tiny, tmp_path_factory):
     """The folder of a run of four steps, given the labels of the digits."""
     workdir = tmp_path_factory.mktemp("run") / "labelled"
-    run_and_copy(workdir, learning_rate=0.02, **FLAGS)
+    run_and_copy(workdir, learning_rate=0.02, recipe=["context_dropout=0.1"], **FLAGS)
     return workdir
 
 
@@ -145,6 +146,23 @@ def test_a_row_for_each_class(labelled, tmp_path, capsys):
         run(sample.main, workdir=str(labelled), label="11")
     with pytest.raises(ValueError, match="is not conditional on labels.*label=3"):
         run(sample.main, model="glow.digits", label="3")
+
+
+def test_guidance(labelled, tmp_path, caplog):
+    drawn = []
+    for name, flags in (("a", {}), ("b", {"guidance": 2.0}), ("c", {"guidance": 0.0})):
+        output = tmp_path / f"{name}.png"
+        run(sample.main, workdir=str(labelled), output=str(output), label="3", count=4, **flags)
+        drawn.append(output.read_bytes())
+    assert drawn[0] != drawn[1] and drawn[0] == drawn[2]
+    assert metadata(labelled)["context_dropout"] == 0.1
+    assert "was trained without" not in caplog.text
+    flags = {"label": "3", "count": 1, "output": str(tmp_path / "d.png")}
+    run(sample.main, model="glow.digits_by_class", guidance=1.0, **flags)
+    assert "_by_class was trained without --recipe=context_dropout=0.1" in caplog.text
+    for flags in ({"model": "glow.digits"}, {"workdir": str(labelled), "interpolate": True}):
+        with pytest.raises(app.UsageError, match="--guidance is for samples of a model that is co"):
+            run(sample.main, guidance=1.0, **flags)
 
 
 def test_pictures_of_test_images_have_their_labels(labelled, model, tmp_path, monkeypatch):

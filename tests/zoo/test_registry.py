@@ -34,6 +34,7 @@ def test_names_are_registered_once():
         ("warmup_steps", [-1, 0.5, "a"], [0]),
         ("warmup_power", [-1, "a"], [2]),
         ("decay", ["square", 1.5, True, []], ["linear", "cosine", 0.99]),
+        ("context_dropout", [1, -0.1, "a", None], [0, 0.1]),
         ("weight_decay", [-1e-4, 1.1, "a", None], [0, 1e-4]),
         ("decay_steps", [0, "a"], [None, 10]),
         ("final_learning_rate", [-1], [0.0]),

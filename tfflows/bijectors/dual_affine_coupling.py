@@ -52,6 +52,7 @@ class DualAffineCoupling(FlowBijector):
     """
 
     is_unit = True
+    guidable = ("networks",)
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class Predicted(Conditional):
     """
 
     is_unit = True
+    guidable = ("network",)
 
     def __init__(
         self,

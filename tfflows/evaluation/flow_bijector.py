@@ -76,6 +76,7 @@ class FlowBijector(tfb.Bijector):
     parts: Sequence[tfb.Bijector] = ()  # What it is composed of, in the order of `forward`.
     is_series = False  # Whether it is no more than its parts, one after the other.
     is_unit = False  # Whether `memory` takes it as a whole.
+    guidable: Sequence[str] = ()  # Parameters that are networks whose outputs may be anything.
 
     def __init__(
         self,

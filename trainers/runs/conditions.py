@@ -73,6 +73,7 @@ def describe(run: Run, split: str) -> dict:
     counts = np.bincount(numbers, minlength=len(run.classes))
     return {
         "condition": run.recipe.condition,
+        "context_dropout": run.recipe.context_dropout,
         "classes": list(run.classes),
         "class_frequencies": (counts / counts.sum()).tolist(),
     }

@@ -256,6 +256,7 @@ def build_model(run: Run, shards: int) -> tfflows.FlowModel:
             zoo.build,
             builder_kwargs,
             context=conditions.context_network(run),
+            context_dropout=run.recipe.context_dropout,
             units=entry.units,
             seed=run.seed,
             shards=shards,
