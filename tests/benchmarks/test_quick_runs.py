@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import benchmarks.inversions
 import benchmarks.mixing
 import benchmarks.scaling
 import benchmarks.starting
@@ -22,6 +23,7 @@ ROOT = pathlib.Path(__file__).parents[2]
     [
         ("mixing", 10),
         ("substitution", 12),
+        ("inversions", 3),
         ("starting", 4),
         pytest.param("scaling", 5, marks=pytest.mark.data),
     ],
