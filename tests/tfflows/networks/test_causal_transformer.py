@@ -30,9 +30,9 @@ def make(seed=1, context=None, scale=0.2, event_shape=None, **kwargs):
     ("positions", "dtype"),
     [
         ("learned", "float32"),
-        ("rotary", "float64"),
-        ("learned", "mixed_bfloat16"),
-        ("rotary", "mixed_float16"),
+        ("rotary", "mixed_bfloat16"),
+        pytest.param("rotary", "float64", marks=pytest.mark.slow),
+        pytest.param("learned", "mixed_float16", marks=pytest.mark.slow),
     ],
 )
 def test_a_token_depends_on_those_before_it_alone_to_the_last_bit(positions, dtype):
@@ -73,8 +73,7 @@ def test_starts_at_zero_and_follows_from_the_seed():
     assert len(set(kernels)) == len(kernels)
 
 
-@pytest.mark.parametrize("batch", [(), (2,), (0,), (2, 3)])
-@pytest.mark.parametrize("context", [None, 4])
+@pytest.mark.parametrize(("batch", "context"), [((), None), ((0,), 4), ((2, 3), 4)])
 def test_any_batch_shape_and_what_a_context_reaches(batch, context):
     network = make(context=context)
     options = {"conditional": True, "context_ndims": 1} if context else {}
@@ -91,6 +90,7 @@ def test_any_batch_shape_and_what_a_context_reaches(batch, context):
         assert np.all(y != forward(2.0))  # The first token, too.
 
 
+@pytest.mark.slow
 def test_config_and_a_keras_file_make_the_same_network(tmp_path):
     network = make(context=2, positions="rotary", head_size=6)
     again = networks.CausalTransformer.from_config(network.get_config())

@@ -28,7 +28,9 @@ def test_parts_are_those_of_the_paper():
     assert flow.repeats == ((3, 1, 2),)
 
 
-@pytest.mark.parametrize(("clip", "positions"), [(None, "learned"), (0.5, "rotary")])
+@pytest.mark.parametrize(
+    ("clip", "positions"), [pytest.param(None, "learned", marks=pytest.mark.slow), (0.5, "rotary")]
+)
 def test_log_det_is_that_of_the_dense_jacobian(clip, positions):
     flow = moved("tarflow.digits", clip=clip, positions=positions).bijector.bijector
     x = tf.constant(np.random.default_rng(0).uniform(0, 16, [2, 4, 4, 1]), tf.float32)
@@ -45,7 +47,12 @@ def test_log_det_is_that_of_the_dense_jacobian(clip, positions):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("tarflow.digits", 118_696), ("tarflow.cifar10_small", 975_456), ("tarflow.table", 102_412)],
+    [
+        ("tarflow.digits", 118_696),
+        pytest.param("tarflow.mnist_by_class", 427_680, marks=pytest.mark.slow),
+        pytest.param("tarflow.cifar10_small", 975_456, marks=pytest.mark.slow),
+        pytest.param("tarflow.table", 102_412, marks=pytest.mark.slow),
+    ],
 )
 def test_number_of_parameters(name, count):
     assert size(zoo.create(name)) == count
