@@ -7,7 +7,8 @@ import tensorflow as tf
 import zoo
 from tests.small_presets import small_arguments
 from tests.zoo.weightless import size, weightless
-from tfflows import evaluation
+from tfflows import bijectors, evaluation
+from tfflows.evaluation.parts import rebuild
 from zoo.architectures.building import ImageShapeError
 
 
@@ -78,3 +79,16 @@ def test_images_that_can_not_be_cut():
     for patch in (0, -1, 2.0, True):
         with pytest.raises(ValueError, match="`patch` must be a positive integer. Received: patch"):
             zoo.create("tarflow.digits", patch=patch)
+
+
+def test_trained_weights_come_back_both_ways():
+    model = zoo.create("tarflow.digits", pretrained=True)
+    flow, x = model.bijector.bijector, model.sample(5, seed=1)
+    y = tf.function(flow.forward)(x)
+    for inversion in ("parallel", "sequential"):
+
+        def change(part, inversion=inversion):
+            return {"inversion": inversion} if isinstance(part, bijectors.Autoregressive) else {}
+
+        back = tf.function(rebuild(flow, changes=change).inverse, autograph=False)(y)
+        np.testing.assert_allclose(back / 17, x / 17, atol=1e-5)
