@@ -163,7 +163,11 @@ def make_program(
     flat_specs = tf.nest.flatten(specs)
     concrete = traced.get_concrete_function(*flat_specs)
     _refuse_assignments(concrete.graph.as_graph_def(), name)
-    captured = _read_captured(concrete, module, name)
+    if integers := _captured_integers(concrete):
+        traced = _with_constants(concrete, integers)
+    captured = _read_captured(
+        traced.get_concrete_function(*flat_specs), concrete.graph.variables, module, name
+    )
     with _multiplying(tensor_float_32):
         try:
             hlo = traced.experimental_get_compiler_ir(*flat_specs)(stage="hlo_serialized")
@@ -258,9 +262,49 @@ def _spec(value: Any) -> tf.TensorSpec:
     return tf.TensorSpec(value.shape, value.dtype)
 
 
-def _read_captured(concrete, module, name):
+def _captured_integers(concrete):
+    """Returns the names of the placeholders of captured integers, with their values."""
+    captures = concrete.graph.captures
+    return {
+        inside.name: value
+        for value, inside in captures
+        if value.dtype.is_integer and not tf.is_symbolic_tensor(value)
+    }
+
+
+def _with_constants(concrete, integers):
+    """Returns a function with the integers that it captures as constants.
+
+    They may be axes or shapes, which XLA has to know: `tfb.Permute` has its axis as a tensor.
+    """
+    graph = concrete.graph
+    graph_def, inputs = graph.as_graph_def(), {tensor.op.name for tensor in graph.inputs}
+    body = [node for node in graph_def.node if node.name not in inputs]
+    del graph_def.node[:]
+    graph_def.node.extend(body)
+    captures = {inside.name: value for value, inside in graph.captures}
+    arguments = [tensor.name for tensor in graph.inputs if tensor.name not in captures]
+    constants = {name: value.numpy() for name, value in integers.items()}
+
+    def function(*flat):
+        capture = tf.compat.v1.get_default_graph().capture
+        given = {
+            name: tf.constant(constants[name]) if name in constants else capture(value)
+            for name, value in captures.items()
+        }
+        given |= dict(zip(arguments, flat, strict=True))
+        results = [tensor.name for tensor in graph.outputs]
+        made = [name for name in results if name not in given]  # The others go straight through.
+        found = tf.graph_util.import_graph_def(graph_def, given, made)
+        given |= dict(zip(made, found, strict=True))
+        return [given[name] for name in results]
+
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def _read_captured(concrete, variables, module, name):
     """Returns the values that a function captures, by name, in the order of its parameters."""
-    variables = {id(v.handle): v for v in concrete.graph.variables}
+    variables = {id(v.handle): v for v in variables}
     paths = {} if module is None else named_variables(module)
     names = {id(v.handle): path for path, v in paths.items()}
     captured, others = {}, 0

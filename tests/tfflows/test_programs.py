@@ -144,3 +144,21 @@ def test_without_jax_an_error_says_what_to_install(monkeypatch, step):
         ImportError, match=r"JAX must be installed for .*: `python -m pip install .*jax"
     ):
         step.to_jax()
+
+
+def test_integers_that_are_captured_are_constants():
+    """`tfb.Permute` has its axis as a tensor, and XLA has to know it."""
+    order = np.random.default_rng(0).permutation(300)
+    flow = bijectors.Sequential(
+        [tfp.bijectors.Permute(order, axis=-1), bijectors.ActNorm.trainable([300])]
+    )
+    count = tf.constant(7)
+    weights = tf.constant(np.arange(300), tf.float32)
+
+    def function(x):
+        return weights * flow.forward(x), x, count
+
+    program = programs.make_program(function, tf.TensorSpec([2, 300]), module=flow)
+    assert set(program.captured) == {"bijectors/1/log_scale", "bijectors/1/shift", "captured/0"}
+    np.testing.assert_array_equal(program.captured["captured/0"], weights)
+    assert [result.shape for result in program.results] == [[2, 300], [2, 300], []]
