@@ -46,8 +46,9 @@ class Autoregressive(Predicted):
       transform: a `transforms.Transform`, or a function from parameters `[..., D, P]` to a scalar
         `tfb.Bijector` with batch shape `[..., D]`, see `transforms.Scalar`.
       inversion: `"parallel"`: all entries at once; `"sequential"`: one token after the other first;
-        `"auto"`: the latter where the network can, on CPUs, whatever the length and the batch
-        (`benchmarks.inversions`); on accelerators, see `evaluation.for_accelerator`, the former.
+        `"auto"`: the latter where the network can, in graphs, for CPUs, whatever the length and the
+        batch (`benchmarks.inversions`); in eager mode and for accelerators, where many short steps
+        take long, see `evaluation.for_accelerator`, the former.
       conditional: whether the network takes a context, which `tfflows.condition` binds.
       context: the context itself, `[..., *context_event]`; its batch dimensions are those of the
         bijector.
@@ -178,7 +179,8 @@ class Autoregressive(Predicted):
     def _is_sequential(self):
         if self._inversion != "auto":
             return self._inversion == "sequential"
-        return hasattr(self._network, "decode") and not state.now().is_accelerated
+        is_slow = tf.executing_eagerly() or state.now().is_accelerated
+        return hasattr(self._network, "decode") and not is_slow
 
     def _decode(self, y):
         """Returns `x`, one token after the other."""

@@ -81,6 +81,7 @@ def test_images_that_can_not_be_cut():
             zoo.create("tarflow.digits", patch=patch)
 
 
+@pytest.mark.slow
 def test_trained_weights_come_back_both_ways():
     model = zoo.create("tarflow.digits", pretrained=True)
     flow, x = model.bijector.bijector, model.sample(5, seed=1)
