@@ -271,7 +271,17 @@ class Model:
                 f"`overrides` of {self.name!r} must be among {sorted(self.arguments)}. "
                 f"Received: {sorted(unknown)}."
             )
+        for key, value in overrides.items():
+            # Counts and sizes, of which a negative one would be taken for none.
+            if key != "image_shape" and _least(value) < 0 <= _least(self.arguments[key]):
+                raise ValueError(f"`{key}` must not be negative. Received: {key}={value!r}.")
         return self.builder(seed=seed, **{**self.arguments, **overrides})
+
+
+def _least(value):
+    """Returns the least of an integer or of several, 0 of what is neither."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return min((v for v in values if type(v) is int), default=0)
 
 
 _MODELS: dict[str, Model] = {}

@@ -50,3 +50,18 @@ def test_a_recipe_is_one_that_a_run_can_follow(name, wrong, right):
     for value in wrong:
         with pytest.raises(ValueError, match=f"`{name}` of a recipe must be .*Received: {name}="):
             dataclasses.replace(recipe, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("jet.digits", {"num_couplings": -1}),
+        ("tarflow.digits", {"depth": -1}),
+        ("rq_nsf.two_moons", {"num_blocks": -2}),
+        ("glow.digits", {"steps": (-1, 2)}),
+        ("balanced.digits", {"gain": 1.0, "steps": [2, -1]}),
+    ],
+)
+def test_negative_counts_are_not_taken_for_none(name, changes):
+    with pytest.raises(ValueError, match=r"`\w+` must not be negative. Received: \w+=.*-"):
+        zoo.create(name, **changes)

@@ -222,6 +222,8 @@ def _check_heads(width: int, head_size: int | None, positions: str) -> int:
         raise ValueError(
             f"`positions` must be one of {', '.join(POSITIONS)}. Received: positions={positions!r}."
         )
+    if width < 1:
+        raise ValueError(f"`width` must be positive. Received: width={width}.")
     size = default_head_size(width) if head_size is None else head_size
     if size < 1 or width % size:
         raise ValueError(

@@ -130,6 +130,8 @@ def test_heads_are_of_64_features_or_what_divides_the_width():
             networks.CausalTransformer(SHAPE, 2, width=12, **wrong)
     with pytest.raises(ValueError, match="`head_size` must be even for rotary positions. Receiv"):
         networks.CausalTransformer(SHAPE, 2, width=12, head_size=3, positions="rotary")
+    with pytest.raises(ValueError, match="`width` must be positive. Received: width=0"):
+        networks.CausalTransformer(SHAPE, 2, width=0)
     with pytest.raises(ValueError, match="`positions` must be one of learned, rotary. Received: p"):
         networks.CausalTransformer(SHAPE, 2, positions="none")
     with pytest.raises(ValueError, match=r"`event_shape` must be \[T, d\]. Received: event_shape="):
