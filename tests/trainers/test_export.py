@@ -21,7 +21,7 @@ from absl.testing import flagsaver
 
 import tfflows
 import zoo
-from tests.small_presets import save_small
+from tests.small_presets import save_small, small_arguments
 from tfflows.distributions import Dequantized, standard_normal, with_temperature
 from trainers import export
 
@@ -71,6 +71,9 @@ OTHERS = {
         "realnvp.table": PLANAR,
         "rq_nsf.table": PLANAR,
         "rq_nsf_ar.table": PLANAR,
+    },
+    "transformers": {
+        name: small_arguments(name) for name in ("jet.digits", "tarflow.digits", "tarflow.table")
     },
 }
 ALL = FIRST | {name: changes for group in OTHERS.values() for name, changes in group.items()}

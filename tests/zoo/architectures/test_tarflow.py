@@ -77,7 +77,10 @@ def test_images_that_can_not_be_cut():
     with pytest.raises(ImageShapeError, match="Take another patch, or pad"):
         zoo.with_image_size(zoo.find("tarflow.mnist_by_class"), 30, 30)
     for patch in (0, -1, 2.0, True):
-        with pytest.raises(ValueError, match="`patch` must be a positive integer. Received: patch"):
+        with pytest.raises(
+            ValueError,
+            match="`patch` must (be a positive integer|not be negative). Received: patch",
+        ):
             zoo.create("tarflow.digits", patch=patch)
 
 
