@@ -88,15 +88,16 @@ def guide(
       model: as for `condition`; its conditional parts are couplings or autoregressive.
       context: as for `condition`.
       weight: a number, 0 or more: how much more; 0 is `condition`.
-      null: the context that stands for none, by default zeros. The model has to know it from
-        training: see `context_dropout` of `FlowModel`.
+      null: the context that stands for none, by default zeros, if contexts are no integers. The
+        model has to know it from training: see `context_dropout` of `FlowModel`.
 
     Returns:
       An object of the type of `model`, which shares its variables.
 
     Raises:
-      ValueError: as `condition`; if `weight` is not a number, 0 or more; or a conditional part is
-        of another kind, such as a residual flow, which need not be invertible with other outputs.
+      ValueError: as `condition`; if `weight` is not a number, 0 or more; contexts are integers, of
+        which 0 is a label as any other, and `null` is not given; or a conditional part is of
+        another kind, such as a residual flow, which need not be invertible with other outputs.
 
     #### Example
 
@@ -124,6 +125,13 @@ def guide(
     is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if not (is_number and 0 <= weight < math.inf):
         raise ValueError(f"`weight` must be a number, 0 or more. Received: weight={weight!r}.")
+
+    given = as_context(context, None)
+    if null is None and given is not None and given.dtype.is_integer:
+        raise ValueError(
+            "`null` must be given for contexts that are integers: 0 is one of them. "
+            f"Received: contexts of {given.dtype.name}."
+        )
 
     def changes(part):
         if not _is_conditional(part):

@@ -122,6 +122,11 @@ class Conditioned(tf.Module):
 
 def _drop(context, rate, seed):
     """Returns contexts `[N, ...]` with zeros for some of the rows."""
+    if context.dtype.is_integer:
+        raise ValueError(
+            "`context_dropout` must be 0 for contexts that are integers: 0 is one of them. "
+            f"Received: contexts of {context.dtype.name}."
+        )
     # Not the seed of the noise, which would go with what is dropped.
     seed = tf.random.experimental.stateless_fold_in(tf.convert_to_tensor(seed, tf.int32), 1)
     shape = tf.concat([tf.shape(context)[:1], tf.ones([context.shape.rank - 1], tf.int32)], axis=0)

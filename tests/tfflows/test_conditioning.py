@@ -234,6 +234,8 @@ def test_what_can_not_be_guided_is_refused():
         guide(bijectors.Flip(), CONTEXT, 1.0)
     with pytest.raises(ValueError, match=r"`null` must have shape \[\.\.\., 1\]"):
         guide(autoregressive(), CONTEXT, 1.0, null=[1.0, 2.0])
+    with pytest.raises(ValueError, match="`null` must be given for contexts that are integers"):
+        guide(conditional(), [[1], [0], [2]], 1.0)
     network = networks.LipschitzNet(4, width=4, seed=1, context_size=1)
     networks.build_network(network, [4], [1])
     flow = bijectors.ResidualFlow(network, [4], conditional=True, context_ndims=1)
