@@ -126,6 +126,8 @@ def guide(
     if not (is_number and 0 <= weight < math.inf):
         raise ValueError(f"`weight` must be a number, 0 or more. Received: weight={weight!r}.")
 
+    if weight == 0:
+        return condition(model, context)
     given = as_context(context, None)
     if null is None and given is not None and given.dtype.is_integer:
         raise ValueError(

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import evaluation, networks
-from tfflows.conditioning import condition, expected_context, guide
+from tfflows.conditioning import expected_context, guide
 from tfflows.distributions import density_of, is_discrete, to_real
 from zoo import registry
 from zoo.storage import files, presets
@@ -180,8 +180,6 @@ class Trained:
         y = tf.convert_to_tensor(y)
         if y.dtype.is_integer and self.classes is not None:
             y = networks.OneHot(len(self.classes), dtype="float32")(y)
-        if guidance == 0:
-            return dataclasses.replace(self, distribution=condition(self.distribution, y))
         return dataclasses.replace(self, distribution=guide(self.distribution, y, guidance))
 
     def check(self, x: tf.Tensor) -> None:
