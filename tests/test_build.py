@@ -30,6 +30,8 @@ UNDECLARED = {
 OUTPUTS = ("build", "dist", "runs", "site")
 # Where Bazel runs a test there is only what BUILD files name: this one has nothing to do there.
 NOT_BAZELS = "tests/test_build.py"
+# Programs that Bazel does not know: mkdocs runs them.
+SITE = "tools/site/"
 
 RULES = {"@rules_python//python:defs.bzl": ("py_library", "py_binary", "py_test")}
 NATIVE_RULES = ("alias", "filegroup", "test_suite")
@@ -209,7 +211,7 @@ def has_main(root, file):
 def problems(root):
     """What is wrong with a tree's BUILD files, one line each."""
     builds = Builds(root)
-    files = set(find_files(root, "*.py"))
+    files = {file for file in find_files(root, "*.py") if not file.startswith(SITE)}
     targets = {kind: {} for kind in ("py_library", "py_binary", "py_test")}
     for kind, label in ((k, t["label"]) for k in targets for t in builds.of_kind(k)):
         for source in builds.targets[label]["srcs"]:
