@@ -31,7 +31,9 @@ __all__ = [
     "make_program",
 ]
 
-PLATFORMS = _jax.PLATFORMS  # Of which JAX is on one.
+PLATFORMS = _jax.PLATFORMS
+"""Platforms of programs; JAX is on one of them."""
+
 _ASSIGNING = ("Assign", "ResourceApply", "ResourceScatter", "ResourceStridedSliceAssign")
 
 

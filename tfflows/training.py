@@ -29,6 +29,7 @@ from tfflows.variables import named_variables, set_trainable
 __all__ = ["UNITS", "FlowModel", "NonFiniteError"]
 
 UNITS = ("bits_per_dim", "nats", "nats_per_node")
+"""Units of a score, `FlowModel(units=)`."""
 
 
 @keras.saving.register_keras_serializable(package="tfflows")

@@ -180,6 +180,7 @@ IMAGES = Kind(
     is_discrete=True,
     get_event_shape=_image_shape,
 )
+"""Images `[H, W, C]` of integers."""
 POINTS = Kind(
     noun="points",
     rank=1,
@@ -189,6 +190,7 @@ POINTS = Kind(
     is_discrete=False,
     get_event_shape=_point_shape,
 )
+"""Points `[D]`."""
 SETS = Kind(
     noun="sets of nodes",
     rank=2,
@@ -198,6 +200,7 @@ SETS = Kind(
     is_discrete=False,
     get_event_shape=_set_shape,
 )
+"""Sets of nodes `[N, F]`, or the nodes of a graph."""
 TABLES = Kind(
     noun="rows",
     rank=1,
@@ -207,6 +210,7 @@ TABLES = Kind(
     is_discrete=False,
     get_event_shape=_row_shape,
 )
+"""Rows of a table."""
 KINDS = (IMAGES, POINTS, SETS, TABLES)
 
 

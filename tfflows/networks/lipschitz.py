@@ -18,10 +18,7 @@ class LipSwish(keras.layers.Layer):
 
     The slope of `x sigmoid(beta x)` lies in [-0.0999, 1.0999] for every `beta`, so that this
     activation changes no faster than its input. `beta` is the softplus of a variable that starts
-    at 0.5.
-
-    Args:
-      **kwargs: arguments of `keras.layers.Layer`.
+    at 0.5. The constructor takes the arguments of `keras.layers.Layer`.
 
     #### Example
 

@@ -1,10 +1,15 @@
-"""What mkdocs does here beside its plugins: formulas, and pages that lie outside of docs/."""
+"""What mkdocs does here beside its plugins.
+
+Formulas, links of public names to the reference, pages that are made of the source, and those that
+lie outside of docs/.
+"""
 
 import pathlib
 import posixpath
 import re
 
-from inline_code import InlineCode
+import programs
+import reference
 from mathml import MathML, block
 from mkdocs.structure.files import File
 
@@ -12,10 +17,17 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Files of the repository that are pages of the site.
 OUTSIDE = {"benchmarks/README.md": "benchmarks.md", "CHANGELOG.md": "changelog.md"}
 LINK = re.compile(r"(\]\()([^)#:\s]+)([#)])")
+# What a comment in a page stands for.
+MADE = {
+    "<!-- contents -->": lambda markdown: reference.contents(markdown, ROOT),
+    "<!-- programs -->": lambda markdown: programs.describe(ROOT / "trainers"),
+}
+OF_DOCSTRINGS = ("Example", "Examples", "References")  # Too many to list.
 
 
 def on_config(config):
-    config.markdown_extensions += [MathML(), InlineCode()]
+    names = reference.entries(ROOT / "docs/reference")
+    config.markdown_extensions += [MathML(), reference.Names(names)]
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {})
     fences["custom_fences"] = [{"name": "math", "class": "formula", "format": block}]
 
@@ -26,16 +38,31 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
+    for comment, make in MADE.items():
+        if comment in markdown:
+            markdown = markdown.replace(comment, make(markdown))
+    return move_links(markdown, page.file.src_uri)
+
+
+def move_links(markdown, page):
     """Links to files outside of docs/ lead to their pages, and links of these pages into docs/."""
-    inside = {page: source for source, page in OUTSIDE.items()}
-    here = inside.get(page.file.src_uri, f"docs/{page.file.src_uri}")
+    here = {made: source for source, made in OUTSIDE.items()}.get(page, f"docs/{page}")
 
     def move(match):
         target = posixpath.normpath(posixpath.join(posixpath.dirname(here), match[2]))
         moved = OUTSIDE.get(target, target.removeprefix("docs/"))
         if moved == target:
             return match[0]
-        start = posixpath.dirname(page.file.src_uri) or "."
-        return match[1] + posixpath.relpath(moved, start) + match[3]
+        return match[1] + posixpath.relpath(moved, posixpath.dirname(page) or ".") + match[3]
 
     return LINK.sub(move, markdown)
+
+
+def on_page_content(html, page, config, files):
+    def prune(items):
+        items[:] = [item for item in items if item.title not in OF_DOCSTRINGS]
+        for item in items:
+            prune(item.children)
+
+    if page.file.src_uri.startswith("reference/"):
+        prune(page.toc.items)
