@@ -339,23 +339,31 @@ def test_build_files_fit_the_tree():
 
 
 def test_labels_of_pypi_are_locked_and_required():
-    runtime = set(map(name_in_labels, runtime_requirements()))
-    development = set(map(name_in_labels, dev_requirements()))
+    core = set(map(name_in_labels, requirements("core")))
+    runtime = core | set(map(name_in_labels, requirements("train")))
+    known = {"tfflows": core, "zoo": core, "trainers": runtime}
+    anything = runtime | set(map(name_in_labels, dev_requirements()))
     for label, target in Builds(ROOT).targets.items():
         names = {d.removeprefix("@pypi//") for d in target.get("deps", ()) if d[0] == "@"}
-        in_package = label.startswith(tuple(f"//{package}:" for package in PACKAGES))
-        assert names <= lock().keys() & (runtime if in_package else runtime | development), label
+        package = label.removeprefix("//").partition(":")[0]
+        assert names <= lock().keys() & known.get(package, anything), label
+
+
+def test_requirements_of_the_programs_are_those_of_the_set_up():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    included = [line.split()[1] for line in lines if not line.startswith("#")]
+    assert included == ["requirements/core.txt", "requirements/train.txt"]
 
 
 def test_lock_is_within_the_requirements():
     locked = lock()
-    for requirement in runtime_requirements() + dev_requirements():
+    for requirement in requirements("core") + requirements("train") + dev_requirements():
         version = locked[name_in_labels(requirement)]
         assert requirement.specifier.contains(version), requirement
 
 
-def runtime_requirements():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+def requirements(name):
+    lines = (ROOT / f"requirements/{name}.txt").read_text().splitlines()
     return [Requirement(line) for line in lines if line and line[0] not in "# "]
 
 

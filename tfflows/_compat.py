@@ -13,7 +13,7 @@ import re
 import sys
 from importlib import metadata
 
-# What the pip command in a message asks for, as in requirements.txt; a test compares the two.
+# What the pip command in a message asks for, as in requirements/core.txt; a test compares the two.
 _REQUIREMENTS = {
     "tensorflow": ">=2.21,<2.22",
     "tensorflow-probability": ">=0.25,<0.26",

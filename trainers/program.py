@@ -5,12 +5,14 @@ Errors of our own keep their traceback. Ctrl-C says how to go on, with exit stat
 """
 
 import functools
+import importlib.util
 import itertools
 import math
 import os
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,14 +28,30 @@ _IN_GRAPH = re.compile(
     r'in user code:.*File "(?P<path>[^"]*)"[^\n]*\n +(?P<line>[^\n]*).*?\n\n    \w+: (?P<text>.*)',
     re.DOTALL,
 )
+# Modules of the packages in requirements/train.txt, which `pip install tfflows` leaves out.
+NEEDED = (
+    *("PIL", "importlib_resources", "matplotlib", "pyarrow", "sklearn", "tensorboard"),
+    "tensorflow_datasets",
+)
+_COMMAND = re.compile(r"python -m trainers\.(\w+)")
 YES, NO = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 
 flags.DEFINE_bool("traceback", False, "Show where in the code an error comes from.")
 
 
 def start() -> None:
-    """Imports TensorFlow and looks for GPUs, without what it says in every healthy start."""
+    """Imports TensorFlow and looks for GPUs, without what it says in every healthy start.
+
+    Ends the process if packages are missing that programs need.
+    """
     sys.excepthook = _end
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        print(
+            'Error: the programs need what `python -m pip install "tfflows[train]"` installs; in a '
+            f"clone, `tools/setup`. Received: no {', '.join(missing)}.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Warnings and errors.
     sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be no Unicode.
     from tfflows import start_up  # Says so if TensorFlow can't work.
@@ -53,7 +71,17 @@ def run(main: Callable, shared_flags: Sequence[str] = ()) -> None:
     """
     for name in ("traceback", *shared_flags):
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
+    this = sys.modules["__main__"]
+    if hasattr(this, "is_command"):  # See `commands`.
+        name_commands(this)
     app.run(functools.partial(_run, main))
+
+
+def name_commands(module: types.ModuleType) -> None:
+    """Names the commands of an installed tfflows in the help of a module and of all flags."""
+    module.__doc__ = _COMMAND.sub(r"tfflows-\1", module.__doc__)
+    for name in FLAGS:
+        FLAGS[name].help = _COMMAND.sub(r"tfflows-\1", FLAGS[name].help)
 
 
 def _run(main, argv):

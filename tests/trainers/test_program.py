@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+import types
 
 import keras
 import pytest
@@ -18,7 +20,18 @@ from absl import app, flags, logging
 from absl.testing import flagsaver
 
 from tfflows.training import NonFiniteError
-from trainers import benchmark, deform, evaluate, export, program, reproduce, sample, score, train
+from trainers import (
+    benchmark,
+    commands,
+    deform,
+    evaluate,
+    export,
+    program,
+    reproduce,
+    sample,
+    score,
+    train,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAMS = [benchmark, deform, evaluate, export, reproduce, sample, score, train]
@@ -132,6 +145,54 @@ def test_programs_do_not_show_what_is_for_information(caplog):
     finally:
         logging.set_verbosity(levels[0])
         tf.get_logger().setLevel(levels[1])
+
+
+# Commands and packages of an installed tfflows.
+
+
+def test_every_program_is_a_command():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [module.__name__.rpartition(".")[2] for module in PROGRAMS]
+    assert project["scripts"] == {f"tfflows-{n}": f"trainers.commands:{n}" for n in names}
+
+
+def test_a_command_is_the_program_but_for_the_name_in_its_help(monkeypatch):
+    called = []
+    monkeypatch.setattr(program, "start", lambda: called.append("start"))
+    monkeypatch.setattr(commands.runpy, "run_module", lambda *a, **k: called.append((a, k)))
+    commands.score()
+    main = {"run_name": "__main__", "alter_sys": True}
+    assert called == ["start", (("trainers.score", {"is_command": True}), main)]
+
+    module = types.ModuleType("named")
+    module.__doc__ = "Trains.\n\n    python -m trainers.train --resume\n"
+    texts = {name: flags.FLAGS[name].help for name in flags.FLAGS}
+    try:
+        program.name_commands(module)
+        assert module.__doc__ == "Trains.\n\n    tfflows-train --resume\n"
+        assert "`tfflows-train --list`" in flags.FLAGS["model"].help
+        assert "python -m trainers" not in "".join(flags.FLAGS[name].help for name in texts)
+    finally:
+        for name, text in texts.items():
+            flags.FLAGS[name].help = text
+
+
+def test_programs_say_in_a_line_which_packages_are_missing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as caught:
+        program.start()
+    assert caught.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert 'pip install "tfflows[train]"' in err and err.endswith("Received: no matplotlib.\n")
+
+
+def test_needed_packages_are_those_of_the_requirements():
+    lines = (ROOT / "requirements/train.txt").read_text().splitlines()
+    named = {re.split("[<>=]", line)[0].replace("-", "_") for line in lines if line[0] != "#"}
+    other = {"PIL": "pillow", "sklearn": "scikit_learn"}
+    assert {other.get(name, name) for name in program.NEEDED} == named
 
 
 # What is said of errors.
