@@ -26,10 +26,10 @@ BATCH = 128
 THREADS = (1, 2)
 
 
-def measure_speed(own, worker, effort) -> dict:
+def measure_speed(own, worker, effort, peers) -> dict:
     """Returns ms of a step and the ratios to tfflows, by turns; PyTorch with the best threads."""
     turns = {("tfflows", 0): lambda: own.time(effort["timed"])}
-    for name in PEERS:
+    for name in peers:
         for threads in THREADS:
             turns[name, threads] = lambda name=name, threads=threads: worker.ask(
                 library=name, time=effort["timed"], threads=threads
@@ -38,7 +38,7 @@ def measure_speed(own, worker, effort) -> dict:
         run()  # Compiles, or warms up.
     seconds = measuring.in_rounds(turns, effort["rounds"])
     found = {"tfflows, ms": 1e3 * measuring.median(seconds["tfflows", 0])}
-    for name in PEERS:
+    for name in peers:
         best = min(THREADS, key=lambda n: np.median(seconds[name, n]))
         found |= {
             f"{name}, ms": 1e3 * measuring.median(seconds[name, best]),
@@ -48,19 +48,19 @@ def measure_speed(own, worker, effort) -> dict:
     return found
 
 
-def measure_scores(own, worker, effort, report) -> dict:
+def measure_scores(own, worker, effort, report, peers) -> dict:
     """Returns nats on test of all seeds, their means, and the differences within a seed."""
-    scores = {name: [] for name in ("tfflows", *PEERS)}
+    scores = {name: [] for name in ("tfflows", *peers)}
     for seed in range(1, effort["seeds"] + 1):
         request = {"steps": effort["steps"], "report": report}
         scores["tfflows"].append(own.train(seed, **request)["test"])
-        for name in PEERS:
+        for name in peers:
             answer = worker.ask(library=name, train=seed, threads=1, **request)
             scores[name].append(answer["test"])
     found = {}
     for name, values in scores.items():
         found |= {f"{name}, nats": float(np.mean(values)), f"{name} error": _error(values)}
-    for name in PEERS:
+    for name in peers:
         worse = np.subtract(scores[name], scores["tfflows"])
         found |= {f"{name} worse by": float(np.mean(worse)), f"{name} by error": _error(worse)}
     return found | {"all": scores}
@@ -77,8 +77,10 @@ def markdown(rows) -> str:
     lines[0] += ("tfflows, ms", *PEERS)
     lines += [("---",) * len(lines[0])]
     for row in rows:
-        nats = [f"{row[f'{n}, nats']:.2f} ± {row[f'{n} error']:.2f}" for n in ("tfflows", *PEERS)]
-        times = [f"{row[f'{n}, ms']:.3g} ({row[f'{n} times']:.1f}x)" for n in PEERS]
+        there = [n for n in PEERS if f"{n}, nats" in row]
+        nats = [f"{row[f'{n}, nats']:.2f} ± {row[f'{n} error']:.2f}" for n in ("tfflows", *there)]
+        times = [f"{row[f'{n}, ms']:.3g} ({row[f'{n} times']:.1f}x)" for n in there]
+        nats, times = (known + [""] * (len(PEERS) - len(there)) for known in (nats, times))
         own = f"{row['tfflows, ms']:.3g}"
         lines.append((row["flow"], row["table"], str(row["columns"]), *nats, own, *times))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -133,15 +135,15 @@ def main():
             for kind in tables_data.KINDS:
                 if not re.search(flags.only, f"{kind} {table}"):
                     continue
+                peers = () if kind in tables_data.OWN_KINDS else PEERS
                 own, request = backend.Contestant(kind, found, BATCH), {"kind": kind}
                 request |= {"data": str(path), "batch": BATCH}
-                sizes = {name: worker.ask(build=name, **request)["parameters"] for name in PEERS}
+                sizes = {name: worker.ask(build=name, **request)["parameters"] for name in peers}
                 row = {"flow": kind, "table": table, "columns": found.shape[1]}
                 row |= {"rows": len(found), "parameters": own.parameters}
                 row |= {f"{name} parameters": size for name, size in sizes.items()}
-                row |= measure_scores(own, worker, effort, report) | measure_speed(
-                    own, worker, effort
-                )
+                row |= measure_scores(own, worker, effort, report, peers)
+                row |= measure_speed(own, worker, effort, peers)
                 rows.append(row)
                 measuring.print_values({k: v for k, v in row.items() if k != "all"})
     print(markdown(rows))

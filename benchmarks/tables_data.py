@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-KINDS = ("affine autoregressive", "spline couplings")
+KINDS = ("affine autoregressive", "spline couplings", "transformer")
+OWN_KINDS = ("transformer",)  # Which no other library has.
 BLOCKS = {"affine autoregressive": 5, "spline couplings": 8}
 WIDTH, DEPTH, BINS, BOUND = 64, 2, 8, 4.0
 LEARNING_RATE, CLIP = 1e-3, 5.0

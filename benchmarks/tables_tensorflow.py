@@ -1,4 +1,4 @@
-"""The flows of `benchmarks.tables` by tfflows: `maf.table` and `rq_nsf.table` of the zoo."""
+"""The flows of `benchmarks.tables` by tfflows: three rows of the zoo."""
 
 import functools
 import time
@@ -12,7 +12,11 @@ import zoo
 from benchmarks import tables_data
 from benchmarks.tables_data import BINS, BLOCKS, BOUND, DEPTH, WIDTH
 
-NAMES = {"affine autoregressive": "maf.table", "spline couplings": "rq_nsf.table"}
+NAMES = {
+    "affine autoregressive": "maf.table",
+    "spline couplings": "rq_nsf.table",
+    "transformer": "tarflow.table",
+}
 
 
 class Contestant:
@@ -28,9 +32,12 @@ class Contestant:
         self._table, self._batch = table, batch
         self._data = tables_data.split(table, 0)
         dimension = table.shape[1]
-        bins = {"num_bins": BINS} if kind == "spline couplings" else {}
-        sizes = {"num_blocks": BLOCKS[kind], "width": WIDTH, "depth": DEPTH, "bound": BOUND}
-        self._build = functools.partial(zoo.build, NAMES[kind], columns=dimension, **sizes, **bins)
+        sizes = {}  # By default those of the zoo.
+        if kind in BLOCKS:
+            sizes = {"num_blocks": BLOCKS[kind], "width": WIDTH, "depth": DEPTH, "bound": BOUND}
+        if kind == "spline couplings":
+            sizes["num_bins"] = BINS
+        self._build = functools.partial(zoo.build, NAMES[kind], columns=dimension, **sizes)
         self.model = tfflows.FlowModel(self._build(seed=0), units="nats")
         optimizer = keras.optimizers.Adam(
             tables_data.LEARNING_RATE, global_clipnorm=tables_data.CLIP

@@ -289,9 +289,13 @@ def _define_score(model, num_samples):
     formula, kind = model.kind.definition, model.kind
     if kind == zoo.IMAGES:
         noise = "uniform" if model.distribution.dequantizer is None else "variational"
-        return (
-            f"{formula} of integer images, {noise} dequantisation, {num_samples} sample(s) an image"
-        )
+        noise, stddev = f"{noise} dequantisation", model.distribution.stddev
+        if stddev is not None:
+            noise = (
+                f"x drawn after y ~ p from N(y, {stddev:g}^2) on the integers, which noise of "
+                f"standard deviation {stddev:g} bounds"
+            )
+        return f"{formula} of integer images, {noise}, {num_samples} sample(s) an image"
     if model.is_discrete:  # Rows.
         count = sum(model.distribution.entries)
         return (

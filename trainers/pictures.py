@@ -115,6 +115,7 @@ def sampler(
     count: int | None = None,
     save: Callable | None = None,
     columns: int | None = None,
+    denoise: bool = False,
 ) -> Callable:
     """Returns a function `draw(path)` that writes a picture of samples, always of the same latents.
 
@@ -131,6 +132,7 @@ def sampler(
       save: writes samples, as `save(path, samples, least_size)`; by default a grid of images or a
         histogram of points.
       columns: images a row of the grid; by default as many as rows.
+      denoise: whether Gaussian noise that the density has is taken out, see `Dequantized.denoise`.
     """
     discrete, model = (
         is_discrete(distribution),
@@ -138,7 +140,11 @@ def sampler(
     )
     batch = model.batch_shape.num_elements() if model.batch_shape.rank else None
     count = batch or count or usual_count(distribution)
-    sample = tf.function(lambda: model.sample(() if batch else count, seed=[seed, 1]))
+
+    @tf.function
+    def sample():
+        samples = model.sample(() if batch else count, seed=[seed, 1])
+        return distribution.denoise(samples) if denoise else samples
 
     def draw(path, least_size=512):
         samples = sample()
@@ -184,6 +190,7 @@ def class_sampler(
     temperature: float = 1.0,
     count: int | None = None,
     save: Callable | None = None,
+    denoise: bool = False,
 ) -> Callable:
     """Returns `sampler` of a conditional model: a row for each class, in their order.
 
@@ -194,12 +201,13 @@ def class_sampler(
       temperature: factor on the standard deviation of the latents.
       count: samples of a class; by default `usual_class_count`.
       save: see `sampler`.
+      denoise: see `sampler`.
     """
     rows = min(num_classes, MOST_CLASSES)
     event_shape = condition(tf.zeros([1], tf.int32)).event_shape
     count = count or usual_class_count(event_shape, rows)
     distribution = condition(tf.repeat(tf.range(rows), count))
-    return sampler(distribution, seed, temperature, save=save, columns=count)
+    return sampler(distribution, seed, temperature, save=save, columns=count, denoise=denoise)
 
 
 def save_curve(path: str | os.PathLike, lines: list[dict]) -> None:

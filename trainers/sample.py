@@ -8,6 +8,7 @@
     python -m trainers.sample --workdir=runs/wine --count=10000 --output=wine.csv
     python -m trainers.sample --workdir=runs/wine --given=target=1 --count=100 --output=one.csv
     python -m trainers.sample --model=glow.digits_by_class --label=3
+    python -m trainers.sample --workdir=runs/noisy --denoise
 
 The third draws a row for each pair of test images, or those of `--split`: between the two, what is
 decoded from the latents on an arc from one to the other (`tfflows.analysis.interpolate`). Of points
@@ -71,6 +72,12 @@ flags.DEFINE_float(
     "How much more the label counts than it does, for a model that was trained with "
     "--recipe=context_dropout=0.1.",
     lower_bound=0.0,
+)
+flags.DEFINE_bool(
+    "denoise",
+    False,
+    "Take the noise out of samples, for a model that was trained with Gaussian noise "
+    "(--set=noise=6.4): what comes out has no likelihood.",
 )
 flags.DEFINE_multi_string(
     "given",
@@ -161,7 +168,7 @@ def make_sampler(
         distribution = model.given(number, FLAGS.guidance).distribution
         usual = BESIDE_NEAREST if save else pictures.usual_count(distribution)
         count = FLAGS.count or usual
-        draw = pictures.sampler(distribution, *options, count, save)
+        draw = pictures.sampler(distribution, *options, count, save, denoise=FLAGS.denoise)
         return draw, count, f"{count} samples{name}"
     rows = min(len(model.classes), pictures.MOST_CLASSES)
     usual = 1 if save else pictures.usual_class_count(model.event_shape, rows)
@@ -172,7 +179,7 @@ def make_sampler(
 
     names = labels.describe(model.classes[:rows])
     what = f"{rows * count} samples, {count} {'' if save else 'a row '}of each of {names},"
-    draw = pictures.class_sampler(condition, rows, *options, count, save)
+    draw = pictures.class_sampler(condition, rows, *options, count, save, FLAGS.denoise)
     return draw, rows * count, what
 
 
@@ -519,6 +526,20 @@ def check_guidance(model: zoo.Trained, draws_samples: bool) -> None:
         )
 
 
+def check_denoise(model: zoo.Trained, draws_samples: bool) -> None:
+    """Refuses to take noise out of what has none.
+
+    Args:
+      model: a `zoo.Trained`.
+      draws_samples: whether samples are drawn.
+    """
+    if not draws_samples or not model.is_discrete or model.distribution.stddev is None:
+        raise app.UsageError(
+            "--denoise is for samples of a model that was trained with Gaussian noise, such as "
+            f"tarflow.* with --set=noise=6.4. Received: --denoise, {model.entry.name}."
+        )
+
+
 def main(argv: list[str]) -> None:
     """Loads the model and draws."""
     del argv
@@ -528,6 +549,8 @@ def main(argv: list[str]) -> None:
     if model.kind == zoo.TABLES:
         if FLAGS.guidance:
             check_guidance(model, draws_samples=False)
+        if FLAGS.denoise:
+            check_denoise(model, draws_samples=False)
         draw_rows(model, command_line.read_output(workdir, "samples.csv"))
         return
     output = command_line.read_output(workdir, "samples.png")
@@ -543,8 +566,11 @@ def main(argv: list[str]) -> None:
             "--nearest draws samples beside images: it goes without --interpolate, --keep_levels "
             "and --resample_levels."
         )
+    draws_samples = not (FLAGS.interpolate or keep or resample)
     if FLAGS.guidance:
-        check_guidance(model, not (FLAGS.interpolate or keep or resample))
+        check_guidance(model, draws_samples)
+    if FLAGS.denoise:
+        check_denoise(model, draws_samples)
     if FLAGS.interpolate:
         x, y = open_pairs(model, FLAGS.count or 8, number)
         count = draw_between(model, output, x, FLAGS.seed, y)

@@ -147,3 +147,24 @@ def test_sample_says_how_many_are_in_the_picture(loc, said, tmp_path, monkeypatc
 def test_sample_fails_if_all_samples_are_nan(tmp_path, monkeypatch):
     with pytest.raises(ArithmeticError, match="All 20 samples are NaN"):
         draw(failing((2, 2, 1), -50.0), monkeypatch, tmp_path / "samples.png")
+
+
+def test_noise_of_a_model_is_taken_out_of_its_samples(tmp_path, capsys):
+    workdir = str(tmp_path / "run")
+    small = ["noise=0.4", "width=8", "num_blocks=1", "depth=1"]
+    run(model="tarflow.digits", set=small, steps=1, report_every=1, workdir=workdir)
+    run(evaluate.main, workdir=workdir, split="test[:8]")
+    text = "x drawn after y ~ p from N(y, 0.4^2) on the integers"
+    assert text in capsys.readouterr().out
+    drawn = []
+    for denoise in (False, True):
+        output = tmp_path / f"{denoise}.png"
+        run(sample.main, workdir=workdir, output=str(output), count=4, denoise=denoise)
+        drawn.append(output.read_bytes())
+    assert drawn[0] != drawn[1]
+
+
+def test_there_is_no_noise_to_take_out(finished):
+    for flags in ({"model": "glow.digits"}, {"workdir": str(finished), "interpolate": True}):
+        with pytest.raises(app.UsageError, match="--denoise is for samples of a model that was tr"):
+            run(sample.main, denoise=True, **flags)

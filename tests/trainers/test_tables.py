@@ -99,7 +99,7 @@ def test_the_same_command_goes_on(given, path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [1, 2])
-@pytest.mark.parametrize("name", ["balanced", "realnvp", "rq_nsf", "rq_nsf_ar"])
+@pytest.mark.parametrize("name", ["balanced", "realnvp", "rq_nsf", "rq_nsf_ar", "tarflow"])
 def test_every_model_goes_on(name, calls, path, tmp_path):
     flags = FLAGS | {"model": f"{name}.table", "steps_per_execution": calls, "jit": "auto"}
     workdir = tmp_path / "whole"

@@ -15,6 +15,7 @@ from tests.trainers.tiny_runs import (
     killed,
     killed_at_epoch,
     run,
+    run_and_copy,
     trained_weights,
 )
 from tfflows.variables import named_variables
@@ -299,3 +300,20 @@ def test_points_and_images_do_not_mix(tmp_path):
     refused(
         tmp_path, "`flip` must be False for points", model="realnvp.rings", recipe=["flip=true"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("tarflow.digits", ["noise=0.4", "width=16", "num_blocks=2"]),
+        ("tarflow.digits", ["mixing=conv_exponential", "width=16", "num_blocks=2"]),
+        ("jet.digits", ["width=8", "num_couplings=10"]),
+    ],
+)
+def test_transformer_flows_resume_exactly(name, sizes, tmp_path):
+    flags = {"model": name, "set": sizes, "steps": 4, "report_every": 2, "recipe": ["ema=0.9"]}
+    workdir = tmp_path / "run"
+    run_and_copy(workdir, **flags)
+    run(workdir=str(killed(workdir)), resume=True)
+    check_same_weights(killed(workdir), workdir)

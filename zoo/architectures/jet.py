@@ -33,6 +33,7 @@ def jet(
     scale: str = "double_sigmoid",
     positions: str = "learned",
     mixing: str | None = None,
+    noise: float | None = None,
     context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
@@ -59,6 +60,9 @@ def jet(
       positions: `"learned"` or `"rotary"`, see `networks.VisionTransformer`.
       mixing: what mixes tokens before every five couplings, see
         `zoo.architectures.building.token_mixing`.
+      noise: standard deviation of Gaussian noise that images get in the place of uniform noise, in
+        steps between integers, see `tfflows.distributions.Dequantized`; `None` for none. The
+        paper's is 0.025 `num_levels`.
       context_size: length of a context vector that the model is conditional on, see
         `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
@@ -129,4 +133,4 @@ def jet(
     )
     base = distributions.standard_normal(patchify.token_shape)
     density = tfd.TransformedDistribution(base, tfb.Invert(flow))
-    return distributions.Dequantized(density, num_levels=num_levels)
+    return distributions.Dequantized(density, num_levels=num_levels, stddev=noise)

@@ -28,6 +28,7 @@ def tarflow(
     positions: str = "learned",
     clip: float | None = None,
     mixing: str | None = None,
+    noise: float | None = None,
     context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
@@ -46,6 +47,9 @@ def tarflow(
       positions: `"learned"` or `"rotary"`, see `networks.CausalTransformer`.
       clip: bound on the log-scales; `None` for none, as in the paper.
       mixing: what mixes tokens before each block, see `zoo.architectures.building.token_mixing`.
+      noise: standard deviation of Gaussian noise that images get in the place of uniform noise, in
+        steps between integers, see `tfflows.distributions.Dequantized`; `None` for none. The
+        paper's is 0.025 `num_levels`.
       context_size: length of a context vector that the model is conditional on, see
         `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
@@ -83,4 +87,4 @@ def tarflow(
         ]
     )
     density = tfd.TransformedDistribution(distributions.standard_normal(shape), tfb.Invert(flow))
-    return distributions.Dequantized(density, num_levels=num_levels)
+    return distributions.Dequantized(density, num_levels=num_levels, stddev=noise)
