@@ -8,6 +8,7 @@ import pathlib
 import posixpath
 import re
 
+import gallery
 import programs
 import reference
 from mathml import MathML, block
@@ -20,6 +21,7 @@ LINK = re.compile(r"(\]\()([^)#:\s]+)([#)])")
 # What a comment in a page stands for.
 MADE = {
     "<!-- contents -->": lambda markdown: reference.contents(markdown, ROOT),
+    "<!-- presets -->": lambda markdown: gallery.describe(ROOT),
     "<!-- programs -->": lambda markdown: programs.describe(ROOT / "trainers"),
 }
 OF_DOCSTRINGS = ("Example", "Examples", "References")  # Too many to list.
@@ -35,6 +37,8 @@ def on_config(config):
 def on_files(files, config):
     for source, page in OUTSIDE.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
+    for path, content in gallery.pictures(ROOT):
+        files.append(File.generated(config, path, content=content))
 
 
 def on_page_markdown(markdown, page, config, files):
@@ -51,6 +55,7 @@ def move_links(markdown, page):
     def move(match):
         target = posixpath.normpath(posixpath.join(posixpath.dirname(here), match[2]))
         moved = OUTSIDE.get(target, target.removeprefix("docs/"))
+        moved = moved.replace("zoo/weights/", f"{gallery.FOLDER}/")
         if moved == target:
             return match[0]
         return match[1] + posixpath.relpath(moved, posixpath.dirname(page) or ".") + match[3]
