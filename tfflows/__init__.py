@@ -19,6 +19,7 @@ from tfflows import (  # noqa: E402
 )
 from tfflows._version import __version__  # noqa: E402
 from tfflows.conditioning import condition, guide  # noqa: E402
+from tfflows.inference import for_inference  # noqa: E402
 from tfflows.training import FlowModel  # noqa: E402
 from tfflows.variables import freeze, named_variables, set_trainable  # noqa: E402
 
@@ -30,6 +31,7 @@ __all__ = [
     "condition",
     "distributions",
     "evaluation",
+    "for_inference",
     "freeze",
     "guide",
     "named_variables",

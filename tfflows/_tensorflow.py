@@ -30,6 +30,7 @@ from tensorflow_probability.python.bijectors import pad
 # `tfb.Chain([...])` and `tfb.Invert(b)` return instances of these classes, not of their own.
 from tensorflow_probability.python.bijectors.chain import _Chain as ChainBase
 from tensorflow_probability.python.bijectors.invert import _Invert as InvertBase
+from tensorflow_probability.python.internal.slicing import PROVENANCE_ATTR
 
 __all__ = [
     "ChainBase",
@@ -41,6 +42,7 @@ __all__ = [
     "averages_of_optimizer",
     "clip_gradients",
     "forget_deferred_variables",
+    "forget_origin",
     "have_tangents",
     "is_compiled_by_xla",
     "is_forward_mode",
@@ -214,6 +216,15 @@ def set_trainable(variable: tf.Variable, trainable: bool) -> None:
     parts = variable.values if isinstance(variable, tf.distribute.DistributedValues) else [variable]
     for part in parts:
         part._trainable = trainable
+
+
+def forget_origin(module: tf.Module) -> None:
+    """Makes a copy of a distribution of TFP one that does not keep what it is a copy of.
+
+    TFP does so to slice that anew, for gradients of its variables.
+    """
+    if hasattr(module, PROVENANCE_ATTR):
+        delattr(module, PROVENANCE_ATTR)
 
 
 class Recording:

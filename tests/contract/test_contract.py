@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import tfflows
 from tests.contract.table import ROWS, inputs, perturbed
 from tfflows import bijectors, evaluation
 from tfflows.bijectors import transforms
@@ -404,13 +405,22 @@ def test_saved_model_computes_the_same(row, tmp_path):
 
 
 @rows
-def test_deepcopy_is_independent(row):
+def test_deepcopy_and_inference_form_are_independent(row):
     bijector, x = perturbed(row, tf.float32), inputs(row, tf.float32)
-    before = np.array(bijector.forward(x))
-    twin = copy.deepcopy(bijector)
+    y, log_det = evaluation.forward_and_log_det(bijector, x)
+    desired = [y, log_det, *evaluation.inverse_and_log_det(bijector, y)]
+    twin, constant = copy.deepcopy(bijector), tfflows.for_inference(bijector)
     for variable in bijector.trainable_variables:
         variable.assign_add(tf.ones_like(variable))
-    assert_close(twin.forward(x), before, 1e-6)
+    assert_close(twin.forward(x), y, 1e-6)
+    assert type(constant) is type(bijector)
+    assert not constant.trainable_variables
+    found = (
+        *evaluation.forward_and_log_det(constant, x),
+        *evaluation.inverse_and_log_det(constant, y),
+    )
+    for actual, value in zip(found, desired, strict=True):
+        assert_close(actual, value, 1e-6)
 
 
 @rows

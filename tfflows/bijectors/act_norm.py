@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics.parameters import as_data, as_event_shape, as_parameter, check_finite
 from tfflows.types import DTypeLike, Shape, TensorLike
 
@@ -147,12 +148,22 @@ class ActNorm(FlowBijector):
     def _log_det(self, x):
         shape = tf.shape(x)[-self.forward_min_event_ndims : -1]
         positions = tf.cast(tf.reduce_prod(shape), x.dtype)
-        return positions * tf.reduce_sum(self._log_scale, axis=-1)
+        return positions * self._sum_of_log_scales()
+
+    @of_weights
+    def _sum_of_log_scales(self):
+        return tf.reduce_sum(self._log_scale, axis=-1)
+
+    @of_weights
+    def _scale(self):
+        return tf.exp(self._over_event(self._log_scale))
+
+    @of_weights
+    def _inverse_scale(self):
+        return tf.exp(-self._over_event(self._log_scale))
 
     def _forward_and_log_det(self, x):
-        scale = tf.exp(self._over_event(self._log_scale))
-        return scale * (x + self._over_event(self._shift)), self._log_det(x)
+        return self._scale() * (x + self._over_event(self._shift)), self._log_det(x)
 
     def _inverse_and_log_det(self, y):
-        scale = tf.exp(-self._over_event(self._log_scale))
-        return scale * y - self._over_event(self._shift), -self._log_det(y)
+        return self._inverse_scale() * y - self._over_event(self._shift), -self._log_det(y)

@@ -3,9 +3,8 @@
 import tensorflow as tf
 
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
-from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_parameter
-from tfflows.types import Parameter, TensorFunction, TensorLike
+from tfflows.types import Parameter, TensorLike
 
 
 class _Columns(tf.Module):
@@ -25,14 +24,6 @@ class _Columns(tf.Module):
     def batch_shape_tensor(self) -> tf.Tensor:
         """Returns the batch shape of the parameter."""
         return tf.shape(self._parameter)[:-2]
-
-    def maps(self) -> tuple[TensorFunction, TensorFunction]:
-        """Returns `x -> Q^T x` and `u -> Q u`."""
-        q = self.matrix()
-        return (
-            lambda x: linalg.matvec(q, x, transpose=True),
-            lambda u: linalg.matvec(q, u),
-        )
 
 
 class OrthonormalColumns(_Columns):

@@ -7,6 +7,7 @@ from typing import Any, Self
 import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import images, norms, power_iteration, series
 from tfflows.numerics.parameters import as_event_shape, as_parameter, check_kernel, normal_variable
 from tfflows.types import DTypeLike, Seed, Shape, TensorLike
@@ -174,7 +175,7 @@ class ConvExponential(FlowBijector):
 
     def update_norm(self, num_iterations: int = 1) -> None:
         """Moves `power_vector` on by some power iterations; training does so once a step."""
-        if self._norm == "power_iteration" and self._power_vector is not None:
+        if isinstance(self._power_vector, tf.Variable):
             kernel = tf.convert_to_tensor(self._kernel)
             _, vector = power_iteration.spectral_norm_power_iteration(
                 kernel, self._power_vector, num_iterations
@@ -191,12 +192,19 @@ class ConvExponential(FlowBijector):
         one = tf.ones([], kernel.dtype)  # A graph would take `1.0` for float32.
         return kernel / tf.maximum(one, self.norm_bound() / self._max_norm)
 
-    def _evaluate(self, x, inverse):
+    @of_weights
+    def _exponent(self):
+        """Returns the kernel that is exponentiated, its trace, and its bound if it needs steps."""
         kernel = self.scaled_kernel()
+        trace = tf.linalg.trace(kernel[kernel.shape[0] // 2, kernel.shape[1] // 2])
+        return kernel, trace, norms.conv_norm_bound(kernel) if self._max_norm is None else None
+
+    def _evaluate(self, x, inverse):
+        kernel, trace, bound = self._exponent()
         self._check_wrap(*x.shape[-3:-1])
         if self._max_norm is None:
-            steps, factor = series.scaling_steps(norms.conv_norm_bound(kernel))
-            kernel, norm = kernel * factor, 1.0
+            steps, factor = series.scaling_steps(bound)
+            kernel, trace, norm = kernel * factor, trace * factor, 1.0
         else:
             steps = max(1, math.ceil(self._max_norm))
             norm = self._max_norm / steps
@@ -209,8 +217,7 @@ class ConvExponential(FlowBijector):
             terms=terms,
             steps=steps,
         )
-        center = kernel[kernel.shape[0] // 2, kernel.shape[1] // 2]
-        log_det = images.num_pixels(x) * tf.linalg.trace(center)
+        log_det = images.num_pixels(x) * trace
         return tf.reshape(y, tf.shape(x)), -log_det if inverse else log_det
 
     def _check_wrap(self, height, width):

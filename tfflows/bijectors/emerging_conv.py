@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import images
 from tfflows.numerics.causal_conv import causal_conv, solve_causal_conv
 from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
@@ -140,6 +141,7 @@ class EmergingConv(FlowBijector):
         )
         return cls(kernels, mask=mask, name=name)
 
+    @of_weights
     def _masked_kernels(self):
         """Returns the two kernels, triangular, and `sum_c log d_1c + log d_2c`."""
         kernels = tf.convert_to_tensor(self._kernels)

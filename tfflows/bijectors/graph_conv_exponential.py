@@ -6,6 +6,7 @@ from typing import Any, Self
 import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import graphs, linalg, norms, series
 from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.shapes import with_shape
@@ -198,11 +199,13 @@ class GraphConvExponential(FlowBijector):
 
     def norm_bound(self) -> tf.Tensor:
         """Returns the certified bound of `|M|_2` before scaling, `[...]`, one for each graph."""
-        return self._norm_bound(self._graph())
+        self._graph()  # An error if there is none.
+        return self._norm_bound()
 
     def scaled_kernels(self) -> list[tf.Tensor]:
         """Returns the `T0` and `T1` that are used, `[..., F, F]`, of a `|M|_2` up to `max_norm`."""
-        return self._scaled_kernels(self._graph())
+        self._graph()
+        return self._scaled_kernels()
 
     def _graph(self):
         """Returns `A` without the entries of padded nodes."""
@@ -219,28 +222,38 @@ class GraphConvExponential(FlowBijector):
         mask = self._mask[..., tf.newaxis]
         return tf.where(mask & tf.linalg.matrix_transpose(mask), graph, 0)
 
-    def _norm_bound(self, graph):
-        bounds = [
+    @of_weights
+    def _kernel_bounds(self):
+        """Returns `|T0|_2` and `|T1|_2`."""
+        return [
             norms.conv_norm_bound(tf.convert_to_tensor(kernel)[tf.newaxis, tf.newaxis])
             for kernel in (self._self_kernel, self._neighbor_kernel)
         ]
-        if self._adjacency_norm is None:
-            return bounds[0] + graphs.adjacency_norm_bound(graph) * bounds[1]
-        return bounds[0] + tf.cast(self._adjacency_norm, self.dtype) * bounds[1]
 
-    def _scaled_kernels(self, graph):
+    @of_weights
+    def _adjacency_bound(self):
+        """Returns `|A|_2`, if there is a graph."""
+        if self._adjacency_norm is not None:
+            return tf.cast(self._adjacency_norm, self.dtype)
+        return None if self._adjacency is None else graphs.adjacency_norm_bound(self._graph())
+
+    def _norm_bound(self):
+        of_itself, of_neighbors = self._kernel_bounds()
+        return of_itself + self._adjacency_bound() * of_neighbors
+
+    def _scaled_kernels(self):
         kernels = [tf.convert_to_tensor(k) for k in (self._self_kernel, self._neighbor_kernel)]
         if self._max_norm is None:
             return kernels
-        factor = tf.maximum(self._norm_bound(graph) / self._max_norm, 1)
+        factor = tf.maximum(self._norm_bound() / self._max_norm, 1)
         return [kernel / factor[..., tf.newaxis, tf.newaxis] for kernel in kernels]
 
     def _evaluate(self, x, sign):
         graph = self._graph()
-        kernels = self._scaled_kernels(graph)
+        kernels = self._scaled_kernels()
         x = self._broadcast(x)
         if self._max_norm is None:
-            steps, factor = series.scaling_steps(self._norm_bound(graph))
+            steps, factor = series.scaling_steps(self._norm_bound())
             kernels, norm = [factor * kernel for kernel in kernels], 1.0
         else:
             steps = max(1, math.ceil(self._max_norm))

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.shapes import with_shape
@@ -191,6 +192,7 @@ class InvertibleConv1x1(FlowBijector):
         lower = tf.linalg.set_diag(tf.linalg.band_part(a, -1, 0), tf.ones_like(diagonal))
         return lower, upper
 
+    @of_weights
     def matrix(self) -> tf.Tensor:
         """Returns `W` `[..., C, C]`."""
         if self._parameterization == "dense":
@@ -202,6 +204,7 @@ class InvertibleConv1x1(FlowBijector):
             return tf.matmul(self._orthogonal(), upper)
         return tf.gather(tf.matmul(lower, upper), self._permutation, axis=-2)
 
+    @of_weights
     def _inverse_matrix(self):
         """Returns `W^-1`."""
         eye = tf.eye(self._channels, dtype=self.dtype)
@@ -219,14 +222,20 @@ class InvertibleConv1x1(FlowBijector):
             upper, tf.linalg.triangular_solve(lower, rows, lower=True), lower=False
         )
 
+    @of_weights
+    def _log_det_of_matrix(self):
+        """Returns `log|det W|`."""
+        if self._parameterization == "householder":
+            return tf.zeros([], self.dtype)
+        if self._parameterization == "dense":
+            return linalg.log_abs_det(tf.convert_to_tensor(self._weight))
+        return tf.linalg.trace(tf.convert_to_tensor(self._weight))
+
     def _log_det(self, x):
         """Returns `H W log|det W|`."""
+        log_det = self._log_det_of_matrix()
         if self._parameterization == "householder":
-            return tf.zeros([], x.dtype)
-        if self._parameterization == "dense":
-            log_det = linalg.log_abs_det(tf.convert_to_tensor(self._weight))
-        else:
-            log_det = tf.linalg.trace(tf.convert_to_tensor(self._weight))
+            return log_det
         shape = tf.shape(x)[-self.forward_min_event_ndims : -1]
         return tf.cast(tf.reduce_prod(shape), x.dtype) * log_det
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import linear_operators, series
 
 
@@ -98,13 +99,24 @@ class MatvecExponential(FlowBijector):
         """`M`."""
         return self._operator
 
-    def _evaluate(self, x, sign):
-        parameters = linear_operators.parameters(self._operator)  # Each variable is read once.
-        operator = linear_operators.with_parameters(self._operator, parameters)
+    @of_weights
+    def _bound(self):
+        return self._bound_of(self._operator)
+
+    def _bound_of(self, operator):
+        """Returns an upper bound on `|M|_2`."""
         bound = self._norm_bound
         if bound is None:
             bound = linear_operators.operator_norm_bound(operator)
-        steps, factor = series.scaling_steps(tf.cast(bound, self.dtype))
+        return tf.cast(bound, self.dtype)
+
+    def _evaluate(self, x, sign):
+        parameters = linear_operators.parameters(self._operator)  # Each variable is read once.
+        operator = linear_operators.with_parameters(self._operator, parameters)
+        is_known = self._of_weights is not None
+        steps, factor = series.scaling_steps(
+            self._bound() if is_known else self._bound_of(operator)
+        )
         scale = sign * factor / tf.cast(steps, self.dtype)
         terms = series.num_terms(1.0, self.dtype, self._tolerance)
         x = linear_operators.broadcast(operator, x)

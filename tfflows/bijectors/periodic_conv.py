@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import convolution, images, linalg
 from tfflows.numerics.parameters import as_event_shape, as_parameter, check_kernel, normal_variable
 from tfflows.numerics.rows import with_rows
@@ -125,7 +126,18 @@ class PeriodicConv(FlowBijector):
         real, imaginary = (tf.cast(f(phase), taps.dtype) @ taps for f in (tf.cos, tf.sin))
         return tf.reshape(tf.complex(real, imaginary), [height, width // 2 + 1, channels, channels])
 
-    def _log_det(self, transfer, width):
+    @of_weights
+    def _log_det(self, height, width):
+        """Returns `log|det M|`."""
+        return self._sum_of_log_dets(self._transfer(height, width), width)
+
+    @of_weights
+    def _inverse(self, height, width):
+        """Returns `S(w)^-1`, see `_transfer`, and `log|det M|`."""
+        transfer = self._transfer(height, width)
+        return linalg.inverse(transfer), self._sum_of_log_dets(transfer, width)
+
+    def _sum_of_log_dets(self, transfer, width):
         # Each frequency but 0 and that of alternating columns stands for its conjugate too.
         number = tf.range(width // 2 + 1)
         count = tf.where((number == 0) | (2 * number == width), 1, 2)
@@ -146,13 +158,12 @@ class PeriodicConv(FlowBijector):
         flat = images.as_rows(x)
         kernel = tf.convert_to_tensor(self._kernel)
         y = with_rows(lambda x: convolution.correlate(x, kernel, "periodic"), flat)
-        return tf.reshape(y, tf.shape(x)), self._log_det(self._transfer(height, width), width)
+        return tf.reshape(y, tf.shape(x)), self._log_det(height, width)
 
     def _inverse_and_log_det(self, y):
         height, width = images.size_of(y)
         self._check_size(*y.shape[-3:-1])
-        transfer = self._transfer(height, width)
-        inverse = linalg.inverse(transfer)
+        inverse, log_det = self._inverse(height, width)
 
         def solve(y):
             spectrum = tf.signal.rfft2d(tf.transpose(y, [0, 3, 1, 2]))
@@ -161,4 +172,4 @@ class PeriodicConv(FlowBijector):
             return tf.transpose(x, [0, 2, 3, 1])
 
         x = tf.reshape(with_rows(solve, images.as_rows(y)), tf.shape(y))
-        return with_shape(x, y.shape), -self._log_det(transfer, width)
+        return with_shape(x, y.shape), -log_det

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.squeeze import Squeeze
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import kept, of_weights
 from tfflows.numerics.parameters import as_event_shape, as_parameter
 from tfflows.types import DTypeLike, Shape, TensorLike
 
@@ -133,6 +134,16 @@ class StridedConv(FlowBijector):
         """Returns `log|det W|`, the log-det of one position."""
         size = self._weight.shape[-1]
         return self._conv.forward_log_det_jacobian(tf.zeros([1, 1, size], self.dtype), 3)
+
+    @of_weights
+    def _of_conv(self):
+        """Returns what the 1x1 convolution computes of its weight alone."""
+        return kept(self._conv)
+
+    def _keep(self, of_weights):
+        if of_weights is not None:
+            self._conv._keep(of_weights["_of_conv"])
+        return super()._keep(of_weights)
 
     def _forward_and_log_det(self, x):
         x, _ = self._squeeze._forward_and_log_det(x)

@@ -14,7 +14,8 @@ from tfflows.bijectors.triangular import TriangularTanh
 from tfflows.evaluation import state
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import apply, prepare
-from tfflows.numerics import fixed_point, linear_operators
+from tfflows.evaluation.of_weights import of_weights
+from tfflows.numerics import fixed_point, linalg, linear_operators
 from tfflows.numerics.parameters import as_context, as_data, as_parameter
 from tfflows.numerics.shapes import with_shape
 from tfflows.types import Shape, TensorLike
@@ -252,7 +253,17 @@ class Sylvester(FlowBijector):
             )
         if isinstance(self._basis, tfb.Bijector):
             return self._basis.forward, self._basis.inverse
-        return self._basis.maps()
+        q = self._columns()
+        return (
+            lambda x: linalg.matvec(q, x, transpose=True),
+            lambda u: linalg.matvec(q, u),
+        )
+
+    @of_weights
+    def _columns(self):
+        """Returns `Q`, if the basis is one of columns."""
+        is_one = self._operator is None and not isinstance(self._basis, tfb.Bijector)
+        return self._basis.matrix() if is_one else None
 
     def _solve(self, y, function):
         """Returns `W^-1`, `v = W y` and the `Solution` of `u + f(u) = v`."""

@@ -5,6 +5,7 @@ from typing import Self
 import tensorflow as tf
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_parameter, normal_variable, stateless_seed
 from tfflows.types import DTypeLike, KnownShape, Seed, TensorLike
@@ -151,10 +152,26 @@ class WoodburyConv(FlowBijector):
         """Returns `I + V U`."""
         return tf.eye(u.shape[-1], dtype=u.dtype) + v @ u
 
-    def _log_det(self, channels, u_s, v_s, u_c, v_c):
-        log_det = tf.cast(channels, u_s.dtype) * linalg.log_abs_det(self._small(u_s, v_s))
-        if u_c is not None:
-            log_det += u_s.shape[0] * linalg.log_abs_det(self._small(u_c, v_c))
+    @of_weights
+    def _log_dets(self):
+        """Returns `log|det(I + V_s U_s)|` and `log|det(I + V_c U_c)|`, or `None` for the latter."""
+        u_s, v_s, u_c, v_c = self._factors()
+        of_channels = None if u_c is None else linalg.log_abs_det(self._small(u_c, v_c))
+        return linalg.log_abs_det(self._small(u_s, v_s)), of_channels
+
+    @of_weights
+    def _inverse_factors(self):
+        """Returns what takes the place of `V_s` and `V_c` in the inverse."""
+        u_s, v_s, u_c, v_c = self._factors()
+        inverse_v_s = -linalg.inverse(self._small(u_s, v_s)) @ v_s
+        return inverse_v_s, None if u_c is None else -linalg.inverse(self._small(u_c, v_c)) @ v_c
+
+    def _log_det(self, channels):
+        of_pixels, of_channels = self._log_dets()
+        log_det = tf.cast(channels, of_pixels.dtype) * of_pixels
+        if of_channels is not None:
+            height, width = self._spatial[0].shape[:2]
+            log_det += height * width * of_channels
         return log_det
 
     def _multiply(self, x, u_s, v_s, u_c, v_c):
@@ -166,16 +183,14 @@ class WoodburyConv(FlowBijector):
         return tf.reshape(flat, tf.shape(x))
 
     def _forward_and_log_det(self, x):
-        factors = self._factors()
-        return self._multiply(x, *factors), self._log_det(_channels(x), *factors)
+        return self._multiply(x, *self._factors()), self._log_det(_channels(x))
 
     def _inverse_and_log_det(self, y):
-        u_s, v_s, u_c, v_c = factors = self._factors()
+        u_s, _, u_c, _ = self._factors()
+        inverse_v_s, inverse_v_c = self._inverse_factors()
         # The two sides commute, so the order of the inverses does not matter.
-        inverse_v_s = -linalg.inverse(self._small(u_s, v_s)) @ v_s
-        inverse_v_c = None if u_c is None else -linalg.inverse(self._small(u_c, v_c)) @ v_c
         x = self._multiply(y, u_s, inverse_v_s, u_c, inverse_v_c)
-        return x, -self._log_det(_channels(y), *factors)
+        return x, -self._log_det(_channels(y))
 
 
 def _channels(x):

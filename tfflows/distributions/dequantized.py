@@ -1,8 +1,9 @@
 """`Dequantized`: a distribution over integer images from a density over real ones."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -407,6 +408,10 @@ class FlowDequantizer(tf.Module):
         self._distribution = distribution
         self._context_network = track(self, context_network)
         self._num_levels = num_levels
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        parts = (copy.deepcopy(p, memo) for p in (self._distribution, self._context_network))
+        return type(self)(*parts, num_levels=self._num_levels, name=self.name)
 
     def __call__(self, x: tf.Tensor) -> tfd.TransformedDistribution:
         """Returns the distribution of the noise of images `x` `[..., H, W, C]`."""

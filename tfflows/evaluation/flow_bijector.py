@@ -77,6 +77,9 @@ class FlowBijector(tfb.Bijector):
     is_series = False  # Whether it is no more than its parts, one after the other.
     is_unit = False  # Whether `memory` takes it as a whole.
     guidable: Sequence[str] = ()  # Parameters that are networks whose outputs may be anything.
+    # What methods that are marked `of_weights` return, and those of sizes: of `for_inference`.
+    _of_weights: dict[str, Any] | None = None
+    _of_sizes: dict[tuple, Any]
 
     def __init__(
         self,
@@ -121,7 +124,26 @@ class FlowBijector(tfb.Bijector):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # From the parameters: a copy of the attributes would have two copies of each network's
         # variables, one in the Keras layer and one in the list that `tf.Module` sees.
-        return type(self)(**copy.deepcopy(self.parameters, memo))
+        new = type(self)(**copy.deepcopy(self.parameters, memo))
+        return new._keep(copy.deepcopy(self._of_weights, memo))
+
+    def copy(self, *, of_weights: dict[str, Any] | None = None, **parameters: Any) -> Self:
+        """Returns a copy with other parameters, see `tfb.Bijector.copy`.
+
+        Args:
+          of_weights: what the methods that are marked `of_weights` are to return; by default, what
+            they return here if no parameter is another one, and else they compute it.
+          **parameters: those that are to be others.
+        """
+        if of_weights is None and not parameters.keys() - {"name", "validate_args"}:
+            of_weights = self._of_weights
+        return super().copy(**parameters)._keep(of_weights)
+
+    def _keep(self, of_weights):
+        if of_weights is not None:
+            self._of_weights = self._no_dependency(of_weights)
+            self._of_sizes = self._no_dependency({})
+        return self
 
     @property
     def context_shape(self) -> list[int | None]:

@@ -3,13 +3,13 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
 
 from tfflows.evaluation import checkpointing, network_calls, state
-from tfflows.evaluation.parts import Contents, rebuild
+from tfflows.evaluation.parts import Contents, is_same, rebuild
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,23 +18,30 @@ class Loop:
 
     Attributes:
       turns: the repetitions, lists of `checkpointing.Layer`s that are alike.
-      stacks: for each variable of the layers, those of all repetitions.
+      stacks: for each variable of the layers, and each tensor that is not the same in all
+        repetitions, those of all repetitions.
       networks: the Keras layers of the first repetition.
     """
 
     turns: list[list[checkpointing.Layer]]
-    stacks: list[list[tf.Variable]]
+    stacks: list[list[tf.Variable | tf.Tensor]]
     networks: list[keras.layers.Layer]
 
     @classmethod
     def of(cls, turns: list[list[checkpointing.Layer]]) -> Self | None:
         """Returns a loop, or `None` if there is nothing to loop over, or part of it is frozen."""
         contents = [Contents([layer.bijector for layer in turn]) for turn in turns]
-        alike = len({content.sharing for content in contents}) == 1
-        if not alike or not all(content.can_loop for content in contents):
+        if not all(content.can_loop for content in contents):
             return None
-        columns = zip(*(content.variables for content in contents), strict=True)
-        return cls(turns, list(map(list, columns)), contents[0].networks)
+        if len({len(content.constants) for content in contents}) > 1:
+            return None
+        constants = zip(*(content.constants for content in contents), strict=True)
+        others = [column for column in constants if not _is_constant(column)]
+        variables = zip(*(content.variables for content in contents), strict=True)
+        columns = list(map(list, [*variables, *others]))
+        if not columns or not all(map(_can_stack, others)) or not _shares_alike(columns):
+            return None
+        return cls(turns, columns, contents[0].networks)
 
     def __call__(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the output and the log-det."""
@@ -56,6 +63,25 @@ class Loop:
             after = bijector.inverse_event_shape if layer.inverse else bijector.forward_event_shape
             shape = after(shape)
         return shape.as_list() == before.as_list()
+
+
+def _is_constant(column: Sequence[Any]) -> bool:
+    """Returns whether something is the same in all repetitions."""
+    return all(is_same(column[0], value) for value in column[1:])
+
+
+def _can_stack(column: Sequence[Any]) -> bool:
+    """Returns whether it is a tensor in each, of the same shape and dtype, which has a gradient."""
+    if not all(tf.is_tensor(v) and not isinstance(v, tf.SparseTensor) for v in column):
+        return False
+    kinds = {(v.dtype, tuple(v.shape)) for v in column if v.shape.is_fully_defined()}
+    return len(kinds) == 1 and all(v.dtype.is_floating for v in column)
+
+
+def _shares_alike(columns: Sequence[Sequence[Any]]) -> bool:
+    """Returns whether what is the same in one repetition is the same in each."""
+    turns = [list(map(id, turn)) for turn in zip(*columns, strict=True)]
+    return len({tuple(map(ids.index, ids)) for ids in turns}) == 1
 
 
 def _evaluate(loop, x):

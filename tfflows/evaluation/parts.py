@@ -12,6 +12,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfflows import _tensorflow
 from tfflows._keras import read_variables
+from tfflows.evaluation.constant_network import ConstantNetwork
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import NetworkModule
 
@@ -109,6 +110,7 @@ def rebuild(
     part: Any,
     leaf: Callable[[Any], Any] = lambda value: value,
     changes: Callable[[Any], dict[str, Any]] = lambda part: {},
+    copy: Callable[..., Any] = lambda part, **changes: part.copy(**changes),
 ) -> Any:
     """Returns a copy of `part` with changes in it, or `part` itself where there is none.
 
@@ -116,21 +118,31 @@ def rebuild(
       part: a `tfb.Bijector` or `tfd.Distribution`, or a list, tuple or dictionary of parameters.
       leaf: returns what takes the place of a parameter that is none of these.
       changes: returns further parameters of a bijector or distribution that are to change.
+      copy: returns a bijector or distribution with other parameters.
     """
     if isinstance(part, (tfb.Bijector, tfp.distributions.Distribution)):
-        found = _changed(part.parameters, leaf, changes) | changes(part)
-        return part.copy(**found) if found else part
+        found = _changed(_parameters(part), leaf, changes, copy) | changes(part)
+        return copy(part, **found) if found else part
+    if isinstance(part, ConstantNetwork):
+        values = rebuild(part.values, leaf, changes, copy)
+        return part if values is part.values else part.with_values(values)
     if isinstance(part, dict):
-        found = _changed(part, leaf, changes)
+        found = _changed(part, leaf, changes, copy)
         return type(part)({**part, **found}) if found else part
     if isinstance(part, (list, tuple)) and not hasattr(part, "_fields"):
-        found = _changed(dict(enumerate(part)), leaf, changes)
+        found = _changed(dict(enumerate(part)), leaf, changes, copy)
         return type(part)(found.get(i, item) for i, item in enumerate(part)) if found else part
     return leaf(part)
 
 
-def _changed(parameters, leaf, changes):
-    new = {name: rebuild(value, leaf, changes) for name, value in parameters.items()}
+def _parameters(part):
+    """Returns what a bijector or distribution is made of, what `for_inference` keeps of it too."""
+    known = part._of_weights if isinstance(part, FlowBijector) else None
+    return part.parameters if known is None else {**part.parameters, "of_weights": known}
+
+
+def _changed(parameters, *options):
+    new = {name: rebuild(value, *options) for name, value in parameters.items()}
     return {name: value for name, value in new.items() if value is not parameters[name]}
 
 
@@ -140,12 +152,13 @@ class Contents:
     Attributes:
       variables: the `tf.Variable`s among its parameters and in its networks, in a fixed order.
       networks: its Keras layers.
+      constants: all that is no variable, in the same order for what is alike.
     """
 
     def __init__(self, bijectors: list[tfb.Bijector]) -> None:
         self.variables: list[tf.Variable] = []
         self.networks: list[keras.layers.Layer] = []
-        self._constants: list[Any] = []
+        self.constants: list[Any] = []
         self._described = [self._describe(bijector) for bijector in bijectors]
         known = set(map(id, self.variables))
         self._is_complete = all(
@@ -154,25 +167,19 @@ class Contents:
 
     @property
     def can_loop(self) -> bool:
-        """Whether there are variables to loop over, and all that there are can be given values."""
-        return self._is_complete and bool(self.variables)
-
-    @property
-    def sharing(self) -> tuple[int, ...]:
-        """Which of the variables are the same."""
-        ids = list(map(id, self.variables))
-        return tuple(map(ids.index, ids))
+        """Whether all variables that there are can be given values."""
+        return self._is_complete
 
     def is_like(self, other: "Contents") -> bool:
         """Returns whether classes, shapes, dtypes and all that is no variable are the same."""
         return self._described == other._described and all(
-            _is_same(one, two) for one, two in zip(self._constants, other._constants, strict=True)
+            is_same(one, two) for one, two in zip(self.constants, other.constants, strict=True)
         )
 
     def _describe(self, value):
         """Returns something to compare, and collects variables, networks and constants."""
         if isinstance(value, (tfb.Bijector, tfp.distributions.Distribution)):
-            parameters = {k: v for k, v in value.parameters.items() if k != "name"}
+            parameters = {k: v for k, v in _parameters(value).items() if k != "name"}
             return type(value), self._describe(parameters)
         if isinstance(value, dict):
             return tuple((key, self._describe(item)) for key, item in sorted(value.items()))
@@ -182,23 +189,30 @@ class Contents:
             self.variables.append(value)
             return tuple(value.shape), value.dtype
         if isinstance(value, NetworkModule):
+            if isinstance(value.network, ConstantNetwork):
+                self.constants.append(value)  # Its values can't be told it from outside.
             return type(value), self._describe(value.network)
+        if isinstance(value, ConstantNetwork):
+            is_layer = isinstance(value.callable, keras.layers.Layer)
+            self.constants += value.values if is_layer else [value]
+            return type(value), type(value.callable), len(value.values)
         if isinstance(value, keras.layers.Layer):
             self.networks.append(value)
             return type(value), *map(self._describe, read_variables(value))
         if isinstance(value, tf.Module):
             return (type(value),)
-        self._constants.append(value)
+        self.constants.append(value)
         return ()
 
 
-def _is_same(one, two):
+def is_same(one: Any, two: Any) -> bool:
+    """Returns whether constants are equal."""
     if one is two:
         return True
     if type(one) is not type(two):
         return False
     if isinstance(one, tf.SparseTensor):
-        return all(map(_is_same, tf.nest.flatten(one, True), tf.nest.flatten(two, True)))
+        return all(map(is_same, tf.nest.flatten(one, True), tf.nest.flatten(two, True)))
     if isinstance(one, np.ndarray) or tf.is_tensor(one):
         is_known = not any(map(tf.is_symbolic_tensor, (one, two)))
         return is_known and np.array_equal(one, two)

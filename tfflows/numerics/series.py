@@ -1,5 +1,6 @@
 """The series behind the exponential flows: how many terms, and their product with an image."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from tfflows.numerics.shapes import with_shape
 from tfflows.types import DTypeLike, TensorLike
 
 _KEPT = 16  # States of a loop in its backward pass.
+_MOST_COPIES = 8  # Of a step in a graph, where a loop is possible.
 MOST_STEPS = 10_000  # Of the scaling: beyond, the result is NaN.
 
 
@@ -63,15 +65,18 @@ def scaling_steps(norm: tf.Tensor) -> tuple[int | tf.Tensor, tf.Tensor]:
       A Python `int` if the norm is known, else an integer `Tensor`; and 1. If the norm is NaN or
       above `MOST_STEPS`, the number is 1 and the factor NaN, so that everything becomes NaN.
     """
-    norm = tf.stop_gradient(tf.reduce_max(norm))
-    feasible = norm <= MOST_STEPS
-    one = tf.ones([], norm.dtype)
-    steps = tf.cast(tf.math.ceil(tf.where(feasible, tf.maximum(norm, one), one)), tf.int32)
+    # What was computed before a graph is known in it, though not what the graph makes of it.
+    was_known = not (tf.executing_eagerly() or tf.is_symbolic_tensor(norm))
+    with tf.init_scope() if was_known else contextlib.nullcontext():
+        norm = tf.stop_gradient(tf.reduce_max(norm))
+        feasible = norm <= MOST_STEPS
+        one = tf.ones([], norm.dtype)
+        steps = tf.cast(tf.math.ceil(tf.where(feasible, tf.maximum(norm, one), one)), tf.int32)
+        factor = tf.where(feasible, one, tf.constant(np.nan, norm.dtype))
     static = tf.get_static_value(steps)
-    return (
-        steps if static is None else int(static),
-        tf.where(feasible, one, tf.constant(np.nan, norm.dtype)),
-    )
+    if static is None or (was_known and static > _MOST_COPIES):
+        return steps, factor
+    return int(static), factor
 
 
 def exponential_action(

@@ -1,0 +1,49 @@
+"""`of_weights`: marks what a bijector computes of its weights alone, see `for_inference`."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+def of_weights(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a method of a `FlowBijector` whose result depends on its weights alone.
+
+    What `tfflows.for_inference` returns has the result in place of the method, computed once. A
+    method that also takes sizes of events is computed once for those that it is called with.
+
+    Args:
+      method: returns a `Tensor` of floats, `None`, or a list or tuple of these. It takes nothing,
+        or sizes, each a Python `int` or, where that is not known, a `Tensor`.
+    """
+    name, takes_sizes = method.__name__, len(inspect.signature(method).parameters) > 1
+
+    def call(self, *sizes):
+        known = self._of_weights
+        if known is None:
+            return method(self, *sizes)
+        if not takes_sizes:
+            return known[name]
+        if not all(isinstance(size, int) for size in sizes):
+            return method(self, *sizes)
+        if (name, sizes) not in self._of_sizes:
+            with tf.init_scope():  # Outside of the graph that may just be traced.
+                if not tf.executing_eagerly():
+                    return method(self, *sizes)
+                self._of_sizes[name, sizes] = method(self, *sizes)
+        return self._of_sizes[name, sizes]
+
+    marked: Any = functools.wraps(method)(call)
+    marked._is_kept = not takes_sizes
+    return marked
+
+
+def kept(bijector: Any) -> dict[str, Any] | None:
+    """Returns the results of the methods of a bijector that are marked, by name, `None` of none."""
+    methods = {name: m for c in reversed(type(bijector).__mro__) for name, m in vars(c).items()}
+    marked = [name for name, method in methods.items() if hasattr(method, "_is_kept")]
+    if not marked:
+        return None
+    return {name: getattr(bijector, name)() for name in marked if methods[name]._is_kept}
