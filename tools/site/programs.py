@@ -5,6 +5,8 @@ import dataclasses
 import html
 import types
 
+from reference import in_a_cell
+
 PROGRAMS = ("train", "evaluate", "sample", "score", "export", "deform", "benchmark", "reproduce")
 HEADER = ("| flag | | default |", "| --- | --- | --- |")
 
@@ -68,6 +70,6 @@ def constants(tree, trees):
 
 
 def row(flag):
-    text = html.escape(flag.help, quote=False).replace("|", "\\|").replace("*", "\\*")
+    text = in_a_cell(html.escape(flag.help, quote=False).replace("*", "\\*"))
     default = f"`{flag.default}`" if flag.default else ""
     return f"| `--{flag.name}` | {text} | {default} |"

@@ -28,9 +28,16 @@ def contents(markdown, root):
     rows = []
     for name in ENTRY.findall(markdown):
         found = public_object(name, str(root))
-        text = found.docstring.value.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+        text = in_a_cell(found.docstring.value.split("\n\n")[0].replace("\n", " "))
         rows.append(f"| [`{name.split('.')[-1]}`][{name}] | {text} |")
     return "\n".join(["| name | what it is |", "| --- | --- |", *rows])
+
+
+def in_a_cell(text):
+    """Text with its bars escaped, but for those in code, where they are safe."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def public_object(name, root):
