@@ -136,22 +136,28 @@ class Match:
     def run(self, operation: str) -> list[dict]:
         """Measures an operation; returns a row for each contestant."""
         names = [name for name, found in self._errors if found == operation]
-        turns = {name: self._turn(name, operation) for name in names}
-        turns["matmul"] = measuring.turn(self._matmul, self._effort.seconds)
-        turns["torch matmul"] = self._turn("torch ", "matmul")
-        seconds = measuring.in_rounds(turns, self._effort.rounds)
+        turns = {("matmul", ""): measuring.turn(self._matmul, self._effort.seconds)}
+        for name in names:
+            turns |= self._turns(name, operation)
+        turns |= self._turns("torch matmul", "matmul")
+        measured = measuring.in_rounds(turns, self._effort.rounds)
+        best = measuring.fastest(measured)
+        seconds = {name: measured[key] for name, key in best.items()}
+        threads = {name: key[1] for name, key in best.items()}
         matmul_flop = 2 * self._effort.matmul_size**3
         peak = matmul_flop / np.minimum(seconds["matmul"], seconds["torch matmul"]) / 1e9
-        return [self._row(name, operation, seconds, peak) for name in names]
+        return [self._row(name, operation, seconds, peak, threads[name]) for name in names]
 
-    def _turn(self, name, operation):
-        """Returns the function of `measuring.in_rounds` for a contestant."""
+    def _turns(self, name, operation):
+        """Returns the functions of `measuring.in_rounds` for a contestant, one a setting."""
         if not name.startswith("torch "):
-            return measuring.turn(self._tensorflow[name, operation], self._effort.seconds)
-        key = [name.removeprefix("torch "), operation]
-        return lambda: self._worker.ask(time=key, seconds=self._effort.seconds)["seconds"]
+            run = self._tensorflow[name, operation]
+            return {(name, ""): measuring.turn(run, self._effort.seconds)}
+        layout = "" if operation == "matmul" else name.removeprefix("torch ")
+        seconds = self._effort.seconds
+        return self._worker.turns(name, time=[layout, operation], seconds=seconds)
 
-    def _row(self, name, operation, all_seconds, peak):
+    def _row(self, name, operation, all_seconds, peak, threads):
         """Returns the figures of a contestant; those of the layer without its floating-point rate.
 
         The layer's norm bound and log-det are floating-point operations too, which are not counted.
@@ -166,6 +172,7 @@ class Match:
             "operation": operation,
             "contestant": name,
             "ms": 1e3 * measuring.median(seconds),
+            "threads": threads or None,
             **{
                 f"times {layout}": measuring.paired_ratio(all_seconds[f"torch {layout}"], seconds)
                 for layout in ("NCHW", "channels_last")

@@ -15,6 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+MOST_SPREAD = 2.0  # Of the rounds of a contestant: more, and its figure says nothing.
+LEAST_ROUNDS = (
+    3  # With fewer there is no spread to speak of: a quick run, whose figures are of no use.
+)
+
 
 def local_path(text: str) -> pathlib.Path:
     """Returns a path with the home directory for `~`: `files.local`, without TensorFlow."""
@@ -110,10 +115,43 @@ def in_rounds(contestants: Mapping[str, Callable[[], float]], rounds: int) -> di
       rounds: how often each has its turn.
 
     Returns:
-      Seconds `[rounds]` of each. Ratios are to be taken within a round.
+      Seconds `[rounds]` of each. Ratios are to be taken within a round. A contestant that was more
+      than `MOST_SPREAD` times as slow in one round as in another gets NaN, and a line says so.
     """
     turns = [{name: run() for name, run in contestants.items()} for _ in range(rounds)]
-    return {name: np.array([turn[name] for turn in turns]) for name in contestants}
+    seconds = {name: np.array([turn[name] for turn in turns]) for name in contestants}
+    for name, values in seconds.items():
+        if rounds >= LEAST_ROUNDS and values.max() > MOST_SPREAD * values.min():
+            print(
+                f"No figure for {_words(name)}: it took {1e3 * values.min():.3g} to "
+                f"{1e3 * values.max():.3g} ms. Run again with nothing beside it."
+            )
+            seconds[name] = np.full(rounds, np.nan)
+    return seconds
+
+
+def _words(name):
+    parts = name if isinstance(name, tuple) else (name,)
+    return " ".join(str(part) for part in parts if part != "")
+
+
+def fastest(seconds: Mapping[tuple, np.ndarray]) -> dict[str, tuple]:
+    """Returns the best setting of each contestant.
+
+    Args:
+      seconds: what `in_rounds` returns, for contestants `(name, setting)`.
+
+    Returns:
+      Of each name the key `(name, setting)` with the least median; without a figure, the first.
+    """
+    names = dict.fromkeys(name for name, _ in seconds)
+    times = {key: np.nan_to_num(median(values), nan=np.inf) for key, values in seconds.items()}
+    return {n: min((key for key in seconds if key[0] == n), key=times.get) for n in names}
+
+
+def thread_counts() -> list[int]:
+    """Returns the numbers of threads that a library is tried with: one, and one for each core."""
+    return sorted({1, num_threads()})
 
 
 def median(values: np.ndarray) -> float:

@@ -73,27 +73,25 @@ def run_case(case, effort, backend, workers) -> list[dict]:
             for (name, mode, found), run in operations.items()
             if found == operation
         }
-        turns |= {
-            (name, ""): _remote_turn(workers[PEERS[name]], name, operation, effort)
-            for name in PEERS
-            if operation in known[name]
-        }
+        for name, module in PEERS.items():
+            if operation in known[name]:
+                request = {"time": operation, "library": name, "seconds": effort.seconds}
+                turns |= _remote_turns(workers[module], name, request)
         seconds = measuring.in_rounds(turns, effort.rounds)
         rows.append(_row(case, operation, seconds, difference))
     return rows
 
 
-def _remote_turn(worker, name, operation, effort):
-    request = {"time": operation, "library": name, "seconds": effort.seconds}
-    return lambda: worker.ask(**request)["seconds"]
+def _remote_turns(worker, name, request):
+    """Returns the turns of a library: PyTorch's with 1 thread and with all, JAX's as it likes."""
+    if PEERS[name] == "benchmarks.splines_torch":
+        return worker.turns(name, **request)
+    return {(name, ""): lambda: worker.ask(**request)["seconds"]}
 
 
 def _row(case, operation, seconds, difference):
-    """Returns seconds and ratios, for TensorFlow of the better of graph mode and XLA."""
-    best = {}
-    for name, mode in seconds:
-        if name not in best or np.median(seconds[name, mode]) < np.median(seconds[best[name]]):
-            best[name] = (name, mode)
+    """Returns seconds and ratios, of each at its best: graph mode or XLA, one thread or all."""
+    best = measuring.fastest(seconds)
     own = seconds[best["tfflows"]]
     return {
         "flow": case.kind,
@@ -111,7 +109,7 @@ def _row(case, operation, seconds, difference):
                 (f"{name} ratio", lambda peer: measuring.paired_ratio(peer, own)),
             )
         },
-        "all": {" ".join(k).strip(): measuring.median(v) for k, v in seconds.items()},
+        "all": {" ".join(map(str, k)).strip(): measuring.median(v) for k, v in seconds.items()},
     }
 
 

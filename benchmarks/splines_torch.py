@@ -6,7 +6,6 @@
 import functools
 import importlib
 
-from benchmarks import measuring
 from benchmarks.splines_serving import BOUND, LAYERS, serve
 
 
@@ -111,12 +110,11 @@ def build(torch, library, request):
 def main():
     """Serves requests until the end of the input."""
     torch = importlib.import_module("torch")
-    torch.set_num_threads(measuring.num_threads())
     libraries = {
         name: functools.partial(build, torch, library)
         for name, library in (("nflows", nflows), ("zuko", zuko), ("normflows", normflows))
     }
-    serve(libraries, ["torch", *libraries])
+    serve(libraries, ["torch", *libraries], torch.set_num_threads)
 
 
 if __name__ == "__main__":

@@ -106,23 +106,31 @@ class Match:
     def run(self, operation: str) -> list[dict]:
         """Measures an operation; returns a row for each contestant."""
         names = [name for name, found in self._outputs if found == operation]
-        turns = {name: self._turn(name, operation) for name in names}
-        seconds = measuring.in_rounds(turns, self._effort.rounds)
-        return [self._row(name, operation, seconds) for name in names]
+        turns = {}
+        for name in names:
+            turns |= self._turns(name, operation)
+        measured = measuring.in_rounds(turns, self._effort.rounds)
+        best = measuring.fastest(measured)
+        seconds = {name: measured[key] for name, key in best.items()}
+        return [self._row(name, operation, seconds, best[name][1]) for name in names]
 
-    def _turn(self, name, operation):
+    def _turns(self, name, operation):
+        """Returns the functions of `measuring.in_rounds` for a contestant, one a setting."""
         if not name.startswith("torch "):
-            return measuring.turn(self._tensorflow[name, operation], self._effort.seconds)
-        key = [name.removeprefix("torch "), operation]
-        return lambda: self._worker.ask(time=key, seconds=self._effort.seconds)["seconds"]
+            run = self._tensorflow[name, operation]
+            return {(name, ""): measuring.turn(run, self._effort.seconds)}
+        layout = name.removeprefix("torch ")
+        seconds = self._effort.seconds
+        return self._worker.turns(name, time=[layout, operation], seconds=seconds)
 
-    def _row(self, name, operation, seconds):
+    def _row(self, name, operation, seconds, threads):
         is_inverse = operation == "inverse"
         return {
             "case": str(self._case),
             "operation": operation,
             "contestant": name,
             "ms": 1e3 * measuring.median(seconds[name]),
+            "threads": threads or None,
             **{
                 f"times {layout}": measuring.paired_ratio(seconds[f"torch {layout}"], seconds[name])
                 for layout in LAYOUTS

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows import bijectors, evaluation, networks
+from tfflows.evaluation.network_calls import prepare
 from tfflows.networks.masked_conv_net import full_kernel
 from tfflows.numerics import fixed_point, series
 from tfflows.numerics.norms import conv_norm_bound
@@ -108,7 +109,7 @@ def forward_and_gradients(flow, network, x):
 
 def _inverse(flow, y, newton):
     """Returns the images and the iterations, by the parts of `Sylvester` in either case."""
-    function = flow._function()
+    function = prepare(flow.parameters["autoregressive"])
     chosen = function if newton else lambda u: function(u)[0]
     from_basis, v, solution = flow._solve(y, chosen)
     return [y - from_basis(v - solution.value), solution.num_iterations]

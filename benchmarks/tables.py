@@ -7,7 +7,6 @@ and is one training of each; its figure is the score on test where that on valid
 """
 
 import importlib
-import os
 import pathlib
 import re
 import tempfile
@@ -23,27 +22,24 @@ ADVICE = (
     "--peers_python=PATH, its Python."
 )
 BATCH = 128
-THREADS = (1, 2)
 
 
 def measure_speed(own, worker, effort, peers) -> dict:
     """Returns ms of a step and the ratios to tfflows, by turns; PyTorch with the best threads."""
     turns = {("tfflows", 0): lambda: own.time(effort["timed"])}
     for name in peers:
-        for threads in THREADS:
-            turns[name, threads] = lambda name=name, threads=threads: worker.ask(
-                library=name, time=effort["timed"], threads=threads
-            )["seconds"]
+        turns |= worker.turns(name, library=name, time=effort["timed"])
     for run in turns.values():
         run()  # Compiles, or warms up.
     seconds = measuring.in_rounds(turns, effort["rounds"])
     found = {"tfflows, ms": 1e3 * measuring.median(seconds["tfflows", 0])}
+    best = measuring.fastest(seconds)
     for name in peers:
-        best = min(THREADS, key=lambda n: np.median(seconds[name, n]))
+        _, threads = best[name]
         found |= {
-            f"{name}, ms": 1e3 * measuring.median(seconds[name, best]),
-            f"{name} threads": best,
-            f"{name} times": measuring.paired_ratio(seconds[name, best], seconds["tfflows", 0]),
+            f"{name}, ms": 1e3 * measuring.median(seconds[name, threads]),
+            f"{name} threads": threads,
+            f"{name} times": measuring.paired_ratio(seconds[name, threads], seconds["tfflows", 0]),
         }
     return found
 
@@ -113,7 +109,6 @@ def main():
     """Measures, prints the table, writes the JSON."""
     flags = parse_flags()
     measuring.set_up_tensorflow(flags.onednn)
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # Else PyTorch's threads wait busily.
     effort = {"seeds": flags.seeds, "steps": flags.steps, "timed": 20, "rounds": 5}
     effort["reports"] = {"few rows": 5, "many": 25}  # Steps between them.
     if flags.quick:

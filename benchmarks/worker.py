@@ -6,9 +6,12 @@ line is the process's own: the versions of its packages, or `{"error": ...}`.
 
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from benchmarks import measuring
 
 
 class Worker:
@@ -19,6 +22,8 @@ class Worker:
         self._process = subprocess.Popen(
             [python, "-m", module],
             cwd=pathlib.Path(__file__).parents[1],
+            # Else the threads of PyTorch wait busily, and take the cores from whatever else runs.
+            env={**os.environ, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -32,6 +37,19 @@ class Worker:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._answer()
+
+    def turns(self, name: str, **request) -> dict[tuple[str, int], Callable[[], float]]:
+        """Returns contestants of `measuring.in_rounds`: a function with 1 thread, and with all.
+
+        Args:
+          name: of the contestant.
+          **request: what to time, and for how long.
+        """
+
+        def turn(threads):
+            return lambda: self.ask(**request, threads=threads)["seconds"]
+
+        return {(name, threads): turn(threads) for threads in measuring.thread_counts()}
 
     def _answer(self) -> dict:
         line = self._process.stdout.readline()

@@ -5,14 +5,16 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import benchmarks.inversions
 import benchmarks.mixing
 import benchmarks.scaling
 import benchmarks.starting
 import benchmarks.substitution  # noqa: F401  Run as programs; named here, dependencies in BUILD.
-from benchmarks import measuring, quasi_linear
+from benchmarks import measuring, quasi_linear, sylvester_tensorflow
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -35,6 +37,31 @@ def test_quick_run(tmp_path, name, rows):
     results = json.loads(path.read_text())["results"]
     assert len(results) == rows
     assert all(v > 0 for row in results for key, v in row.items() if key.endswith(", ms"))
+
+
+def test_a_contestant_that_something_else_slowed_down_gets_no_figure(capsys):
+    times = {("torch", 1): [2.0, 2.1, 2.2], ("torch", 2): [1.9, 288.0, 1.9], ("own", ""): [3, 4, 5]}
+    iterators = {key: iter(values) for key, values in times.items()}
+    turns = {key: lambda it=it: next(it) for key, it in iterators.items()}
+    seconds = measuring.in_rounds(turns, 3)
+    said = capsys.readouterr().out
+    assert "No figure for torch 2: it took 1.9e+03 to 2.88e+05 ms. Run again" in said
+    assert said.count("No figure") == 1
+    best = measuring.fastest(seconds)
+    assert best == {"torch": ("torch", 1), "own": ("own", "")}
+    assert np.isnan(measuring.paired_ratio(seconds["torch", 2], seconds["own", ""]))
+    lost = {("torch", 1): np.full(3, np.nan)}
+    assert measuring.fastest(lost) == {"torch": ("torch", 1)}
+
+
+def test_contestants_of_sylvester_flows_invert():
+    """Beside PyTorch they are run by hand alone."""
+    flow, _ = sylvester_tensorflow.make_flow(channels=2, size=3, width=4)
+    x = tf.random.stateless_normal([2, 3, 3, 2], [0, 1])
+    y = flow.forward(x)
+    for newton in (True, False):
+        found, _ = sylvester_tensorflow._inverse(flow, tf.identity(y), newton)
+        np.testing.assert_allclose(found, x, atol=1e-4)
 
 
 def test_mistakes_of_a_user_are_messages(monkeypatch, capsys):
