@@ -5,8 +5,6 @@ import dataclasses
 import html
 import types
 
-from reference import in_a_cell
-
 PROGRAMS = ("train", "evaluate", "sample", "score", "export", "deform", "benchmark", "reproduce")
 HEADER = ("| flag | | default |", "| --- | --- | --- |")
 
@@ -70,6 +68,6 @@ def constants(tree, trees):
 
 
 def row(flag):
-    text = in_a_cell(html.escape(flag.help, quote=False).replace("*", "\\*"))
+    text = html.escape(flag.help, quote=False).replace("|", "\\|").replace("*", "\\*")
     default = f"`{flag.default}`" if flag.default else ""
     return f"| `--{flag.name}` | {text} | {default} |"

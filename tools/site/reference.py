@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import griffe
 from markdown import Extension
 from markdown.treeprocessors import Treeprocessor
+from markdown.util import AtomicString
 
 ENTRY = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 # ConvExponential, zoo.create(...), bijectors.transforms.Affine, build_network
@@ -28,16 +29,9 @@ def contents(markdown, root):
     rows = []
     for name in ENTRY.findall(markdown):
         found = public_object(name, str(root))
-        text = in_a_cell(found.docstring.value.split("\n\n")[0].replace("\n", " "))
+        text = found.docstring.value.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
         rows.append(f"| [`{name.split('.')[-1]}`][{name}] | {text} |")
     return "\n".join(["| name | what it is |", "| --- | --- |", *rows])
-
-
-def in_a_cell(text):
-    """Text with its bars escaped, but for those in code, where they are safe."""
-    parts = text.split("`")
-    parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
-    return "`".join(parts)
 
 
 def public_object(name, root):
@@ -85,7 +79,7 @@ class Codes(Treeprocessor):
                 self.visit(child)
 
     def edit(self, parent, index, code):
-        text = code.text or ""
+        text = code.text = AtomicString((code.text or "").replace("\\|", "|"))  # Of tables.
         if " " not in text and len(text) <= WHOLE:
             code.set("class", "whole")
         name = find(text, self.names)
