@@ -1,7 +1,8 @@
 """Runs every ```python block of README.md, docs/ and the packages' docstrings, each on its own.
 
 A block whose previous line is `<!-- skip -->` is left out, one after `<!-- slow -->` is run with
-`-m slow`. Examples in docstrings that begin with `>>>` run with `pytest --doctest-modules`.
+`-m slow`; one after `<!-- with NAME -->` is another library's, see tests/test_peers.py. Examples in
+docstrings that begin with `>>>` run with `pytest --doctest-modules`.
 """
 
 import ast
@@ -20,7 +21,9 @@ from zoo import registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("tfflows", "trainers", "zoo")
-BLOCK = re.compile(r"^(?:<!-- (skip|slow) -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^(?:<!-- (skip|slow|with \w+) -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -35,7 +38,7 @@ def modules():
 def blocks(text, first_line=1):
     """(line number, code, "slow" or `None`) of each block that is not skipped."""
     for match in BLOCK.finditer(text):
-        if match[1] != "skip":
+        if match[1] in (None, "slow"):
             yield text.count("\n", 0, match.start(2)) + first_line, match[2], match[1]
 
 
@@ -94,9 +97,9 @@ def test_the_page_of_models_names_every_model():
 def test_blocks_are_found():
     text = (
         "text\n```python\na = 1\n```\n<!-- skip -->\n```python\nb\n```\n```bash\nc\n```\n"
-        "<!-- slow -->\n```python\nd = 2\n\ne = 3\n```\n"
+        "<!-- with zuko -->\n```python\nc\n```\n<!-- slow -->\n```python\nd = 2\n\ne = 3\n```\n"
     )
-    assert list(blocks(text)) == [(3, "a = 1\n", None), (14, "d = 2\n\ne = 3\n", "slow")]
+    assert list(blocks(text)) == [(3, "a = 1\n", None), (18, "d = 2\n\ne = 3\n", "slow")]
 
 
 def test_blocks_in_docstrings_are_found(tmp_path):
