@@ -10,6 +10,7 @@ import builtins
 import functools
 import graphlib
 import itertools
+import json
 import pathlib
 import re
 import sys
@@ -384,9 +385,41 @@ def lock():
     return {name.lower().replace("-", "_"): version for name, version in pins}
 
 
-def test_module_has_the_version_of_the_package():
+def test_the_version_is_that_of_the_package():
     version = re.search(r'"(.+)"', (ROOT / "tfflows/_version.py").read_text().split("=")[1])[1]
     assert f'version = "{version}",' in (ROOT / "MODULE.bazel").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": "tfflows._version.__version__"
+    }
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_citation_is_of_the_project():
+    """The keys that its format requires, and what pyproject.toml says, too."""
+    lines = (ROOT / "CITATION.cff").read_text().splitlines()
+    entries = dict(line.split(": ", 1) for line in lines if re.match(r"[a-z-]+: ", line))
+    assert {"cff-version", "message", "title", "version"} <= entries.keys()
+    assert "authors:" in lines
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert entries["title"] == project["name"]
+    assert entries["license"] == project["license"]
+    assert entries["abstract"] == project["description"]
+    start = lines.index("authors:") + 1
+    assert lines[start] == f"  - name: {project['authors'][0]['name']}"
+
+
+def test_workflows_run_on_the_pythons_of_the_classifiers():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
+    ci = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert json.loads(re.search(r"python: (\[.*\])", ci)[1]) == versions
+    assert "- run: .ci/run\n" in ci
+    release = (ROOT / ".github/workflows/release.yml").read_text()
+    named = re.search(r"python-version: \|\n((?: +3\.\d+\n)+)", release)[1].split()
+    assert sorted(named) == versions
+    assert "- run: tools/test_wheel\n" in release
 
 
 # A small tree with every kind of file, to damage.
