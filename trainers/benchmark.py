@@ -18,7 +18,6 @@ of libraries, which count nothing but for QR.
 import contextlib
 import dataclasses
 import multiprocessing
-import os
 import pathlib
 import resource
 import time
@@ -62,7 +61,7 @@ def read_run(name: str) -> Run:
             "`--model` must be names or presets; that of a run is the folder `preset` in it. "
             f"Received: --model={name}."
         )
-    if not os.path.isdir(name):
+    if not presets.is_place(name):
         entry = command_line.read_entry(zoo.find(name))
     elif FLAGS.set:
         raise app.UsageError(f"--set can't change what a preset is. Received: --model={name}.")
@@ -221,7 +220,7 @@ class Worker:
         self._what = f"{name} with --jit={run.jit}"
         context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork.
         self._connection, other = context.Pipe()
-        arguments = (other, run, draws, name if os.path.isdir(name) else None)
+        arguments = (other, run, draws, presets.find(name) if presets.is_place(name) else None)
         self._process = context.Process(target=serve, args=arguments, daemon=True)
         self._process.start()
         other.close()  # So that the end of the process is the end of the connection.

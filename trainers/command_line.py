@@ -34,7 +34,7 @@ flags.DEFINE_string(
     "model",
     None,
     "Name of a model of the zoo, such as convexp_glow.digits; `python -m trainers.train --list` "
-    "shows all. Sampling and evaluation also take the path of a preset.",
+    "shows all. Sampling and evaluation also take the path or URL of a preset.",
 )
 flags.DEFINE_string(
     "workdir", None, "Folder of a run: checkpoints, logs, pictures and the trained preset."

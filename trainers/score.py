@@ -240,7 +240,7 @@ def main(argv: list[str]) -> None:
         print(f"{dataset}, {FLAGS.split}: {images.made}")
     job = {
         "model": model.entry.name,
-        "weights": files.sha256(model.folder / presets.WEIGHTS),
+        "weights": files.sha256(presets.checked_weights(model.folder)),
         "dataset": dataset,
         "split": FLAGS.split,
         "num_examples": images.num_examples,

@@ -53,8 +53,8 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
     "init",
     None,
-    "Name or path of a preset, or the folder of a run, whose weights the training starts from, as "
-    "far as they fit by path and shape. Without --model, the model is the preset's.",
+    "Name, path or URL of a preset, or the folder of a run, whose weights the training starts "
+    "from, as far as they fit by path and shape. Without --model, the model is the preset's.",
 )
 flags.DEFINE_bool(
     "init_act_norm",

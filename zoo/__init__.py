@@ -3,7 +3,7 @@
 from zoo import catalogue as _catalogue  # Registers its models.
 from zoo.models import build, create, describe, list_models, load, with_image_size
 from zoo.registry import IMAGES, POINTS, SETS, TABLES, Kind, Model, Recipe, find, register
-from zoo.storage.presets import save
+from zoo.storage.presets import bundle, save
 from zoo.trained import Trained, open_trained
 
 del _catalogue
@@ -18,6 +18,7 @@ __all__ = [
     "Recipe",
     "Trained",
     "build",
+    "bundle",
     "create",
     "describe",
     "find",

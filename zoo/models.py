@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 from tfflows.distributions import density_of, is_discrete
 from zoo import registry
 from zoo.architectures.building import ImageShapeError
-from zoo.storage import files, limits, presets
+from zoo.storage import limits, presets
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
@@ -30,7 +30,7 @@ def describe(name: str | os.PathLike) -> str:
     """Returns what is known of a model as text: its card if it is pretrained.
 
     Args:
-      name: a name, or the path of a preset.
+      name: a name, or the path or URL of a preset.
     """
     if presets.has_weights(name):
         return presets.read_card(name)
@@ -53,8 +53,9 @@ def create(
 
     Args:
       name: a name of `list_models()`; or the path of a preset, a folder that `trainers.train` or
-        `zoo.save` wrote.
-      pretrained: whether to load its weights. Works offline for the weights in the package.
+        `zoo.save` wrote; or the URL of one that `zoo.bundle` wrote, which is fetched once.
+      pretrained: whether to load its weights. Works offline for the weights in the package, and
+        for what has been fetched.
       discrete: `False` for the density over real images with values in `[0, num_levels]`, over
         points, or over rows of real columns; `True` for the distribution over integer images, or
         rows with integers, which adds the dequantisation that the model was trained with.
@@ -67,6 +68,7 @@ def create(
     Raises:
       ValueError: if the name is unknown, has no weights, its files are damaged, or `discrete` is
         asked of a model of points.
+      OSError: if a URL can't be fetched.
 
     #### Example
 
@@ -83,7 +85,7 @@ def create(
             "`overrides` change the architecture and can't go with `pretrained=True`. "
             f"Received: {sorted(overrides)}."
         )
-    if pretrained or os.path.isdir(files.expand_home(name)):
+    if pretrained or presets.is_place(name):
         distribution, entry = presets.load_trained(name, weights=pretrained, seed=seed)
     else:
         entry = registry.find(str(name))
@@ -97,7 +99,11 @@ def create(
 
 
 def load(path: str | os.PathLike) -> tfp.distributions.Distribution:
-    """Returns the model of a preset with its weights: `create(path, pretrained=True)`."""
+    """Returns the model of a preset with its weights: `create(path, pretrained=True)`.
+
+    Args:
+      path: a name, a path or a URL, see `create`.
+    """
     return create(path, pretrained=True)
 
 

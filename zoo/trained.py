@@ -214,11 +214,13 @@ def open_trained(name: str | os.PathLike, dataset: str | None = None) -> Trained
     """Returns a trained model by name or path.
 
     Args:
-      name: a name of `zoo.list_models(pretrained=True)`, or the path of a preset, a folder.
+      name: a name of `zoo.list_models(pretrained=True)`, or the path of a preset, a folder, or the
+        URL of one that `zoo.bundle` wrote, which is fetched once.
       dataset: what it was trained on, if that is not what the recipe of its entry says.
 
     Raises:
       ValueError: if there is no such model, or a file of it is missing, damaged or altered.
+      OSError: if a URL can't be fetched.
 
     #### Example
 
@@ -230,6 +232,6 @@ def open_trained(name: str | os.PathLike, dataset: str | None = None) -> Trained
     scores = model.score(tf.zeros([5, 2]), seed=[0, 0])  # nats, [5]
     ```
     """
-    distribution, entry = presets.load_trained(name)
-    folder = files.local(presets.folder(name))
+    folder = presets.find(name)
+    distribution, entry = presets.load_trained(folder)
     return Trained(distribution, entry, dataset or entry.recipe.dataset, folder)

@@ -1,12 +1,15 @@
 """Files that are whole or not there, and JSON that may come from strangers."""
 
+import contextlib
 import hashlib
 import io
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -50,6 +53,31 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def appearing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a folder to write into, which gets its name when the block has ended without an error.
+
+    Args:
+      path: the name. An existing folder is replaced then; after an error it is what it was.
+    """
+    path = local(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    replaced = work.with_name(f"{work.name}.replaced")
+    try:
+        yield work
+        work.chmod(0o755)
+        if path.exists():  # Moved aside first: of the old and the new one is always whole.
+            path.rename(replaced)
+        work.rename(path)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
         raise
 
 

@@ -2,7 +2,8 @@
 
 config.json          name, arguments of the architecture, num_levels
 model.weights.h5     the weights, written by Keras
-metadata.json        sha256 of the weights, metric and its definition, data, command, versions
+metadata.json        sha256 of the weights, metric and its definition, data, command, versions;
+                     url of the weights, if they are not in the folder
 README.md            the card, made from the other two
 """
 
@@ -10,8 +11,8 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,23 +21,37 @@ import tensorflow_probability as tfp
 import tfflows
 from tfflows.variables import named_variables
 from zoo import registry
-from zoo.storage import cards, files, limits, read_weights
+from zoo.storage import cards, files, limits, read_weights, remote
 
-WEIGHTS = "model.weights.h5"
+WEIGHTS = remote.WEIGHTS
 _SHIPPED = pathlib.Path(__file__).parent.parent / "weights"
 
 
 def folder(name: str | os.PathLike) -> pathlib.Path:
-    """Returns the folder of a name or path."""
+    """Returns the folder of a name, path or URL."""
+    if remote.is_url(name):
+        return remote.fetch(name)
     path = files.local(name)
     # Only a name leads into the package, not a path that leaves it again.
     is_name = os.path.basename(name) == os.fspath(name)
     return _SHIPPED / name if is_name and not path.is_dir() else path
 
 
+def is_place(name: str | os.PathLike) -> bool:
+    """Returns whether `name` is the path of a folder, or a URL."""
+    return remote.is_url(name) or os.path.isdir(files.expand_home(name))
+
+
 def has_weights(name: str | os.PathLike) -> bool:
-    """Returns whether `name` is a preset with weights."""
-    return (folder(name) / WEIGHTS).is_file()
+    """Returns whether `name` is a preset with weights, in its folder or at a URL."""
+    path = folder(name)
+    return (path / WEIGHTS).is_file() or _url_of(path) is not None
+
+
+def _url_of(path):
+    """Returns the URL that the metadata of a preset name for its weights, or `None`."""
+    metadata = path / "metadata.json"
+    return files.read_json(metadata).get("url") if metadata.is_file() else None
 
 
 def read_card(name: str | os.PathLike) -> str:
@@ -52,7 +67,7 @@ def load_trained(
     """Returns the distribution of a preset as it was trained, `Dequantized` for images; its entry.
 
     Args:
-      name: name or path of the preset.
+      name: name, path or URL of the preset.
       weights: whether to load the weights.
       seed: seed of the initial weights.
 
@@ -137,18 +152,30 @@ def _build(config, seed, path, arrays):
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Returns the weights of the preset in folder `path`, by name, after checking them."""
+    path = checked_weights(path)
+    arrays = read_weights.read_weights(path)
+    _check_finite(arrays, path)
+    return arrays
+
+
+def checked_weights(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the file with the weights of the preset in folder `path`, after comparing its sum.
+
+    It is in the folder, or fetched from the URL in the metadata if there is none.
+    """
     path = files.local(path)
-    files.check_file(path / WEIGHTS, read_weights.MAX_BYTES)
+    weights, url = path / WEIGHTS, _url_of(path)
+    if url is not None and not weights.exists():
+        return remote.fetch_weights(url, files.read_json(path / "metadata.json").get("sha256"))
+    files.check_file(weights, read_weights.MAX_BYTES)
     expected = files.read_json(path / "metadata.json").get("sha256")
-    received = files.sha256(path / WEIGHTS)
+    received = files.sha256(weights)
     if received != expected:
         raise ValueError(
-            f"{path / WEIGHTS} is damaged or was altered: its sha256 must be {str(expected)[:100]} "
+            f"{weights} is damaged or was altered: its sha256 must be {str(expected)[:100]} "
             f"(metadata.json). Received: {received}."
         )
-    arrays = read_weights.read_weights(path / WEIGHTS)
-    _check_finite(arrays, path / WEIGHTS)
-    return arrays
+    return weights
 
 
 def _check_finite(arrays, path):
@@ -221,23 +248,54 @@ def save(
     named = named_variables(distribution)
     stored = np.float16 if half else None
     _check_finite({name: np.asarray(v.numpy(), stored) for name, v in named.items()}, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    replaced = work.with_name(f"{work.name}.replaced")
-    try:
+    with files.appearing(path) as work:
         files.write_weights(model, work / WEIGHTS, half)
         config = {"model": model_name, "arguments": dict(arguments)}
         metadata = {**metadata, "sha256": files.sha256(work / WEIGHTS)}
         files.write_json(work / "config.json", config)
         files.write_json(work / "metadata.json", metadata)
         files.write_text(work / "README.md", cards.render(config, metadata))
-        work.chmod(0o755)
-        if path.exists():  # Moved aside first: of the old and the new one is always whole.
-            path.rename(replaced)
-        work.rename(path)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        if replaced.exists() and not path.exists():
-            replaced.rename(path)
-        raise
+
+
+def bundle(name: str | os.PathLike, path: str | os.PathLike) -> str:
+    """Writes a folder that any static host can serve, from whose URL models are loaded.
+
+    It has the files of the preset, its pictures, and `SHA256SUMS`. The card and `metadata.json`
+    tell with which command the model was trained, paths included, and on which machine.
+
+    Args:
+      name: a name of `zoo.list_models(pretrained=True)`, or the path of a preset.
+      path: folder to make; an earlier bundle there is replaced.
+
+    Returns:
+      The SHA-256 of `SHA256SUMS`, which a URL may promise: `https://HOST/FOLDER#sha256=...`.
+
+    Raises:
+      ValueError: if there is no such preset, a file of it is missing or altered, or there is
+        something else at `path`.
+
+    #### Example
+
+    ```python
+    import tempfile
+
+    import zoo
+
+    with tempfile.TemporaryDirectory() as folder:
+        digest = zoo.bundle("rq_nsf.two_moons", f"{folder}/two_moons")
+    print(f"https://example.org/two_moons#sha256={digest}")
+    ```
+    """
+    source, path = find(name), files.local(path)
+    if path.exists() and not (path / remote.SUMS).is_file():
+        raise ValueError(f"`path` must be a new folder, or a bundle. Received: path={path}.")
+    pictures = files.read_json(source / "metadata.json").get("pictures", cards.PICTURES)
+    named = pictures.values() if isinstance(pictures, Mapping) else ()
+    plain = [p for p in named if isinstance(p, str) and re.fullmatch(r"\w[\w.-]*\.png", p)]
+    texts = [name for name in remote.FILES if name != WEIGHTS]
+    with files.appearing(path) as work:
+        shutil.copyfile(checked_weights(source), work / WEIGHTS)
+        for file in (*texts, *(p for p in plain if (source / p).exists())):
+            files.check_file(source / file, files.MAX_JSON_BYTES)
+            shutil.copyfile(source / file, work / file)
+        return remote.write_sums(work)
