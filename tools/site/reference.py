@@ -13,7 +13,8 @@ ENTRY = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 # ConvExponential, zoo.create(...), bijectors.transforms.Affine, build_network
 NAME = re.compile(r"([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)(?:\(.*\))?")
 AFTER_INLINE = 15  # That of what makes `code` is 20.
-WHOLE = 32  # Characters that fit into a line of a telephone.
+WHOLE = 24  # Characters that a column of a table on a telephone has room for.
+PIECES = re.compile(r"(?<=[._/=])(?=\w)")
 NEVER = {"a", "pre", "h1", "h2", "h3", "h4", "h5", "h6"}
 
 
@@ -80,14 +81,24 @@ class Codes(Treeprocessor):
 
     def edit(self, parent, index, code):
         text = code.text = AtomicString((code.text or "").replace("\\|", "|"))  # Of tables.
-        if " " not in text and len(text) <= WHOLE:
-            code.set("class", "whole")
+        if " " not in text:
+            keep_whole(code)
         name = find(text, self.names)
         if name:
             link = ElementTree.Element("autoref", {"identifier": name, "optional": ""})
             link.tail, code.tail = code.tail, None
             link.append(code)
             parent[index] = link
+
+
+def keep_whole(code):
+    """A word that is short is not broken, another one behind dots and the like alone."""
+    if len(code.text) <= WHOLE:
+        code.set("class", "whole")
+        return
+    code.text, *rest = map(AtomicString, PIECES.split(code.text))
+    for piece in rest:
+        ElementTree.SubElement(code, "wbr").tail = piece
 
 
 class Names(Extension):
