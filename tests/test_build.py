@@ -356,6 +356,12 @@ def test_requirements_of_the_programs_are_those_of_the_set_up():
     assert included == ["requirements/core.txt", "requirements/train.txt"]
 
 
+def test_messages_and_pages_name_the_required_jax():
+    (required,) = (ROOT / "requirements/jax.txt").read_text().splitlines()[1:]
+    for file in ("tfflows/_jax.py", "docs/jax.md"):
+        assert f"`python -m pip install '{required}'`" in (ROOT / file).read_text()
+
+
 def test_lock_is_within_the_requirements():
     locked = lock()
     for requirement in requirements("core") + requirements("train") + dev_requirements():

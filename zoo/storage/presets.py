@@ -286,14 +286,14 @@ def bundle(name: str | os.PathLike, path: str | os.PathLike) -> str:
     print(f"https://example.org/two_moons#sha256={digest}")
     ```
     """
-    source, path = find(name), files.local(path)
-    if path.exists() and not (path / remote.SUMS).is_file():
+    source, target = find(name), files.local(path)
+    if remote.is_url(path) or (target.exists() and not (target / remote.SUMS).is_file()):
         raise ValueError(f"`path` must be a new folder, or a bundle. Received: path={path}.")
     pictures = files.read_json(source / "metadata.json").get("pictures", cards.PICTURES)
     named = pictures.values() if isinstance(pictures, Mapping) else ()
     plain = [p for p in named if isinstance(p, str) and re.fullmatch(r"\w[\w.-]*\.png", p)]
     texts = [name for name in remote.FILES if name != WEIGHTS]
-    with files.appearing(path) as work:
+    with files.appearing(target) as work:
         shutil.copyfile(checked_weights(source), work / WEIGHTS)
         for file in (*texts, *(p for p in plain if (source / p).exists())):
             files.check_file(source / file, files.MAX_JSON_BYTES)

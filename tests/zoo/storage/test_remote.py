@@ -133,6 +133,8 @@ def test_only_a_bundle_is_replaced(tmp_path, small):
     with pytest.raises(ValueError, match=r"`path` must be a new folder, or a bundle\. Received"):
         zoo.bundle(small, tmp_path / "photos")
     assert (tmp_path / "photos" / "one.jpg").exists()
+    with pytest.raises(ValueError, match=r"must be a new folder.* path=https://example\.org/x\."):
+        zoo.bundle(small, "https://example.org/x")  # That is for who serves it.
 
 
 def test_a_url_is_a_name_and_is_asked_once(server, small, tmp_path):
