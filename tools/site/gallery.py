@@ -16,6 +16,7 @@ TITLES = {
     "fashion_mnist": "Fashion-MNIST",
     "digits": "The digits of scikit-learn",
 }
+NOT_IMAGES = {"points": "Points in the plane", "sets": "Sets of points", "rows": "Tables"}
 
 
 def pictures(root):
@@ -44,7 +45,11 @@ def describe(root):
     for title in filter(groups.__contains__, order):
         models = groups[title]
         parts += [f"## {title}", '<div class="gallery">']
-        parts += [thumbnail(folder.name, score_of(metadata)) for folder, metadata in models]
+        parts += [
+            thumbnail(folder.name, score_of(metadata))
+            for folder, metadata in models
+            if (folder / "samples.png").exists()
+        ]
         parts += ["</div>", ""]
         for folder, metadata in models:
             parts += [*part(folder, metadata, root), ""]
@@ -52,10 +57,9 @@ def describe(root):
 
 
 def title_of(metric):
-    if "bits/dim" in metric["name"]:
-        data = metric["data"].split(",")[0]
-        return TITLES.get(data, data)
-    return "Sets of points" if "node" in metric["name"] else "Points in the plane"
+    """By what a score is of, "checkerboard, test, 50000 points"; of images, by their data."""
+    data, *_, noun = metric["data"].replace(",", " ").split()
+    return NOT_IMAGES.get(noun) or TITLES.get(data, data)
 
 
 def score_of(metadata):

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Files of the repository that are pages of the site.
 OUTSIDE = {"benchmarks/README.md": "benchmarks.md", "CHANGELOG.md": "changelog.md"}
 LINK = re.compile(r"(\]\()([^)#:\s]+)([#)])")
-# What a comment in a page stands for.
+# What a line of a page stands for.
 MADE = {
     "<!-- contents -->": lambda markdown: reference.contents(markdown, ROOT),
     "<!-- presets -->": lambda markdown: gallery.describe(ROOT),
@@ -42,10 +42,9 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    for comment, make in MADE.items():
-        if comment in markdown:
-            markdown = markdown.replace(comment, make(markdown))
-    return move_links(markdown, page.file.src_uri)
+    lines = markdown.split("\n")
+    lines = [MADE[line](markdown) if line in MADE else line for line in lines]
+    return move_links("\n".join(lines), page.file.src_uri)
 
 
 def move_links(markdown, page):
