@@ -1,8 +1,8 @@
 """Runs every ```python block of README.md, docs/ and the packages' docstrings, each on its own.
 
-A block whose previous line is `<!-- skip -->` is left out, one after `<!-- slow -->` is run with
-`-m slow`; one after `<!-- with NAME -->` is another library's, see tests/test_peers.py. Examples in
-docstrings that begin with `>>>` run with `pytest --doctest-modules`.
+A block whose previous line is `<!-- skip -->` is left out; `<!-- notebook -->` leaves it to
+tools/notebooks, `<!-- slow -->` to `-m slow`, `<!-- with NAME -->` to tests/test_peers.py, as it is
+another library's. Examples in docstrings that begin with `>>>` run with `pytest --doctest-modules`.
 """
 
 import ast
@@ -22,7 +22,7 @@ from zoo import registry
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("tfflows", "trainers", "zoo")
 BLOCK = re.compile(
-    r"^(?:<!-- (skip|slow|with \w+) -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
+    r"^(?:<!-- (skip|notebook|slow|with \w+) -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

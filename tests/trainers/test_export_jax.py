@@ -163,7 +163,7 @@ def test_the_page_runs_where_there_is_no_tensorflow(tmp_path):
     subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, check=True)
     there = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     absent = "import importlib.util as u; assert not u.find_spec('tensorflow'), 'TensorFlow'\n"
-    blocks = re.findall(r"^<!-- skip -->\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^<!-- notebook -->\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 3
     for block in blocks:
         code = [os.path.abspath(python), "-c", absent + block]
