@@ -255,7 +255,7 @@ def command(program: str) -> str:
 def open_model() -> tuple[zoo.Trained, pathlib.Path | None]:
     """Returns the model that --workdir or --model names, and the work directory or `None`.
 
-    The devices are set up before.
+    The devices are set up before. The model is one `for_inference`.
     """
     if bool(FLAGS.workdir) == bool(FLAGS.model):
         raise app.UsageError("Either --workdir or --model must be given.")
@@ -266,7 +266,7 @@ def open_model() -> tuple[zoo.Trained, pathlib.Path | None]:
                 "`--model` must be a name or a preset; the model of a run is named by its folder, "
                 f"--workdir={FLAGS.model}. Received: --model={FLAGS.model}."
             )
-        return zoo.open_trained(FLAGS.model), None
+        return zoo.open_trained(FLAGS.model).for_inference(), None
     workdir = files.local(FLAGS.workdir)
     if not runs.is_run(workdir):
         is_preset = presets.has_weights(workdir)
@@ -276,7 +276,7 @@ def open_model() -> tuple[zoo.Trained, pathlib.Path | None]:
             f"Received: --workdir={workdir}."
         )
     preset, config = runs.find_preset(workdir), runs.read_config(workdir) or {}
-    return zoo.open_trained(preset, config["recipe"]["dataset"]), workdir
+    return zoo.open_trained(preset, config["recipe"]["dataset"]).for_inference(), workdir
 
 
 def read_preparation(model: zoo.Trained) -> photographs.Preparation | None:

@@ -93,7 +93,7 @@ def make_module(
     log_prob = model.log_prob(x)["log_prob"]  # [5]
     ```
     """
-    module = tf.Module()
+    module, distribution = tf.Module(), tfflows.for_inference(distribution)
     # Not the distribution: its Python objects can't be had without tfflows.
     module.parameters = list(distribution.variables)
     for name, (function, signature) in make_functions(distribution, num_classes).items():

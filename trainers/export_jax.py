@@ -180,8 +180,9 @@ def export(
     description = {**(description or {}), "batch_size": batch_size, "jax": jax.__version__}
     described = description["functions"] = {}
     with appearing(path) as work, tfflows.evaluation.estimating([0, 0], log_det_terms):
-        for name, function in make_jax_functions(distribution, num_classes).items():
-            compiled = _Compiled(name, function, sorted({1, batch_size}), distribution)
+        constant = tfflows.for_inference(distribution)
+        for name, function in make_jax_functions(constant, num_classes).items():
+            compiled = _Compiled(name, function, sorted({1, batch_size}), constant)
             exported = compiled.export(constants)
             content = bytes(exported.serialize(vjp_order=int(function.has_gradient)))
             (work / f"{name}.jax").write_bytes(content)

@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 from tfflows import evaluation, networks
 from tfflows.conditioning import expected_context, guide
 from tfflows.distributions import density_of, is_discrete, to_real
+from tfflows.inference import for_inference
 from zoo import registry
 from zoo.storage import files, presets
 
@@ -181,6 +182,13 @@ class Trained:
         if y.dtype.is_integer and self.classes is not None:
             y = networks.OneHot(len(self.classes), dtype="float32")(y)
         return dataclasses.replace(self, distribution=guide(self.distribution, y, guidance))
+
+    def for_inference(self) -> "Trained":
+        """Returns the model with all that depends on its weights alone computed once.
+
+        See `tfflows.for_inference`.
+        """
+        return dataclasses.replace(self, distribution=for_inference(self.distribution))
 
     def check(self, x: tf.Tensor) -> None:
         """Raises a `ValueError` if events are not the integers that the model is over."""
