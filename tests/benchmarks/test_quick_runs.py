@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import benchmarks.inference
 import benchmarks.inversions
 import benchmarks.mixing
 import benchmarks.scaling
@@ -26,6 +27,7 @@ ROOT = pathlib.Path(__file__).parents[2]
         ("mixing", 10),
         ("substitution", 12),
         ("inversions", 3),
+        ("inference", 4),
         ("starting", 4),
         pytest.param("scaling", 5, marks=pytest.mark.data),
     ],
