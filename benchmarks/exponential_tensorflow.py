@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
+import tfflows
 from benchmarks import measuring
 from tfflows import bijectors, evaluation
 from tfflows.numerics import series
@@ -56,6 +57,10 @@ def contestants(x: np.ndarray, kernel: np.ndarray, shards: int) -> Contestants:
             found[f"TF {mode}", operation] = _bind(function, (x, kernel))
         for operation, function in _layer_functions(layer, shards, mode == "XLA").items():
             found[f"TF {mode}, layer", operation] = _bind(function, (x,))
+        constant = _layer_functions(tfflows.for_inference(layer), shards, mode == "XLA")
+        for operation in ("forward", "inverse"):
+            name = f"TF {mode}, layer for inference"
+            found[name, operation] = _bind(constant[operation], (x,))
     return found
 
 

@@ -12,7 +12,7 @@ from tensorflow_probability import distributions as tfd
 from tfflows import _tensorflow
 from tfflows._keras import networks_of
 from tfflows.evaluation.constant_network import ConstantNetwork
-from tfflows.evaluation.of_weights import kept
+from tfflows.evaluation.constants import kept
 from tfflows.evaluation.parts import rebuild
 from tfflows.numerics import linear_operators
 

@@ -6,8 +6,8 @@ from typing import Self
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics.parameters import as_data, as_event_shape, as_parameter, check_finite
 from tfflows.types import DTypeLike, Shape, TensorLike
 

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import tensorflow as tf
 
+from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import images, norms, power_iteration, series
 from tfflows.numerics.parameters import as_event_shape, as_parameter, check_kernel, normal_variable
 from tfflows.types import DTypeLike, Seed, Shape, TensorLike

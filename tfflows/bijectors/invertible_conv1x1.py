@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_event_shape, as_parameter, normal_variable
 from tfflows.numerics.shapes import with_shape

@@ -5,8 +5,8 @@ import functools
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import linear_operators, series
 
 

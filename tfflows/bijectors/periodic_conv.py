@@ -6,8 +6,8 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
+from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import convolution, images, linalg
 from tfflows.numerics.parameters import as_event_shape, as_parameter, check_kernel, normal_variable
 from tfflows.numerics.rows import with_rows

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfflows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfflows.bijectors.squeeze import Squeeze
+from tfflows.evaluation.constants import kept, of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.of_weights import kept, of_weights
 from tfflows.numerics.parameters import as_event_shape, as_parameter
 from tfflows.types import DTypeLike, Shape, TensorLike
 

@@ -12,9 +12,9 @@ from tfflows.bijectors.conditional import check_bound, context_shape_of
 from tfflows.bijectors.flip import Flip
 from tfflows.bijectors.triangular import TriangularTanh
 from tfflows.evaluation import state
+from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import apply, prepare
-from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import fixed_point, linalg, linear_operators
 from tfflows.numerics.parameters import as_context, as_data, as_parameter
 from tfflows.numerics.shapes import with_shape

@@ -4,8 +4,8 @@ from typing import Self
 
 import tensorflow as tf
 
+from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.evaluation.of_weights import of_weights
 from tfflows.numerics import linalg
 from tfflows.numerics.parameters import as_parameter, normal_variable, stateless_seed
 from tfflows.types import DTypeLike, KnownShape, Seed, TensorLike

@@ -1,5 +1,6 @@
 """How flows are evaluated: output and log-det at once, initialised, watched, in less memory."""
 
+from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.evaluate import forward_and_log_det, initialize, inverse_and_log_det
 from tfflows.evaluation.network_calls import call_network, calling_networks
 from tfflows.evaluation.state import (
@@ -21,4 +22,5 @@ __all__ = [
     "looping",
     "memory",
     "observe_layers",
+    "of_weights",
 ]

@@ -39,13 +39,13 @@ class ConstantNetwork:
                 setattr(self, name, getattr(network, name))
         if hasattr(network, "decode"):
             self.decode = self._with_values(network.decode)
-        # In the body of a loop there are other values in each turn.
-        is_known = not any(map(tf.is_symbolic_tensor, self.values))
-        if hasattr(network, "prepare") and is_known:
-            self._function = self._with_values(network.prepare)()
-            self._options = {}
-        else:
-            self.takes_empty_batches = getattr(network, "takes_empty_batches", False)
+        self.takes_empty_batches = getattr(network, "takes_empty_batches", False)
+        if hasattr(network, "prepare"):
+            self.prepare = self._prepare
+            # In the body of a loop there are other values in each turn.
+            if not any(map(tf.is_symbolic_tensor, self.values)):
+                self._function, self._options = self._with_values(network.prepare)(), {}
+                self.takes_empty_batches = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # It never changes.
@@ -54,9 +54,11 @@ class ConstantNetwork:
         """Returns the network with other values."""
         return type(self)(self.callable, values)
 
-    def prepare(self) -> Self:
-        """Returns the network itself, which is prepared."""
-        return self
+    def _prepare(self):
+        """Returns what the method `prepare` of the network does: here it may have been called."""
+        if self._function is not self.callable:
+            return self
+        return self._with_values(self._with_values(self.callable.prepare)())
 
     def __call__(self, *args: tf.Tensor) -> Any:
         """Calls the network."""

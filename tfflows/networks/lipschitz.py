@@ -195,7 +195,8 @@ class LipschitzNet(Conditioner):
         return lambda x, context=None: self._evaluate(x, convs, context)
 
     def _evaluate(self, x, convs, context):
-        h = x if x.shape.rank == 4 else x[:, tf.newaxis, tf.newaxis, :]
+        h = tf.cast(x, self.compute_dtype)  # As the layer does, and a prepared one does not.
+        h = h if x.shape.rank == 4 else h[:, tf.newaxis, tf.newaxis, :]
         for i, (activation, conv) in enumerate(zip(self.activations, convs, strict=True)):
             h = conv(activation(h))
             if i == 0 and self.context_layer is not None:

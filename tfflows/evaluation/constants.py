@@ -17,16 +17,42 @@ def of_weights(method: Callable[..., Any]) -> Callable[..., Any]:
     Args:
       method: returns a `Tensor` of floats, `None`, or a list or tuple of these. It takes nothing,
         or sizes, each a Python `int` or, where that is not known, a `Tensor`.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+
+    import tfflows
+    from tfflows import bijectors, evaluation
+
+    class Rotation(bijectors.FlowBijector):
+        def __init__(self, weight, name="rotation"):
+            parameters = dict(locals())
+            self._weight = weight
+            super().__init__(forward_min_event_ndims=1, parameters=parameters, name=name)
+
+        @evaluation.of_weights
+        def matrix(self):
+            return tf.linalg.expm(self._weight - tf.transpose(self._weight))
+
+        def _forward_and_log_det(self, x):
+            return tf.linalg.matvec(self.matrix(), x), tf.zeros([], x.dtype)
+
+        def _inverse_and_log_det(self, y):
+            return tf.linalg.matvec(self.matrix(), y, transpose_a=True), tf.zeros([], y.dtype)
+
+    flow = tfflows.for_inference(Rotation(tf.Variable(tf.ones([3, 3]))))
+    flow.forward(tf.ones([2, 3]))  # Without another `tf.linalg.expm`.
+    ```
     """
     name, takes_sizes = method.__name__, len(inspect.signature(method).parameters) > 1
 
     def call(self, *sizes):
         known = self._of_weights
-        if known is None:
-            return method(self, *sizes)
-        if not takes_sizes:
+        if not takes_sizes and known is not None and name in known:
             return known[name]
-        if not all(isinstance(size, int) for size in sizes):
+        if known is None or not sizes or not all(isinstance(size, int) for size in sizes):
             return method(self, *sizes)
         if (name, sizes) not in self._of_sizes:
             with tf.init_scope():  # Outside of the graph that may just be traced.
