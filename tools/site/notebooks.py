@@ -24,7 +24,7 @@ CODE = re.compile(
 LINK = re.compile(r"(?<=\]\()(?!#|\w+:)")
 NOTE = "[As a notebook](notebooks/{}.ipynb), with outputs.\n"
 MADE = "Made of [this page]({}.md) by `tools/notebooks`; needs tfflows, with `[train]`.\n"
-LOGGED = re.compile(r"^([IWEF]\d{4} |WARNING: All log messages|WARNING:tensorflow:)")
+LOGGED = re.compile(r"([IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages|WARNING:tensorflow:).*")
 # How fast it was, which is another matter on another machine.
 SPEED = re.compile(r" ━+ \d+\w+ \S+/\w+| - \w+_per_second: [\d.]+")
 # A command that fails is no error of its cell by itself.
@@ -108,7 +108,8 @@ def tidy(outputs):
         if output.output_type == "stream":
             lines = ANSI.sub("", output.text).replace("\r\n", "\n").split("\n")
             lines = [re.split("[\r\b]", line.rstrip("\r\b"))[-1] for line in lines]
-            output.text = SPEED.sub("", "\n".join(x for x in lines if not LOGGED.match(x)))
+            lines = [LOGGED.sub("", line) for line in lines if not LOGGED.match(line)]
+            output.text = SPEED.sub("", "\n".join(lines))
     return [output for output in kept if output.get("text", " ").strip() or "data" in output]
 
 
