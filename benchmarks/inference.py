@@ -101,10 +101,7 @@ def main():
             }
         rows.append(row)
         measuring.print_table([row])
-    environment = measuring.environment(["tensorflow"])
-    measuring.print_values(environment)
-    measuring.print_table(rows)
-    measuring.write_results(args.output, {"environment": environment, "results": rows})
+    measuring.report(rows, ["tensorflow"], args.output)
 
 
 if __name__ == "__main__":

@@ -105,10 +105,7 @@ def main():
         row = {"model": name, "tokens": model.distribution.event_shape[0], "batch": batch}
         row |= {name: 1e3 * measuring.median(value) for name, value in times.items()}
         rows.append(row | evaluations)
-    environment = measuring.environment(["tensorflow"])
-    measuring.print_values(environment)
-    measuring.print_table(rows)
-    measuring.write_results(args.output, {"environment": environment, "results": rows})
+    measuring.report(rows, ["tensorflow"], args.output)
 
 
 if __name__ == "__main__":

@@ -237,3 +237,23 @@ def write_results(path: pathlib.Path | None, results: Mapping[str, object]):
 
         path.write_text(files.to_json(results, indent=2) + "\n")
         print(f"Written: {path}")
+
+
+def report(
+    rows: Sequence[Mapping[str, object]],
+    packages: Sequence[str],
+    path: pathlib.Path | None,
+    **settings: object,
+):
+    """Prints the machine and a table, and writes both as JSON, if a path is given.
+
+    Args:
+      rows: dictionaries with the same keys.
+      packages: see `environment`.
+      path: of the file, or `None`.
+      **settings: what else is printed beside the machine.
+    """
+    known = environment(packages)
+    print_values(known | settings)
+    print_table(rows)
+    write_results(path, {"environment": known, "results": rows})

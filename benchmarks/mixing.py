@@ -65,10 +65,7 @@ def main():
                     value = measuring.median(times[mixing, name, mode])
                     row[f"{name}, {mode}, ms"] = 1e3 * value
             rows.append(row)
-    environment = measuring.environment(["tensorflow", "tensorflow-probability"])
-    measuring.print_values({**environment, "batch": BATCH})
-    measuring.print_table(rows)
-    measuring.write_results(args.output, {"environment": environment, "results": rows})
+    measuring.report(rows, ["tensorflow", "tensorflow-probability"], args.output, batch=BATCH)
 
 
 if __name__ == "__main__":

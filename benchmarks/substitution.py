@@ -97,10 +97,7 @@ def main():
         times = measuring.in_rounds(contestants(shape, batch, mask, seconds), rounds)
         row = {"shape": "x".join(map(str, shape)), "mask": mask, "batch": batch}
         rows.append(row | {name: 1e3 * measuring.median(value) for name, value in times.items()})
-    environment = measuring.environment(["tensorflow"])
-    measuring.print_values(environment)
-    measuring.print_table(rows)
-    measuring.write_results(args.output, {"environment": environment, "results": rows})
+    measuring.report(rows, ["tensorflow"], args.output)
 
 
 if __name__ == "__main__":
