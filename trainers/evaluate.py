@@ -288,13 +288,16 @@ def _define_score(model, num_samples):
     """Returns what a score is, in words, whatever it is given."""
     formula, kind = model.kind.definition, model.kind
     if kind == zoo.IMAGES:
-        noise = "uniform" if model.distribution.dequantizer is None else "variational"
-        noise, stddev = f"{noise} dequantisation", model.distribution.stddev
+        stddev = model.distribution.stddev
         if stddev is not None:
             noise = (
                 f"x drawn after y ~ p from N(y, {stddev:g}^2) on the integers, which noise of "
                 f"standard deviation {stddev:g} bounds"
             )
+        elif model.distribution.dequantizer is None:
+            noise = "uniform dequantisation"
+        else:
+            noise = "variational dequantisation"
         return f"{formula} of integer images, {noise}, {num_samples} sample(s) an image"
     if model.is_discrete:  # Rows.
         count = sum(model.distribution.entries)

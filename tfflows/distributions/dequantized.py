@@ -47,8 +47,8 @@ class Dequantized(tfd.Distribution):
     `0 .. num_levels - 1`, of any dtype: with a `ValueError` in eager mode and an assertion in a
     `tf.function`. **Under XLA, where there are no assertions, such an image gets NaN.**
 
-    **Gaussian noise.** With `stddev`, noise is wider than the cell of an integer, and the density
-    is one of noisy images, `y = x + 1/2 + stddev e`, `e ~ N(0, I)`. Integers are then drawn in two
+    **Gaussian noise.** With `stddev`, noise goes beyond the cell of an integer, and the density is
+    one of noisy images, `y = x + 1/2 + stddev e`, `e ~ N(0, I)`. Integers are then drawn in two
     steps, an image with noise and what may have been under it, whatever the density says:
 
         y ~ p,    P(x_i | y) = N(y_i; x_i + 1/2, stddev^2) / s(y_i)
@@ -98,8 +98,8 @@ class Dequantized(tfd.Distribution):
     Theis, van den Oord, Bethge, *A Note on the Evaluation of Generative Models*, ICLR 2016,
     arXiv:1511.01844. Ho et al., *Flow++*, ICML 2019, arXiv:1902.00275 (variational dequantisation).
     Burda, Grosse, Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016, arXiv:1509.00519.
-    Zhai et al., *Normalizing Flows are Capable Generative Models*, 2024, arXiv:2412.06329, section
-    2.4; Efron, *Tweedie's Formula and Selection Bias*, JASA 2011 (`stddev`, `denoise`).
+    Zhai et al., *Normalizing Flows are Capable Generative Models*, 2024, arXiv:2412.06329;
+    Efron, *Tweedie's Formula and Selection Bias*, JASA 2011 (`stddev`, `denoise`).
     """
 
     def __init__(
@@ -306,7 +306,7 @@ class Dequantized(tfd.Distribution):
 
             y + stddev^2 grad log p(y),  Tweedie's formula
 
-        Zhai et al. (2024), section 2.4. It is a map, not a part of the model: what comes out has no
+        Zhai et al. (2024). It is a map, not a part of the model: what comes out has no
         likelihood. `to_integers` makes images of it.
 
         Args:
