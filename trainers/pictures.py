@@ -18,6 +18,12 @@ from trainers.data.batching import most_events
 MOST_CLASSES = 50  # Rows of a picture.
 CLASS_SAMPLES = 8  # In a row.
 IMAGE_BATCH = 4  # Rank of a batch of images.
+UNITS = {
+    "bits_per_dim": "bits per dimension",
+    "nats_per_node": "nats per node",
+    "nats": "nats",
+}  # Of a loss in the reports of a run, and their names on a curve.
+_TALLEST = 10  # Of a curve, times the distance from its least value to its median.
 
 
 def grid(images: Any, num_levels: int, columns: int | None = None) -> np.ndarray:
@@ -210,32 +216,38 @@ def class_sampler(
     return sampler(distribution, seed, temperature, save=save, columns=count, denoise=denoise)
 
 
-def save_curve(path: str | os.PathLike, lines: list[dict]) -> None:
-    """Draws the loss over steps.
+def save_curve(path: str | os.PathLike, lines: list[dict], kept: int | None = None) -> None:
+    """Draws the loss over steps, for a page of any colour: on nothing, with letters in grey.
 
     Args:
       path: the PNG to write.
       lines: what `callbacks.read_lines` returns.
+      kept: the step whose weights were kept, marked if it is not the last.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    steps = [line["step"] for line in lines]
-    labels = {
-        "bits_per_dim": "bits per dimension",
-        "nats_per_node": "nats per node",
-        "nats": "nats",
-    }
-    units = next(key for key in labels if key in lines[0])
-    for key, label in ((units, "training"), (f"val_{units}", "validation")):
-        points = [(s, line[key]) for s, line in zip(steps, lines, strict=True) if key in line]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker=".", label=label)
-    axes.set(xlabel="step", ylabel=labels[units])
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    units = next(key for key in UNITS if key in lines[0])
+    parts = ("text.color", "xtick.color", "ytick.color", "axes.labelcolor", "axes.edgecolor")
+    with matplotlib.rc_context(dict.fromkeys(parts, "0.5")):
+        figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        drawn = []
+        for key, label in ((units, "training"), (f"val_{units}", "validation")):
+            points = [(line["step"], line[key]) for line in lines if key in line]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", label=label)
+            drawn += [value for _, value in points if value is not None]
+        if kept is not None and kept < lines[-1]["step"]:
+            axes.axvline(kept, color="0.5", linestyle=":", label="weights kept")
+        if drawn:  # What is far above all others leaves the picture, or nothing else is seen.
+            low, median, high = np.quantile(drawn, [0, 0.5, 1])
+            top = low + _TALLEST * (median - low)
+            if low < top < high:
+                axes.set_ylim(low - 0.05 * (top - low), top)
+        axes.set(xlabel="step", ylabel=UNITS[units])
+        axes.grid(alpha=0.3)
+        axes.legend(framealpha=0)
+        figure.savefig(path, dpi=120, transparent=True)
+        pyplot.close(figure)

@@ -71,7 +71,10 @@ def test_a_run_leaves_its_files(finished):
     assert config["model"] == "tiny.digits"
     assert config["recipe"]["steps"] == 4
     assert config["versions"]["tensorflow"] == tf.__version__
-    assert (finished / "training_curve.png").read_bytes().startswith(b"\x89PNG")
+    curve = (finished / "training_curve.png").read_bytes()
+    assert curve.startswith(b"\x89PNG")
+    assert (finished / "preset/training_curve.png").read_bytes() == curve
+    assert "![Training curve](training_curve.png)" in (finished / "preset/README.md").read_text()
 
 
 def test_resuming_a_finished_run_does_no_more_steps(finished):

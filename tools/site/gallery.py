@@ -9,6 +9,8 @@ from PIL import Image
 
 LARGE = 400_000  # Bytes of a picture from which it is reduced to 256 colours.
 FOLDER = "presets"  # Of the pictures in the site.
+CURVE = "training_curve.png"
+CLASSES = {CURVE: "curve", "deformation.png": "strip"}  # Of pictures, in docs/site.css.
 PICTURE = re.compile(r"!\[(.*?)\]\((.*?)\)\n*")
 TITLES = {
     "cifar10": "CIFAR-10",
@@ -92,13 +94,14 @@ def part(folder, metadata, root):
     )
     yield '<div class="pictures">'
     for text, file in PICTURE.findall(card):
-        css_class = "strip" if "eformation" in text else "samples"
-        yield picture(f"{FOLDER}/{name}/{file}", f"{text} of {name}", css_class)
+        yield picture(f"{FOLDER}/{name}/{file}", f"{text} of {name}", CLASSES.get(file, "samples"))
     between = f"images/between/{name}.png"
     if (root / "docs" / between).exists():
         text = "Pairs of test images, and what is decoded between their latents"
         yield picture(between, text, "between")
     yield "</div>\n"
+    if CURVE not in card:
+        yield "No training curve of it was kept.\n"
     _, _, rest = PICTURE.sub("", card).partition("\n```python")
     yield from [f'??? note "Card of {name}"', ""]
     yield from (f"    {line}".rstrip() for line in ("```python" + rest).splitlines())

@@ -401,13 +401,14 @@ def finish(
             f"{workdir / 'metrics.jsonl'} must have the reports of the run; it has none. Put it "
             "back, or raise `--steps` so that there is one more report."
         )
-    pictures.save_curve(workdir / "training_curve.png", lines)
     if (workdir / volume.LINES).is_file():
         volume.save_figure(workdir / "volume.png", callbacks.read_lines(workdir / volume.LINES))
     done = int(model.optimizer.iterations.numpy())
     kept = done
     if best:
         kept = best.load(model) or done
+    curve = workdir / "training_curve.png"
+    pictures.save_curve(curve, lines, kept)
     last = next((line for line in lines if line["step"] == kept), lines[-1])
     metadata = describe(run, model, last) | {"steps": kept}
     if best:
@@ -421,7 +422,8 @@ def finish(
     for folder in workdir.glob(".preset.*"):  # Of a run that was killed while it wrote one.
         shutil.rmtree(folder)
     draw_pictures(run, model, draw, preset)
-    print(f"Trained model: {preset}; training curve: {workdir / 'training_curve.png'}")
+    shutil.copyfile(curve, preset / curve.name)
+    print(f"Trained model: {preset}; training curve: {curve}")
     has_test = loading.has_split(run.recipe.dataset, "test", run.data_dir)
     program = "evaluate" if has_test else "sample"
     print(f"Next: python -m trainers.{program} --workdir={shlex.quote(str(workdir))}")
@@ -448,7 +450,7 @@ def describe(run: Run, model: tfflows.FlowModel, last: dict) -> dict:
         "versions": environment.versions(),
         "licence": "Apache-2.0",
         "paper": run.entry.paper,
-        "pictures": {"Samples": "samples.png"},
+        "pictures": {"Samples": "samples.png", "Training curve": "training_curve.png"},
         "remarks": {},
     }
     metadata |= conditions.describe(run, split)
