@@ -7,7 +7,9 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = '<!doctype html><html><head><link rel="icon" href="data:,"></head><body>{}</body></html>'
+PAGE = """<!doctype html><html><head><link rel="icon" href="data:,"><meta property="og:title"
+content="A"><meta property="og:description" content="B"><meta property="og:image" content="c.png">
+</head><body>{}</body></html>"""
 FAULTS = {
     '<img src="missing.png" loading="lazy">': "no picture /missing.png",
     '<a href="missing.html">there</a>': "no /missing.html",
@@ -18,6 +20,7 @@ FAULTS = {
     '<script src="https://example.com/a.js"></script>': "asks for https://example.com/a.js",
     '<link rel="stylesheet" href="missing.css">': "404",
     "<math><mi>\\missing</mi></math>": "not understood: \\missing",
+    '<meta property="og:image" content="lost.png">': "no /lost.png",
     '<p style="width: 500px">wide</p>': "broken.html, 390 pixels wide: 1",
 }
 
@@ -25,6 +28,7 @@ FAULTS = {
 def look(folder, broken):
     whole = '<h1 id="here">Whole</h1><a href="broken.html">on</a> <a href="#here">up</a>'
     (folder / "whole.html").write_text(PAGE.format(whole))
+    (folder / "c.png").touch()
     (folder / "broken.html").write_text(PAGE.format(broken))
     command = [sys.executable, ROOT / "tools/site/check.py", folder]
     return subprocess.run(command, capture_output=True, text=True)
@@ -36,6 +40,12 @@ def test_every_kind_of_fault_is_seen(tmp_path):
     assert done.returncode == 1
     assert [kind for kind in FAULTS.values() if kind not in done.stdout] == []
     assert "whole.html, " not in done.stdout
+
+
+@pytest.mark.browser
+def test_a_page_without_a_card_is_seen(tmp_path):
+    (tmp_path / "bare.html").write_text(PAGE.replace("og:description", "").format(""))
+    assert "bare.html, 390 pixels wide: no og:description\n" in look(tmp_path, "").stdout
 
 
 @pytest.mark.browser

@@ -4,7 +4,8 @@
 
 A fault is a line, and the exit status 1: a picture that is missing, a link to a page or an anchor
 that is not there, an error in the console, a request to another host, a formula that was not
-understood, a page that is wider than the window, a search that finds nothing.
+understood, a page that is wider than the window, a search that finds nothing, a page without what
+a link to it shows elsewhere.
 """
 
 import collections
@@ -30,6 +31,10 @@ PROBE = """() => ({
   pictures: [...document.images].filter((e) => !e.naturalWidth).map((e) => e.src),
   formulas: [...document.querySelectorAll("math")].map((e) => e.textContent)
     .filter((text) => /[\\\\&]/.test(text)),
+  cards: ["title", "description", "image"].filter(
+    (name) => !document.querySelector(`meta[property="og:${name}"]:not([content=""])`)),
+  shown: [...document.querySelectorAll('meta[property="og:image"]')]
+    .map((e) => new URL(e.content, document.baseURI).href),
   wider: document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth,
 })"""
 LOAD_ALL = """() => Promise.all([...document.images].map((e) => {
@@ -37,6 +42,7 @@ LOAD_ALL = """() => Promise.all([...document.images].map((e) => {
   return e.complete || new Promise((done) => { e.onload = e.onerror = done; });
 }))"""
 FOUND = ".md-search-result__item"
+WITHOUT_CARD = "404.html"
 INDEX = "search/search_index.json"
 
 
@@ -73,12 +79,14 @@ def check(folder):
                 seen = tab.evaluate(PROBE)
                 said += [f"no picture {source}" for source in seen["pictures"]]
                 said += [f"not understood: {text}" for text in seen["formulas"]]
+                if page != WITHOUT_CARD:
+                    said += [f"no og:{name}" for name in seen["cards"]]
                 if seen["wider"] > 0:
                     said.append(f"{seen['wider']} pixels too wide")
                 faults += [f"{page}, {width} pixels wide: {text}" for text in said]
                 said.clear()
                 anchors[page] = set(seen["anchors"])
-                links[page].update(seen["links"])
+                links[page].update(seen["links"], seen["shown"])
             if index.exists():
                 tab.unroute(f"**/{INDEX}")
                 tab.goto(f"{address}index.html?q=exponential")

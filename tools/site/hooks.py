@@ -1,7 +1,7 @@
 """What mkdocs does here beside its plugins.
 
-Formulas, links of public names to the reference, pages that are made of the source, and those that
-lie outside of docs/.
+Formulas, links of public names to the reference, pages that are made of the source, those that lie
+outside of docs/, and what a link to a page shows elsewhere.
 """
 
 import pathlib
@@ -11,6 +11,7 @@ import re
 import gallery
 import programs
 import reference
+import social
 from mathml import MathML, block
 from mkdocs.structure.files import File
 
@@ -70,3 +71,9 @@ def on_page_content(html, page, config, files):
 
     if page.file.src_uri.startswith("reference/"):
         prune(page.toc.items)
+    if description := social.describe(html):
+        page.meta.setdefault("description", description)
+
+
+def on_post_page(output, page, config):
+    return social.add(output, page, config)
