@@ -109,28 +109,31 @@ class LikelihoodSteps:
             with rows_are_there():
                 if total is None:
                     total = batch_parts.num_rows(x)
-                return evaluate(x, y, seed, weights, total)
+                parts = batch_parts.split(x, (y, weights), self.shards)
+                # Shards of one size are traced once.
+                shard = evaluate if self.shards == 1 else tf.function(evaluate, autograph=False)
+                results = [
+                    shard(part, *others, seed + tf.constant([index, 0]), rows, total)
+                    for index, (part, others, rows) in enumerate(parts)
+                ]
+            terms, gradients, updates = zip(*results, strict=True)
+            loss, *penalties = map(tf.add_n, zip(*terms, strict=True))
+            return loss, penalties, list(map(tf.add_n, zip(*gradients, strict=True))), updates[-1]
 
-        def evaluate(x, y, seed, weights, total):
+        def evaluate(x, y, weights, seed, rows, total):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 variables = self.trainable_weights
                 tape.watch(variables)
-                portions, updates = [], {}
-                parts = batch_parts.split(x, (y, weights), self.shards)
-                for index, (part, (part_y, part_weights), rows) in enumerate(parts):
-                    part_seed = seed + tf.constant([index, 0])
-                    with network_calls.calling_networks() as calls:
-                        terms = self._terms(part, part_y, part_seed, part_weights, calls)
-                    portions.append([batch_parts.portion(term, rows, total) for term in terms])
-                    updates |= calls.updates
-                terms = [tf.add_n(term) for term in zip(*portions, strict=True)]
+                with network_calls.calling_networks() as calls:
+                    terms = self._terms(x, y, seed, weights, calls)
+                terms = [batch_parts.portion(term, rows, total) for term in terms]
                 loss = self.optimizer.scale_loss(tf.add_n(terms))
             gradients = tape.gradient(
                 loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
             gradients = [tf.convert_to_tensor(g) for g in gradients]
-            self._updated = [variable for variable, _ in updates.values()]
-            return terms[0], terms[1:], gradients, [value for _, value in updates.values()]
+            self._updated = [variable for variable, _ in calls.updates.values()]
+            return terms, gradients, [value for _, value in calls.updates.values()]
 
         return tf.function(loss_and_gradients, jit_compile=self._jit, reduce_retracing=True)
 

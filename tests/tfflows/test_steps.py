@@ -39,6 +39,17 @@ def normal(request):
     return normal
 
 
+def test_shards_of_one_size_are_traced_once(monkeypatch):
+    model = FlowModel(distributions.trainable_normal([2]), shards=4)
+    model.compile(keras.optimizers.SGD(RATE))
+    terms, rows = model._terms, []
+    monkeypatch.setattr(
+        model, "_terms", lambda x, *args: rows.append(x.shape[0]) or terms(x, *args)
+    )
+    model.train_on_batch(X[:64])
+    assert rows == [16]
+
+
 def losses(x):
     """`-log p(x)` of a standard normal."""
     return 0.5 * np.sum(x**2, axis=-1) + np.log(2 * np.pi)
