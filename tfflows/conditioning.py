@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import NetworkModule, apply
 from tfflows.evaluation.parts import rebuild
-from tfflows.numerics.parameters import as_context
+from tfflows.numerics.parameters import as_context, is_number
 from tfflows.types import Network, TensorLike
 
 _Model = TypeVar("_Model", bound=tfb.Bijector | tfd.Distribution)
@@ -122,8 +122,7 @@ def guide(
     Ho, Salimans, *Classifier-Free Diffusion Guidance*, NeurIPS 2021 workshop, arXiv:2207.12598.
     Zhai et al., *Normalizing Flows are Capable Generative Models*, 2024, arXiv:2412.06329.
     """
-    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not (is_number and 0 <= weight < math.inf):
+    if not (is_number(weight) and 0 <= weight < math.inf):
         raise ValueError(f"`weight` must be a number, 0 or more. Received: weight={weight!r}.")
 
     if weight == 0:

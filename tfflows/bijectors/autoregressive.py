@@ -10,7 +10,6 @@ from tfflows.bijectors.transforms import TransformLike
 from tfflows.evaluation import state
 from tfflows.evaluation.network_calls import call_network
 from tfflows.numerics import fixed_point
-from tfflows.numerics.parameters import as_data
 from tfflows.types import DTypeLike, KnownShape, Network, TensorLike
 
 
@@ -200,7 +199,7 @@ class Autoregressive(Predicted):
         Args:
           y: `[..., *event_shape]`.
         """
-        return self._solve(self._broadcast_over_context(as_data(y, self.dtype)))[1]
+        return self._solve(self._broadcast_over_context(self._as_output(y)))[1]
 
 
 def _check_inversion(inversion, network):

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfflows.bijectors.predicted import Predicted
 from tfflows.bijectors.transforms import TransformLike
+from tfflows.numerics.parameters import as_known_shape
 from tfflows.types import DTypeLike, KnownShape, Network, TensorLike
 
 
@@ -84,7 +85,7 @@ class Coupling(Predicted):
         name: str = "coupling",
     ) -> None:
         parameters = dict(locals())
-        shape = tf.TensorShape(event_shape).as_list()
+        shape = as_known_shape(event_shape, "event_shape")
         self._axis = -2 if split == "token" else -1
         size = shape[self._axis] // 2 if len(shape) >= -self._axis else 0
         self._split_size = size if split_size is None else split_size
@@ -153,9 +154,10 @@ def _check_split(split, size, shape):
             'split="token" needs events [T, C], T even, and halves them. '
             f"Received: event_shape={shape}, split_size={size}."
         )
-    if split == "channel" and not 0 < size < shape[-1]:
+    is_integer = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
+    if split == "channel" and not (is_integer and 0 < size < shape[-1]):
         raise ValueError(
-            "`split_size` must leave a channel on both sides. "
+            "`split_size` must be an integer that leaves a channel on both sides. "
             f"Received: split_size={size}, event_shape={shape}."
         )
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
+from tfflows.numerics.parameters import as_known_shape
 from tfflows.numerics.shapes import with_shape
 from tfflows.types import KnownShape
 
@@ -109,19 +110,14 @@ class Patchify(FlowBijector):
 
 def _checked(image_shape, patch):
     """Returns `[H, W, C]` and `(p_h, p_w)`."""
-    shape = tf.TensorShape(image_shape)
-    if shape.rank != 3 or not shape.is_fully_defined():
-        raise ValueError(
-            "`image_shape` must be [H, W, C], all of them known. "
-            f"Received: image_shape={image_shape}."
-        )
+    shape = as_known_shape(image_shape, "image_shape", "[H, W, C]")
     sides = _pair(patch)
-    if sides is None or any(n % p for n, p in zip(shape.as_list(), sides, strict=False)):
+    if sides is None or any(n % p for n, p in zip(shape, sides, strict=False)):
         raise ValueError(
             "`patch` must be a positive integer, or two, that divide the sides of the image. "
-            f"Received: patch={patch}, image_shape={shape.as_list()}."
+            f"Received: patch={patch!r}, image_shape={shape}."
         )
-    return shape.as_list(), sides
+    return shape, sides
 
 
 def _pair(value):
@@ -152,7 +148,7 @@ def order_tokens(kind: str, grid: tuple[int, int], *, seed: int = 0) -> tfp.bije
       seed: seed of the random order.
 
     Raises:
-      ValueError: if `kind` is none of these, or `grid` no two positive integers.
+      ValueError: if `kind` is none of these, `grid` no two positive integers, or `seed` no seed.
 
     #### Example
 
@@ -166,10 +162,13 @@ def order_tokens(kind: str, grid: tuple[int, int], *, seed: int = 0) -> tfp.bije
     """
     sides = _pair(grid) if isinstance(grid, (tuple, list)) else None
     if sides is None:
-        raise ValueError(f"`grid` must be two positive integers. Received: grid={grid}.")
+        raise ValueError(f"`grid` must be two positive integers. Received: grid={grid!r}.")
+    is_seed = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    if not (is_seed and 0 <= seed < 2**32):
+        raise ValueError(f"`seed` must be an integer from 0 to 2**32 - 1. Received: seed={seed!r}.")
     if kind == "random":  # `RandomState` is the same in every NumPy.
         order = np.random.RandomState(seed).permutation(math.prod(sides))
-    elif kind in _KEYS:
+    elif isinstance(kind, str) and kind in _KEYS:
         order = np.argsort(_KEYS[kind](*map(np.ravel, np.indices(sides))), kind="stable")
     else:
         raise ValueError(

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfflows.bijectors.conditional import Conditional
 from tfflows.bijectors.transforms import Transform, TransformLike, as_transform
 from tfflows.evaluation.network_calls import call_network
+from tfflows.numerics.parameters import as_known_shape
 from tfflows.types import KnownShape, Network, TensorLike
 
 
@@ -42,7 +43,7 @@ class Predicted(Conditional):
         self._transform = as_transform(transform)
         super().__init__(
             network,
-            tf.TensorShape(event_shape).as_list(),
+            as_known_shape(event_shape, "event_shape"),
             conditional=conditional,
             context=context,
             context_ndims=context_ndims,

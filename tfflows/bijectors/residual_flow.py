@@ -9,7 +9,6 @@ from tfflows.bijectors.conditional import Conditional
 from tfflows.evaluation import network_calls, state
 from tfflows.evaluation.network_calls import call_network
 from tfflows.numerics import fixed_point, linalg
-from tfflows.numerics.parameters import as_data
 from tfflows.numerics.rows import with_rows
 from tfflows.types import DTypeLike, KnownShape, Network, TensorFunction, TensorLike
 
@@ -232,7 +231,7 @@ class ResidualFlow(Conditional):
         Args:
           y: `[..., *event]`, as `inverse` takes it.
         """
-        return self._solve(as_data(y, self.dtype)).num_iterations
+        return self._solve(self._as_output(y)).num_iterations
 
 
 def estimate_log_det(

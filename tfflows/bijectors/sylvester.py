@@ -16,7 +16,7 @@ from tfflows.evaluation.constants import of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.evaluation.network_calls import apply, prepare
 from tfflows.numerics import fixed_point, linalg, linear_operators
-from tfflows.numerics.parameters import as_context, as_data, as_parameter
+from tfflows.numerics.parameters import as_context, as_parameter
 from tfflows.numerics.shapes import with_shape
 from tfflows.types import Shape, TensorLike
 
@@ -226,7 +226,7 @@ class Sylvester(FlowBijector):
           y: `[..., *event]`, as `inverse` takes it.
         """
         function = prepare(self._autoregressive)
-        return self._solve(as_data(y, self.dtype), self._given_context(function))[-1].num_iterations
+        return self._solve(self._as_output(y), self._given_context(function))[-1].num_iterations
 
     def _batch_shape_tensor(self, x_event_ndims):
         shape = tf.zeros([0], tf.int32)

@@ -16,7 +16,7 @@ import tensorflow_probability as tfp
 
 from tfflows import _tensorflow
 from tfflows.numerics import entry_splines
-from tfflows.numerics.parameters import as_data
+from tfflows.numerics.parameters import as_data, is_number
 from tfflows.numerics.shapes import with_shape
 from tfflows.types import TensorLike
 
@@ -62,7 +62,7 @@ class SoftClip:
     bound: float = 3.0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.bound, (int, float)) and 0 < self.bound < math.inf):
+        if not (is_number(self.bound) and 0 < self.bound < math.inf):
             raise ValueError(
                 f"`bound` must be positive and finite. Received: bound={self.bound!r}."
             )
@@ -170,13 +170,14 @@ class Affine(Transform):
     shift_first: bool = False
 
     def __post_init__(self) -> None:
-        known = self.scale is None or callable(self.scale) or self.scale in LOG_SCALES
+        scale = self.scale
+        known = scale is None or callable(scale) or (isinstance(scale, str) and scale in LOG_SCALES)
         if not known:
             raise ValueError(
                 f"`scale` must be None, a callable or one of {sorted(LOG_SCALES)}. "
                 f"Received: scale={self.scale!r}."
             )
-        if not (isinstance(self.gain, (int, float)) and 0 < self.gain < math.inf):
+        if not (is_number(self.gain) and 0 < self.gain < math.inf):
             raise ValueError(f"`gain` must be positive and finite. Received: gain={self.gain!r}.")
 
     @property

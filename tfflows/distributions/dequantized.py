@@ -15,7 +15,7 @@ from tfflows.conditioning import condition
 from tfflows.distributions import gaussian_noise, integer_images
 from tfflows.evaluation.network_calls import apply
 from tfflows.evaluation.state import estimating
-from tfflows.numerics.parameters import stateless_seed
+from tfflows.numerics.parameters import is_number, stateless_seed
 from tfflows.types import Network, Seed, TensorLike
 
 _HALF_STEP = 2.0**-24  # Of uniform numbers in float32, which are multiples of 2^-23.
@@ -360,9 +360,10 @@ def _check_stddev(stddev, dequantizer, entries):
     """Refuses what is no standard deviation, and two kinds of noise."""
     if stddev is None:
         return
-    is_number = isinstance(stddev, (int, float)) and not isinstance(stddev, bool)
-    if not (is_number and 0 < stddev < math.inf):
-        raise ValueError(f"`stddev` must be None or positive. Received: stddev={stddev!r}.")
+    if not (is_number(stddev) and 0 < stddev < math.inf):
+        raise ValueError(
+            f"`stddev` must be None or positive and finite. Received: stddev={stddev!r}."
+        )
     if dequantizer is not None or entries is not None:
         raise ValueError(
             "`stddev` must be None with a `dequantizer` or `entries`, whose noise is another. "

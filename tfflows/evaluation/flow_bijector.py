@@ -9,6 +9,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfflows._keras import track
 from tfflows.evaluation.memo import EvaluationMemo
+from tfflows.numerics.parameters import as_data
 from tfflows.numerics.shapes import with_known_shape
 from tfflows.types import DTypeLike, Shape
 
@@ -215,6 +216,12 @@ class FlowBijector(tfb.Bijector):
                 f"`{class_name}` expected `{argument}` with events of shape [{wanted}] after any "
                 f"batch dimensions. Received: {argument}.shape={tuple(shape)}."
             )
+
+    def _as_output(self, y):
+        """Returns what `inverse` takes as a tensor, for methods of a class that take it, too."""
+        y = as_data(y, self.dtype)
+        self._check(y, self._inverse_event_shape_expected, "y")
+        return y
 
     def _batch_shape(self, x_event_ndims):
         if self._static_batch_shape is None:

@@ -55,18 +55,43 @@ class Conditioner(keras.layers.Layer):
 
     seeds_initial_values = True  # And nothing else: layers with other seeds compute the same.
     takes_empty_batches = True
+    takes_other_contexts = False  # Without a `context_size`.
 
     def __init__(self, arguments: Mapping[str, Any], **kwargs: Any) -> None:
+        checked = {name: _checked(name, value) for name, value in arguments.items()}
         super().__init__(**kwargs)
-        self._arguments = dict(arguments)
+        self._arguments = checked
 
     def __call__(
         self, x: TensorLike, context: TensorLike | None = None, **kwargs: Any
     ) -> tf.Tensor | keras.KerasTensor:
-        """Calls the layer, of an empty batch too."""
+        """Calls the layer, of an empty batch too.
+
+        Raises:
+          ValueError: if there is no context where the layer has a `context_size`, or one of another
+            size, or one where it has none.
+        """
         inputs = [x] if context is None else [x, context]
         inputs = [as_data(a, tf.float32) if isinstance(a, list) else a for a in inputs]
+        self._check_inputs(*inputs)
         return with_rows(functools.partial(super().__call__, **kwargs), *inputs)
+
+    def _check_inputs(self, x, context=None):
+        """Refuses a context that the network was not made for: it would count for nothing."""
+        size = self._arguments.get("context_size")
+        if context is None and size is not None:
+            raise ValueError(
+                f"`context` of `{type(self).__name__}` must be given, as `context_size` is. "
+                f"Received: context=None, context_size={size}."
+            )
+        if context is None or "context_size" not in self._arguments:
+            return
+        is_other = size is None and not self.takes_other_contexts
+        if is_other or (size is not None and _last_size(context) not in (size, None)):
+            raise ValueError(
+                f"`context` of `{type(self).__name__}` must be of size `context_size`. "
+                f"Received: context.shape={tuple(context.shape)}, context_size={size}."
+            )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -79,6 +104,33 @@ class Conditioner(keras.layers.Layer):
     def build_from_config(self, config: Mapping[str, Any]) -> None:
         """Builds the layer for the shapes of `get_build_config`."""
         build_network(self, *config["shapes"])
+
+
+# The least that an argument may be which is a number of something, and those that may be `None`.
+_LEAST = dict.fromkeys(["width", "num_outputs", "num_params", "num_dims", "num_channels"], 1)
+_LEAST |= dict.fromkeys(["context_size", "head_size", "num_heads", "growth", "reduction"], 1)
+_LEAST |= {"bottleneck": 1, "depth": 0, "num_blocks": 0, "seed": 0}
+_MAY_BE_NONE = ("bottleneck", "context_size", "head_size", "seed")
+
+
+def _checked(name, value):
+    """Returns the argument of a network, which has to be a number if it says how many there are."""
+    least = _LEAST.get(name)
+    if least is None or (value is None and name in _MAY_BE_NONE):
+        return value
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        what = "a positive integer" if least else "an integer, 0 or more"
+        what += ", or None" if name in _MAY_BE_NONE else ""
+        raise ValueError(f"`{name}` must be {what}. Received: {name}={value!r}.")
+    return int(value)
+
+
+def _last_size(x):
+    """Returns the last size of a tensor, `None` if it is not known, -1 of a number."""
+    shape = x.shape
+    if getattr(shape, "rank", 0) is None:
+        return None
+    return shape[-1] if len(shape) else -1
 
 
 class Dense(keras.layers.Dense):

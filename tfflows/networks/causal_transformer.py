@@ -1,6 +1,5 @@
 """`CausalTransformer`: the network of transformer flows."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,11 +74,14 @@ class CausalTransformer(TokenTransformer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        arguments: dict[str, Any] = {"event_shape": list(event_shape), "num_params": num_params}
+        arguments: dict[str, Any] = {"event_shape": event_shape, "num_params": num_params}
         arguments |= {"width": width, "depth": depth, "head_size": head_size}
         arguments |= {"positions": positions, "context_size": context_size, "seed": seed}
-        num_outputs = math.prod([*event_shape[-1:], num_params])
-        super().__init__(arguments, num_outputs, is_causal=True, **kwargs)
+        super().__init__(arguments, is_causal=True, **kwargs)
+
+    @property
+    def _num_outputs(self):
+        return self._shape[1] * self._arguments["num_params"]
 
     def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, T, d]`, and a context `[N, K]`, to `[N, T, d, num_params]`."""

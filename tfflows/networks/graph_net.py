@@ -58,6 +58,8 @@ class GraphNet(Conditioner):
     queries and keys are those of Vaswani et al., NeurIPS 2017, arXiv:1706.03762.
     """
 
+    takes_other_contexts = True  # Graphs.
+
     def __init__(
         self,
         num_outputs: int,
@@ -70,11 +72,6 @@ class GraphNet(Conditioner):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if width % num_heads:
-            raise ValueError(
-                "`width` must be a multiple of `num_heads`. "
-                f"Received: width={width}, num_heads={num_heads}."
-            )
         graph = None if adjacency is None else np.asarray(adjacency)
         super().__init__(
             dict(
@@ -88,6 +85,11 @@ class GraphNet(Conditioner):
             ),
             **kwargs,
         )
+        if width % num_heads:
+            raise ValueError(
+                "`width` must be a multiple of `num_heads`. "
+                f"Received: width={width}, num_heads={num_heads}."
+            )
         self._width, self._num_heads = width, num_heads
         self._graph = None if graph is None else graph != 0
         seeds = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, Dense, context_layer
+from tfflows.numerics.parameters import as_known_shape
 
 POSITIONS = ("learned", "rotary")
 _EPSILON = 1e-6
@@ -126,20 +127,16 @@ class TokenTransformer(Conditioner):
     Args:
       arguments: those of the constructor: `event_shape` `[T, d]`, `width`, `depth`, `head_size`,
         `positions`, `context_size` and `seed`, see `CausalTransformer`; and others.
-      num_outputs: outputs of a token.
       is_causal: see `TransformerBlock`.
       **kwargs: other arguments of `keras.layers.Layer`, such as `dtype`.
     """
 
-    def __init__(
-        self, arguments: Mapping[str, Any], num_outputs: int, *, is_causal: bool, **kwargs: Any
-    ) -> None:
-        super().__init__(arguments, **kwargs)
-        shape, width, seed = arguments["event_shape"], arguments["width"], arguments["seed"]
-        if len(shape) != 2:
-            raise ValueError(f"`event_shape` must be [T, d]. Received: event_shape={shape}.")
+    def __init__(self, arguments: Mapping[str, Any], *, is_causal: bool, **kwargs: Any) -> None:
+        shape = as_known_shape(arguments["event_shape"], "event_shape", "[T, d]")
+        super().__init__({**arguments, "event_shape": shape}, **kwargs)
+        width, seed = self._arguments["width"], self._arguments["seed"]
         self._shape = tuple(shape)
-        head = _check_heads(width, arguments["head_size"], arguments["positions"])
+        head = _check_heads(width, self._arguments["head_size"], arguments["positions"])
         seeds = np.random.default_rng(seed)
 
         def start(initializer, *args):
@@ -158,7 +155,7 @@ class TokenTransformer(Conditioner):
             )
         else:
             rotary = rotations(shape[0], head)
-        if arguments["context_size"] is not None:
+        if self._arguments["context_size"] is not None:
             self.context_layer = context_layer(width, seed, self.dtype_policy)
         self.blocks = [
             TransformerBlock(
@@ -169,9 +166,25 @@ class TokenTransformer(Conditioner):
                 rotary=rotary,
                 dtype=self.dtype_policy,
             )
-            for _ in range(arguments["depth"])
+            for _ in range(self._arguments["depth"])
         ]
-        self.last = Dense(num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy)
+        self.last = Dense(self._num_outputs, kernel_initializer="zeros", dtype=self.dtype_policy)
+
+    @property
+    def _num_outputs(self):
+        """Outputs of a token."""
+        raise NotImplementedError
+
+    def _check_inputs(self, x, context=None):
+        super()._check_inputs(x, context)
+        for name, value, shape in (("x", x, ["N", *self._shape]), ("context", context, ["N", "K"])):
+            given = None if value is None else tf.TensorShape(value.shape)
+            wanted = [None if isinstance(size, str) else size for size in shape]
+            if given is not None and not given.is_compatible_with(wanted):
+                raise ValueError(
+                    f"`{name}` of `{type(self).__name__}` must have shape "
+                    f"[{', '.join(map(str, shape))}]. Received: {name}.shape={tuple(given)}."
+                )
 
     def _embed_context(self, context):
         """Returns what a context adds to every token, `[N, 1, width]`, or `None`."""
@@ -222,10 +235,8 @@ def _check_heads(width: int, head_size: int | None, positions: str) -> int:
         raise ValueError(
             f"`positions` must be one of {', '.join(POSITIONS)}. Received: positions={positions!r}."
         )
-    if width < 1:
-        raise ValueError(f"`width` must be positive. Received: width={width}.")
     size = default_head_size(width) if head_size is None else head_size
-    if size < 1 or width % size:
+    if width % size:
         raise ValueError(
             "`width` must be a multiple of `head_size`. "
             f"Received: width={width}, head_size={head_size}."

@@ -70,10 +70,14 @@ class VisionTransformer(TokenTransformer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        arguments: dict[str, Any] = {"event_shape": list(event_shape), "num_outputs": num_outputs}
+        arguments: dict[str, Any] = {"event_shape": event_shape, "num_outputs": num_outputs}
         arguments |= {"width": width, "depth": depth, "head_size": head_size}
         arguments |= {"positions": positions, "context_size": context_size, "seed": seed}
-        super().__init__(arguments, num_outputs, is_causal=False, **kwargs)
+        super().__init__(arguments, is_causal=False, **kwargs)
+
+    @property
+    def _num_outputs(self):
+        return self._arguments["num_outputs"]
 
     def call(self, x: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[N, T, d]`, and a context `[N, K]`, to `[N, T, num_outputs]`."""

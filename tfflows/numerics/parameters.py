@@ -1,5 +1,6 @@
 """Parameters and seeds as the constructors take them."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,30 @@ def as_event_shape(event_shape: Shape) -> list[Any]:
     return sizes
 
 
+def as_known_shape(value: Shape, name: str, axes: str = "") -> list[int]:
+    """Returns a shape as a list of positive integers.
+
+    Args:
+      value: the shape.
+      name: name of the argument that it is.
+      axes: what its sizes are, such as "[H, W, C]", which says how many there are; by default any.
+
+    Raises:
+      ValueError: if it is something else.
+    """
+    try:
+        sizes = tf.TensorShape(value).as_list()
+    except (TypeError, ValueError):
+        sizes = []
+    wanted = len(axes.split(",")) if axes else len(sizes)
+    if not sizes or len(sizes) != wanted or not all(sizes):
+        raise ValueError(
+            f"`{name}` must be {axes or 'a shape'}, positive integers, all of them known. "
+            f"Received: {name}={value!r}."
+        )
+    return sizes
+
+
 def stateless_seed(seed: Seed) -> list[int] | tf.Tensor:
     """Returns a stateless seed: the same at every call for an `int`, a fresh one for `None`."""
     # TFP counts the uses of an `int` seed: its second use would give other values.
@@ -65,6 +90,11 @@ def as_data(value: TensorLike, dtype: tf.DType | Structure = None) -> tf.Tensor:
     if tf.is_tensor(value):
         return value
     return tf.convert_to_tensor(value, dtype_hint=dtype if isinstance(dtype, tf.DType) else None)
+
+
+def is_number(value: object) -> bool:
+    """Returns whether this is a real number of Python or NumPy, which a `bool` is not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_finite(x: tf.Tensor, of: str = "the batch", name: str = "x") -> None:

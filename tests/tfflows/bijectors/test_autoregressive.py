@@ -164,6 +164,17 @@ def test_gradients_of_both_inverses_are_the_same():
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
+def test_what_counts_iterations_takes_what_the_inverse_takes():
+    flow, y = tokens(), tf.zeros([2, 6, 2])
+    with pytest.raises(ValueError, match=r"expected `y` with events of shape \[6, 2\]"):
+        flow.inverse_iterations(y[:, :5])
+    with pytest.raises(TypeError, match="expected `y` of dtype float32"):
+        flow.inverse_iterations(tf.cast(y, tf.float64))
+    for shape in (None, [None, 2], [6, 0]):
+        with pytest.raises(ValueError, match="`event_shape` must be .* Received: event_shape="):
+            bijectors.Autoregressive(flow.network, shape, transforms.Affine())
+
+
 def test_an_inverse_that_is_none_is_nan():
     """A network that is not autoregressive; an event that is too large; one that is NaN."""
     backwards = bijectors.Autoregressive(

@@ -27,7 +27,7 @@ def test_patches_that_do_not_fit(patch):
         bijectors.Patchify([6, 8, 3], patch)
 
 
-@pytest.mark.parametrize("shape", [[6, 8], [None, 8, 3], None])
+@pytest.mark.parametrize("shape", [[6, 8], [None, 8, 3], None, [6, 8, 0], "abc", [6.5, 8, 3]])
 def test_image_shapes_that_are_not_known(shape):
     with pytest.raises(ValueError, match=r"`image_shape` must be \[H, W, C\].*Received: image_sh"):
         bijectors.Patchify(shape, 2)
@@ -66,6 +66,11 @@ def test_orders_that_are_none():
     for grid in (6, (2,), (0, 3), "23"):
         with pytest.raises(ValueError, match="`grid` must be two positive integers. Received"):
             bijectors.order_tokens("flip", grid)
+    with pytest.raises(ValueError, match="`kind` must be one of"):
+        bijectors.order_tokens(["flip"], (2, 2))
+    for seed in (-1, 1.5, None, "1", 2**32):
+        with pytest.raises(ValueError, match="`seed` must be an integer from 0.* Received: seed="):
+            bijectors.order_tokens("random", (2, 2), seed=seed)
 
 
 def test_orders_are_of_a_flow_that_xla_compiles():

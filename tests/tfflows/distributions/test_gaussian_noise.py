@@ -115,8 +115,9 @@ def test_what_is_no_integer_is_refused():
 
 @pytest.mark.parametrize("stddev", [0, -1.0, float("nan"), float("inf"), True, "wide"])
 def test_what_is_no_standard_deviation_is_refused(stddev):
-    with pytest.raises(ValueError, match="`stddev` must be None or positive. Received: stddev="):
+    with pytest.raises(ValueError, match="`stddev` must be None or positive and finite. Rece"):
         Dequantized(standard_normal([1]), stddev=stddev)
+    assert Dequantized(standard_normal([1]), stddev=np.float32(0.5)).stddev == 0.5
 
 
 def test_two_kinds_of_noise_are_refused():

@@ -125,14 +125,67 @@ def test_one_token_at_a_time_with_a_cache(positions, context, mode):
 
 def test_heads_are_of_64_features_or_what_divides_the_width():
     assert [default_head_size(width) for width in (64, 768, 96, 48, 7, 1)] == [64, 64, 48, 48, 7, 1]
-    for wrong in ({"head_size": 5}, {"head_size": 0}, {"head_size": -4}):
-        with pytest.raises(ValueError, match="`width` must be a multiple of `head_size`. Received"):
-            networks.CausalTransformer(SHAPE, 2, width=12, **wrong)
-    with pytest.raises(ValueError, match="`head_size` must be even for rotary positions. Receiv"):
-        networks.CausalTransformer(SHAPE, 2, width=12, head_size=3, positions="rotary")
-    with pytest.raises(ValueError, match="`width` must be positive. Received: width=0"):
-        networks.CausalTransformer(SHAPE, 2, width=0)
-    with pytest.raises(ValueError, match="`positions` must be one of learned, rotary. Received: p"):
-        networks.CausalTransformer(SHAPE, 2, positions="none")
-    with pytest.raises(ValueError, match=r"`event_shape` must be \[T, d\]. Received: event_shape="):
-        networks.CausalTransformer([4], 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"head_size": 5}, "`width` must be a multiple of `head_size`. Received: width=12, head_"),
+        ({"head_size": 3, "positions": "rotary"}, "`head_size` must be even for rotary positions."),
+        (
+            {"head_size": 2.0},
+            "`head_size` must be a positive integer, or None. Received: head_size",
+        ),
+        ({"positions": "none"}, "`positions` must be one of learned, rotary. Received: positions="),
+        ({"event_shape": [4]}, r"`event_shape` must be \[T, d\].*Received: event_shape=\[4\]"),
+        (
+            {"event_shape": [None, 2]},
+            "`event_shape` must be .* all of them known. Received: event_",
+        ),
+        (
+            {"event_shape": [0, 2]},
+            "`event_shape` must be .* positive integers.* Received: event_sh",
+        ),
+        ({"event_shape": "ab"}, "`event_shape` must be .*Received: event_shape='ab'"),
+        ({"width": 0}, "`width` must be a positive integer. Received: width=0"),
+        ({"width": "8"}, "`width` must be a positive integer. Received: width='8'"),
+        ({"width": True}, "`width` must be a positive integer. Received: width=True"),
+        ({"depth": -1}, "`depth` must be an integer, 0 or more. Received: depth=-1"),
+        ({"num_params": 1.5}, "`num_params` must be a positive integer. Received: num_params=1.5"),
+        ({"context_size": 0}, "`context_size` must be a positive integer, or None. Received: cont"),
+        ({"seed": 1.5}, "`seed` must be an integer, 0 or more, or None. Received: seed=1.5"),
+    ],
+)
+def test_arguments_that_make_no_network(wrong, message):
+    with pytest.raises(ValueError, match=message) as e:
+        networks.CausalTransformer(**{"event_shape": SHAPE, "num_params": 2, "width": 12, **wrong})
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "context_size", "message"),
+    [
+        (
+            ([2, 5, 4],),
+            None,
+            r"`x` of `CausalTransformer` must have shape \[N, 5, 3\].*\(2, 5, 4\)",
+        ),
+        (([2, 6, 3],), None, r"`x` of .* Received: x.shape=\(2, 6, 3\)"),
+        (([5, 3],), None, r"`x` of .* Received: x.shape=\(5, 3\)"),
+        (([2, 5, 3],), 4, "`context` of .* must be given.* Received: context=None, context_size=4"),
+        (([2, 5, 3], [2, 3]), 4, "must be of size `context_size`. Received: .* context_size=4"),
+        (([2, 5, 3], [2, 3]), None, "must be of size `context_size`. .* context_size=None"),
+        (([2, 5, 3], [2, 2, 4]), 4, r"`context` of .* must have shape \[N, K\]"),
+    ],
+)
+def test_inputs_that_the_network_was_not_made_for(shapes, context_size, message):
+    network = networks.CausalTransformer(SHAPE, 2, width=4, depth=1, context_size=context_size)
+    with pytest.raises(ValueError, match=message) as e:
+        network(*map(tf.zeros, shapes))
+    assert "\n" not in str(e.value)
+
+
+def test_numbers_of_numpy_are_arguments():
+    network = networks.CausalTransformer(np.array(SHAPE), np.int64(2), width=np.int32(4))
+    assert network.get_config()["width"] == 4
+    assert type(network.get_config()["width"]) is int

@@ -127,3 +127,35 @@ def test_mixed_precision_inside_a_coupling(cls):
     exact = coupling(cls, "float32", tf.float32).forward(x)
     difference = np.max(np.abs(exact - y))
     assert 1e-5 < difference < 0.2
+
+
+@pytest.mark.parametrize("wrong", ["8", 0, 2.5, True, None])
+@classes
+def test_a_width_that_is_none_is_refused(cls, wrong):
+    with pytest.raises(ValueError, match="`width` must be a positive integer. Received: width="):
+        cls(6, **{**SMALL[cls], "width": wrong})
+
+
+OF_VECTORS = {  # Of a context whose size is an argument.
+    networks.GraphNet: ({"num_outputs": 2, "width": 4}, [3, 2]),
+    networks.LipschitzNet: ({"num_outputs": 2, "width": 4}, [4, 4, 2]),
+    networks.MaskedConvNet: ({"num_channels": 2, "width": 4}, [4, 4, 2]),
+    networks.MaskedMLP: ({"num_dims": 3, "num_params": 2, "width": 4}, [3]),
+    networks.VisionTransformer: ({"event_shape": [3, 2], "num_outputs": 2, "width": 4}, [3, 2]),
+}
+
+
+@pytest.mark.parametrize("cls", OF_VECTORS, ids=lambda c: c.__name__)
+def test_a_context_that_the_network_was_not_made_for_is_refused(cls):
+    """It would count for nothing, or fail where nobody knows what it is."""
+    arguments, shape = OF_VECTORS[cls]
+    network = networks.build_network(cls(**arguments, context_size=5), shape, [5])
+    with pytest.raises(ValueError, match="`context` of .* must be given, as `context_size` is. Re"):
+        network(tf.zeros([2, *shape]))
+    with pytest.raises(
+        ValueError, match="`context` of .* must be of size `context_size`. Received"
+    ):
+        network(tf.zeros([2, *shape]), tf.zeros([2, 4]))
+    if cls is not networks.GraphNet:  # Its other context is a graph.
+        with pytest.raises(ValueError, match="Received: context.shape=.*, context_size=None"):
+            networks.build_network(cls(**arguments), shape, [5])
