@@ -681,7 +681,7 @@ def train(args):
     validation, num_validation = pad(
         [np.load(args.folder / "validation.npy")], program.unit.about["num_train"]
     )
-    state, number, spent = start_or_resume(program, args.folder / "trained.npz")
+    state, number, spent, curve = start_or_resume(program, args.folder / "trained.npz")
     step = make_step(program, args)
 
     def steps(state, first, rates, rows, images):
@@ -721,10 +721,15 @@ def train(args):
                 + (f", {left_out} steps left out, not finite" if left_out else ""),
                 flush=True,
             )
+            curve.append({"step": number, "bits_per_dim": loss})
             shown = now
         if now - saved > 60 or spent >= args.seconds:
+            averaged = score(state[3])
+            print(f"       averaged: validation {averaged:.4f} bits/dim", flush=True)
+            curve.append({"step": number, "val_bits_per_dim": averaged})
             training = {
                 "loss": loss,
+                "curve": curve,
                 "seconds": round(spent),
                 "batch_size": program.batch_size,
                 "device": f"one {device()}",
@@ -732,7 +737,6 @@ def train(args):
                 "command": command(args),
             }
             save(args.folder / "trained.npz", state, number, training)
-            print(f"       averaged: validation {score(state[3]):.4f} bits/dim", flush=True)
             saved = time.time()
         if spent >= args.seconds:
             return True
@@ -754,14 +758,15 @@ def first_state(program):
 
 
 def start_or_resume(program, path):
-    """Returns the state of a training, the number of steps and seconds that it took."""
+    """Returns the state of a training, the steps and seconds that it took, and its curve."""
     count = len(program.variables)
     if not path.exists():
-        return first_state(program), 0, 0.0
+        return first_state(program), 0, 0.0, []
     with np.load(path) as file:
         parts = ("current", "mean", "square", "variable")
         state = tuple([jnp.asarray(file[f"{part}{i}"]) for i in range(count)] for part in parts)
-        return state, int(file["steps"]), json.loads(str(file["training"]))["seconds"]
+        training = json.loads(str(file["training"]))
+        return state, int(file["steps"]), training["seconds"], training["curve"]
 
 
 def save(path, state, number, training):

@@ -109,9 +109,12 @@ def read(args):
         "versions": environment.versions() | {"jax": training["jax"]},
         "licence": "Apache-2.0",
         "paper": entry.paper,
+        "pictures": {"Samples": "samples.png", "Training curve": "training_curve.png"},
     }
-    zoo.save(args.workdir / "preset", target, entry.name, entry.arguments, metadata, half=args.half)
-    pictures.sampler(target, 0)(args.workdir / "preset" / "samples.png", least_size=256)
+    preset = args.workdir / "preset"
+    zoo.save(preset, target, entry.name, entry.arguments, metadata, half=args.half)
+    pictures.sampler(target, 0)(preset / "samples.png", least_size=256)
+    pictures.save_curve(preset / "training_curve.png", training["curve"])
     recipe = about["recipe"] | {"batch_size": training["batch_size"], "steps": metadata["steps"]}
     run = {"model": entry.name, "arguments": dict(entry.arguments), "seed": 0, "recipe": recipe}
     files.write_json(args.workdir / CONFIG, run | {"command": metadata["command"]})

@@ -149,4 +149,6 @@ def test_a_bundle_runs_with_jax(tmp_path):
     assert len(rows) == len(results["right"]["rows"]) - 1
     command = [*python, "read", f"--folder={tmp_path / 'b' / 'train'}"]
     subprocess.run([*command, f"--workdir={tmp_path / 'run'}"], check=True, cwd=ROOT)
-    assert zoo.open_trained(tmp_path / "run" / "preset").entry.name == "glow.digits"
+    preset = tmp_path / "run" / "preset"
+    assert zoo.open_trained(preset).entry.name == "glow.digits"
+    assert (preset / "training_curve.png").read_bytes().startswith(b"\x89PNG")

@@ -1,10 +1,9 @@
 """What other programs show of a link to a page: title, description, picture."""
 
 import html
+import posixpath
 import re
 from urllib.parse import urljoin
-
-from mkdocs.utils import get_relative_url
 
 IMAGE = "images/social_card.png"
 LONGEST = 200  # Of a description; what is longer is cut by those that show it.
@@ -34,7 +33,7 @@ def add(output, page, config):
     The address of the picture is whole where the site's is known, else relative to the page.
     """
     title = page.title if page.title == config.site_name else f"{page.title} - {config.site_name}"
-    place = get_relative_url(IMAGE, page.url)
+    place = posixpath.relpath(IMAGE, posixpath.dirname(page.url) or ".")
     image = urljoin(config.site_url, IMAGE) if config.site_url else place
     card = {
         "og:type": "website",
