@@ -4,6 +4,9 @@ import dataclasses
 import difflib
 import inspect
 import math
+import numbers
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -275,11 +278,56 @@ class Model:
                 f"`overrides` of {self.name!r} must be among {sorted(self.arguments)}. "
                 f"Received: {sorted(unknown)}."
             )
-        for key, value in overrides.items():
+        hints = _hints(self.builder)
+        for key, value in {**overrides, "seed": seed}.items():
+            if key != "image_shape" and not _fits(value, hints.get(key)):
+                kinds = " or ".join(_KINDS[part] for part in _parts(hints[key]))
+                raise ValueError(f"`{key}` must be {kinds}. Received: {key}={value!r}.")
             # Counts and sizes, of which a negative one would be taken for none.
-            if key != "image_shape" and _least(value) < 0 <= _least(self.arguments[key]):
+            if key != "image_shape" and _least(value) < 0 <= _least(self.arguments.get(key)):
                 raise ValueError(f"`{key}` must not be negative. Received: {key}={value!r}.")
         return self.builder(seed=seed, **{**self.arguments, **overrides})
+
+
+# What the arguments of builders may be, by their annotations. Others are for the builders to check.
+_KINDS = {
+    bool: "True or False",
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    type(None): "None",
+    Sequence[int]: "a list of integers",
+    Sequence[float]: "a list of numbers",
+}
+
+
+def _hints(builder):
+    """Returns the annotations of a builder, none if they can't be read."""
+    try:
+        return typing.get_type_hints(builder)
+    except (NameError, TypeError):  # Of somebody else.
+        return {}
+
+
+def _parts(hint):
+    """Returns what a union is of, or the one annotation."""
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    return typing.get_args(hint) if is_union else (hint,)
+
+
+def _fits(value, hint):
+    """Returns whether a value is what an annotation says, if that is of `_KINDS`."""
+    if hint is float:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if hint in (Sequence[int], Sequence[float]):
+        (of,) = typing.get_args(hint)
+        return isinstance(value, (list, tuple)) and all(_fits(entry, of) for entry in value)
+    if hint in _KINDS:
+        return isinstance(value, hint)
+    parts = _parts(hint)
+    return len(parts) == 1 or any(_fits(value, part) for part in parts)
 
 
 def _least(value):

@@ -65,3 +65,38 @@ def test_a_recipe_is_one_that_a_run_can_follow(name, wrong, right):
 def test_negative_counts_are_not_taken_for_none(name, changes):
     with pytest.raises(ValueError, match=r"`\w+` must not be negative. Received: \w+=.*-"):
         zoo.create(name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": "8"}, "`width` must be an integer. Received: width='8'"),
+        ({"depth": 1.5}, "`depth` must be an integer. Received: depth=1.5"),
+        ({"num_blocks": True}, "`num_blocks` must be an integer. Received: num_blocks=True"),
+        ({"num_levels": 2.5}, "`num_levels` must be an integer. Received: num_levels=2.5"),
+        (
+            {"num_levels": 0},
+            "`num_levels` must be None or a positive integer. Received: num_levels=",
+        ),
+        ({"context_size": 1.5}, "`context_size` must be an integer or None. Received: context_si"),
+        ({"clip": True}, "`clip` must be a number or None. Received: clip=True"),
+        ({"clip": 0}, "`clip` must be None or positive and finite. Received: clip=0"),
+        ({"noise": "a"}, "`noise` must be a number or None. Received: noise='a'"),
+        ({"noise": 0.0}, "`noise` must be None or positive and finite. Received: noise=0.0"),
+        ({"mixing": ["conv_exponential"]}, "`mixing` must be a text or None. Received: mixing="),
+        ({"seed": 1.5}, "`seed` must be an integer. Received: seed=1.5"),
+        ({"seed": -1}, "`seed` must not be negative. Received: seed=-1"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.create("tarflow.digits", **changes)
+
+
+def test_all_arguments_of_the_zoo_are_of_the_kinds_of_their_builders():
+    for name in zoo.list_models():
+        entry = zoo.find(name)
+        hints = registry._hints(entry.builder)
+        assert all(registry._fits(value, hints[key]) for key, value in entry.arguments.items())
+    with pytest.raises(ValueError, match="`steps` must be a list of integers. Received: steps=3"):
+        zoo.create("glow.digits", steps=3)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
@@ -348,6 +349,11 @@ def _check_entries(entries, num_levels, dequantizer, event_shape):
         raise ValueError(
             "Either `num_levels` (of images) or `entries` (of rows, with num_levels=None) must be "
             f"given. Received: num_levels={num_levels}, entries={entries}."
+        )
+    is_count = isinstance(num_levels, (int, np.integer)) and not isinstance(num_levels, bool)
+    if num_levels is not None and not (is_count and num_levels >= 1):
+        raise ValueError(
+            f"`num_levels` must be None or a positive integer. Received: num_levels={num_levels!r}."
         )
     if entries is not None and (dequantizer is not None or event_shape != [len(entries)]):
         raise ValueError(

@@ -189,6 +189,11 @@ def context_layer(units: int, seed: int | None, dtype: Any) -> Dense:
     return Dense(units, use_bias=False, kernel_initializer=start, dtype=dtype)
 
 
+def softmax(scores: tf.Tensor) -> tf.Tensor:
+    """Returns weights that sum to 1 over the last axis; Keras warns of an axis of one entry."""
+    return keras.ops.ones_like(scores) if scores.shape[-1] == 1 else keras.ops.softmax(scores)
+
+
 def join_context(x: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
     """Concatenates a context to the channels of `x`, such as `[N, H, W, C]`.
 

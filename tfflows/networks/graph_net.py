@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.networks.building import Conditioner, Dense, join_context
+from tfflows.networks.building import Conditioner, Dense, join_context, softmax
 from tfflows.types import TensorLike
 
 
@@ -129,7 +129,7 @@ class GraphNet(Conditioner):
         scores = keras.ops.matmul(queries, keras.ops.transpose(keys, [0, 1, 3, 2])) / depth**0.5
         if edges is not None:
             scores = keras.ops.where(edges[:, None], scores, -1e9)
-        messages = keras.ops.matmul(keras.ops.softmax(scores), values)
+        messages = keras.ops.matmul(softmax(scores), values)
         if edges is not None:  # Over no neighbours softmax is uniform over all.
             messages *= keras.ops.cast(keras.ops.any(edges, -1)[:, None, :, None], messages.dtype)
         messages = keras.ops.transpose(messages, [0, 2, 1, 3])

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfflows.networks.building import Conditioner, Dense, context_layer
+from tfflows.networks.building import Conditioner, Dense, context_layer, softmax
 from tfflows.numerics.parameters import as_known_shape
 
 POSITIONS = ("learned", "rotary")
@@ -118,7 +118,7 @@ def _attend(queries, keys, values, mask):
     scores = scores / math.sqrt(queries.shape[-1])
     if mask is not None:  # Then the weights are 0 to the last bit.
         scores = keras.ops.where(mask, scores, -1e9)
-    return keras.ops.matmul(keras.ops.cast(keras.ops.softmax(scores), values.dtype), values)
+    return keras.ops.matmul(keras.ops.cast(softmax(scores), values.dtype), values)
 
 
 class TokenTransformer(Conditioner):

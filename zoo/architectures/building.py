@@ -1,6 +1,7 @@
 """What the builders share: seeds, networks, couplings, levels of image flows."""
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -100,6 +101,15 @@ def pairs(blocks: list[bijectors.Block]) -> list:
     """Returns blocks that take turns as a `Repeat` of pairs, and a last one without a partner."""
     pairs = zip(blocks[::2], blocks[1::2], strict=False)
     return [bijectors.Repeat(pairs), *blocks[len(blocks) // 2 * 2 :]]
+
+
+def check_positive(**values: float | None) -> None:
+    """Refuses arguments that are neither `None` nor positive and finite, by their names."""
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(
+                f"`{name}` must be None or positive and finite. Received: {name}={value!r}."
+            )
 
 
 TOKEN_MIXING = ("conv_exponential", "matrix_exponential")

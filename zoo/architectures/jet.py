@@ -10,7 +10,15 @@ import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
 from tfflows.bijectors import transforms
-from zoo.architectures.building import Seeds, check_patch, repeat, takes, token_mixing, vector
+from zoo.architectures.building import (
+    Seeds,
+    check_patch,
+    check_positive,
+    repeat,
+    takes,
+    token_mixing,
+    vector,
+)
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -30,7 +38,7 @@ def jet(
     width: int,
     num_couplings: int,
     depth: int,
-    scale: str = "double_sigmoid",
+    scale: str | None = "double_sigmoid",
     positions: str = "learned",
     mixing: str | None = None,
     noise: float | None = None,
@@ -68,6 +76,7 @@ def jet(
       seed: seed of the initial weights.
     """
     check_patch(image_shape, patch)
+    check_positive(noise=noise, num_levels=num_levels)
     context, seeds = vector(context_size), Seeds(seed)
     patchify = bijectors.Patchify(image_shape, patch)
     tokens, channels = patchify.token_shape

@@ -6,7 +6,14 @@ import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks
 from tfflows.bijectors import transforms
-from zoo.architectures.building import Seeds, check_patch, takes, token_mixing, vector
+from zoo.architectures.building import (
+    Seeds,
+    check_patch,
+    check_positive,
+    takes,
+    token_mixing,
+    vector,
+)
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -14,6 +21,7 @@ tfd = tfp.distributions
 
 def affine(clip: float | None) -> transforms.Affine:
     """Returns `z = (x - b) exp(-a)`, `a` in `(-clip, clip)` if there is such a bound."""
+    check_positive(clip=clip)
     scale = "exp" if clip is None else transforms.SoftClip(clip)
     return transforms.Affine(scale, shift_first=True)
 
@@ -55,6 +63,7 @@ def tarflow(
       seed: seed of the initial weights.
     """
     check_patch(image_shape, patch)
+    check_positive(noise=noise)
     context, seeds = vector(context_size), Seeds(seed)
     patchify = bijectors.Patchify(image_shape, patch)
     shape, transform = patchify.token_shape, affine(clip)

@@ -189,3 +189,11 @@ def test_numbers_of_numpy_are_arguments():
     network = networks.CausalTransformer(np.array(SHAPE), np.int64(2), width=np.int32(4))
     assert network.get_config()["width"] == 4
     assert type(network.get_config()["width"]) is int
+
+
+def test_one_token_alone(recwarn):
+    network = make(event_shape=[1, 3])
+    flow = bijectors.Autoregressive(network, [1, 3], transforms.Affine())
+    x = images([2, 1, 3])
+    np.testing.assert_allclose(flow.inverse(flow.forward(x) + 0.0), x, atol=1e-5)
+    assert not [w for w in recwarn if "softmax" in str(w.message)]
