@@ -204,9 +204,9 @@ def tensors_of(*bijectors: tfp.bijectors.Bijector) -> list[tf.Tensor]:
     """Returns the tensors among the parameters of bijectors and their parts, each once."""
 
     def is_constant(value):
-        return (
-            tf.is_tensor(value) and not isinstance(value, tf.Variable) and value.dtype.is_floating
-        )
+        # What a deferred tensor is made of is found inside of it.
+        is_other = isinstance(value, tf.Variable | tfp.util.DeferredTensor)
+        return tf.is_tensor(value) and not is_other and value.dtype.is_floating
 
     found = [
         tensor.values if isinstance(tensor, tf.SparseTensor) else tensor

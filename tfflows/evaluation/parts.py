@@ -132,7 +132,27 @@ def rebuild(
     if isinstance(part, (list, tuple)) and not hasattr(part, "_fields"):
         found = _changed(dict(enumerate(part)), leaf, changes, copy)
         return type(part)(found.get(i, item) for i, item in enumerate(part)) if found else part
-    return leaf(part)
+    new = leaf(part)
+    if new is not part or not isinstance(part, tfp.util.DeferredTensor):
+        return new
+    given, function = (
+        rebuild(inner, leaf, changes, copy)
+        for inner in (part.pretransformed_input, _transform_of(part))
+    )
+    if given is part.pretransformed_input and function is _transform_of(part):
+        return part
+
+    def transform(x):  # A bijector's cache would give a tape what it has not seen.
+        return function.forward(tf.identity(x)) if hasattr(function, "forward") else function(x)
+
+    return tfp.util.DeferredTensor(
+        given, transform, part.dtype, part.shape, also_track=part.also_track, name=part.name
+    )
+
+
+def _transform_of(part):
+    """Returns the bijector of a `TransformedVariable`, the function of a `DeferredTensor`."""
+    return getattr(part, "bijector", part.transform_fn)
 
 
 def _parameters(part):
@@ -188,6 +208,9 @@ class Contents:
         if isinstance(value, tf.Variable):
             self.variables.append(value)
             return tuple(value.shape), value.dtype
+        if isinstance(value, tfp.util.DeferredTensor):
+            described = self._describe([value.pretransformed_input, _transform_of(value)])
+            return type(value), value.dtype, described
         if isinstance(value, NetworkModule):
             if isinstance(value.network, ConstantNetwork):
                 self.constants.append(value)  # Its values can't be told it from outside.

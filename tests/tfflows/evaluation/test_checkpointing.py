@@ -46,6 +46,7 @@ def flow(conditional=False):
     hats = [conv_net(2 * 5, seed) for seed in (4, 5)]
     inner = bijectors.Block([coupling(1), bijectors.Flip([-1])], name="inner")
     activation = bijectors.RationalQuadraticActivation.trainable
+    scale = tfb.Scale(tfp.util.TransformedVariable(tf.fill([4], 1.2), tfb.Softplus()))
     result = bijectors.Sequential(
         [
             bijectors.ActNorm.trainable([None, None, 4]),
@@ -54,6 +55,7 @@ def flow(conditional=False):
                     bijectors.StridedConv.trainable([None, None, 4], stride=1),
                     bijectors.DualAffineCoupling(hats, SHAPE),
                     inner,
+                    scale,
                     activation(4, num_bins=4),
                 ],
                 name="outer",

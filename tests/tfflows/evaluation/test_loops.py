@@ -44,14 +44,16 @@ def block(seed, dtype=tf.float32):
     """A block of couplings, of convolutions, of splines, and of what TFP has."""
     hats = [conv_net(2 * 5, 10 * seed + i, dtype=dtype) for i in (1, 2)]
     options = {"dtype": dtype}
-    shift = tfb.Shift(tf.Variable(tf.ones([4], dtype)))
+    scale = tfb.Scale(tf.Variable(2.0, dtype=dtype))
+    shift = tfb.Shift(tfp.util.TransformedVariable(tf.ones([4], dtype), scale))
+    rate = tfb.Scale(tfp.util.DeferredTensor(tf.Variable(tf.zeros([4], dtype)), tf.exp))
     return bijectors.Block(
         [
             bijectors.ActNorm.trainable([None, None, 4], name=f"norm{seed}", **options),
             bijectors.StridedConv.trainable([None, None, 4], stride=1, **options),
             bijectors.DualAffineCoupling(hats, SHAPE, dtype=dtype),
             bijectors.Flip([-1]),
-            tfb.Chain([shift, tfb.Invert(coupling(seed, dtype=dtype))]),
+            tfb.Chain([rate, shift, tfb.Invert(coupling(seed, dtype=dtype))]),
             bijectors.RationalQuadraticActivation.trainable([None, None, 4], num_bins=4, **options),
         ]
     )
