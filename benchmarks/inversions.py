@@ -91,14 +91,18 @@ def main():
     parser.add_argument("--picture", type=measuring.local_path, help="PNG file for the picture")
     args = parser.parse_args()
     measuring.set_up_tensorflow(args.onednn)
+    import tensorflow as tf
+
     import zoo
 
+    tf.get_logger().setLevel("ERROR")  # It takes the functions of all cases for one, traced anew.
     if args.picture is not None:
         model = zoo.create(args.model[0], pretrained=True)
         draw(args.picture, args.model[0], distances(model))
     rounds, seconds = (1, 0.0) if args.quick else (5, 0.2)
     rows = []
     for name, batch in itertools.product(args.model, BATCHES):
+        print(f"{name}, batches of {batch} ...", flush=True)
         model = zoo.create(name, pretrained=True)
         functions, evaluations = contestants(model, batch, seconds)
         times = measuring.in_rounds(functions, rounds)

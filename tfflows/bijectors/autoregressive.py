@@ -135,7 +135,11 @@ class Autoregressive(Predicted):
     def _inverse_and_log_det(self, y):
         y = self._broadcast_over_context(y)
         x, _ = self._solve(y)
-        return x, -self._forward_and_log_det(x)[1]
+        log_det = -self._forward_and_log_det(x)[1]
+        # The parameters of the first entry depend on none, and know of no NaN.
+        lost = tf.reduce_any(tf.math.is_nan(x), list(range(-len(self._shape), 0)))
+        nan, zero = tf.constant(math.nan, log_det.dtype), tf.zeros([], log_det.dtype)
+        return x, log_det + tf.where(lost, nan, zero)
 
     def _solve(self, y):
         """Returns `x = g^-1(y; h(x))`, and the evaluations of the network for each event."""

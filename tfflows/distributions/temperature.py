@@ -1,9 +1,11 @@
 """`with_temperature`: samples closer to the mode."""
 
+import math
+
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfflows.numerics.parameters import as_parameter
+from tfflows.numerics.parameters import as_parameter, is_number
 from tfflows.types import TensorLike
 
 
@@ -30,8 +32,11 @@ def with_temperature(
 
     Kingma, Dhariwal, *Glow*, NeurIPS 2018, arXiv:1807.03039, section 6.
     """
-    if isinstance(temperature, int | float) and not temperature > 0:
-        raise ValueError(f"`temperature` must be positive. Received: temperature={temperature}.")
+    is_none = temperature is None or isinstance(temperature, str | bool)
+    if is_none or (is_number(temperature) and not 0 < temperature < math.inf):
+        raise ValueError(
+            f"`temperature` must be positive and finite. Received: temperature={temperature!r}."
+        )
     base = model.distribution
     mean = base.mean()
     scale = tfb.Scale(as_parameter(temperature, base.dtype))

@@ -186,6 +186,7 @@ def test_an_inverse_that_is_none_is_nan():
     )
     y = tf.constant([[1.0, 2.0], [np.nan, 1.0]])
     assert np.isnan(large.inverse(y)).all()
+    assert np.isnan(large.inverse_log_det_jacobian(y, 1)).all()  # Of constants, as they are.
     for inversion in ("parallel", "sequential"):
         flow = tokens(inversion)
         y = tf.constant(np.random.default_rng(0).normal(size=[2, 6, 2]), tf.float32)

@@ -62,7 +62,7 @@ def test_temperature_of_a_float64_model(temperature):
     np.testing.assert_allclose(changed.log_prob(tf.identity(x)), expected)
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, math.nan])
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf, None, "1", True])
 def test_temperature_must_be_positive(temperature):
-    with pytest.raises(ValueError, match="`temperature` must be positive. Received: temperature="):
+    with pytest.raises(ValueError, match="`temperature` must be positive and finite. Received"):
         distributions.with_temperature(affine_model(), temperature)
