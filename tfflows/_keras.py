@@ -124,6 +124,19 @@ def weight_losses(module: tf.Module) -> list[tf.Tensor]:
     return [v.regularizer(v) for v in _trained(module) if v.regularizer is not None]
 
 
+def show_regularizers(module: tf.Module) -> None:
+    """Gives all variables the attribute that a `keras.Model` around them looks for in each.
+
+    Args:
+      module: any `tfb.Bijector` or `tfd.Distribution`.
+    """
+    for variable in module.variables:
+        variable.regularizer = None
+    for network in networks_of(module):
+        for variable in network.variables:
+            _tensorflow.tf_variable(variable).regularizer = variable.regularizer
+
+
 def apply_constraints(module: tf.Module) -> None:
     """Gives the weights of networks that have a constraint the values that it makes of them."""
     for variable in _trained(module):

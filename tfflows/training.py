@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfflows import batch_parts, evaluation, keras_data, weight_files
-from tfflows._keras import weight_losses
+from tfflows._keras import show_regularizers, weight_losses
 from tfflows._tensorflow import variables_of_optimizer
 from tfflows.analysis.bits import bits_per_dim
 from tfflows.contexts import Conditioned
@@ -40,6 +40,8 @@ class FlowModel(LikelihoodSteps, keras.Model):
     shows the likelihood alone: in bits per dimension for images (`units="bits_per_dim"`), in nats
     per event (`units="nats"`), or in nats per node for events `[N, F]` (`units="nats_per_node"`).
     The variables trained are those of the distribution.
+
+    In another `keras.Model` it is a layer that returns `log p(x)`, trained and saved with the rest.
 
     Networks are called with `training=True` in `fit` (`evaluation.calling_networks` says which are
     refused), and their losses (`kernel_regularizer`, `activity_regularizer`, `add_loss`) are part
@@ -166,6 +168,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
         for path, variable in named_variables(self._module).items():
             if not hasattr(variable, "path"):  # As Keras's own have, by which optimizers choose.
                 variable.path = path
+        show_regularizers(self._module)
         self.built = True
         if not self.trainable:
             set_trainable(self._module, False)
@@ -384,10 +387,15 @@ class FlowModel(LikelihoodSteps, keras.Model):
         self._conditioned.check(x, y)
 
         def log_prob():
-            with evaluation.calling_networks(bool(training)):
-                return self._log_prob(x, y, [self.seed, 0])
+            with evaluation.calling_networks(bool(training)) as calls:
+                result = self._log_prob(x, y, [self.seed, 0])
+            calls.assign_updates()
+            return result, tf.add_n([zero, *calls.total(zero.dtype)])
 
-        return batch_parts.if_any(x, log_prob, lambda: tf.zeros([0], self._real_dtype))
+        zero = tf.zeros([], self._real_dtype)
+        result, loss = batch_parts.if_any(x, log_prob, lambda: (zero[tf.newaxis][:0], zero))
+        self.add_loss(loss)  # For a model that this one is a part of.
+        return result
 
     @property
     def _real_dtype(self):
