@@ -146,7 +146,7 @@ class Autoregressive(Predicted):
         event_ndims, size = len(self._shape), math.prod(self._shape)
         axes = list(range(-event_ndims, 0))
         update = state.bind(lambda x: self._move(y, x, inverse=True)[0])
-        tolerance = fixed_point.TOLERANCE[y.dtype]
+        tolerance = fixed_point.tolerance_of(y.dtype)
 
         def proceed(i, x, is_moving, counts):
             # One more than there are entries, to see that the last one stays.

@@ -15,6 +15,20 @@ from tfflows.types import TensorLike
 TOLERANCE = {tf.float32: 2e-6, tf.float64: 2e-14}
 
 
+def tolerance_of(dtype: tf.DType) -> float:
+    """Returns `TOLERANCE` of a dtype.
+
+    Raises:
+      ValueError: if there is none: half precision does not settle.
+    """
+    if dtype not in TOLERANCE:
+        raise ValueError(
+            "`dtype` of events must be float32 or float64 for an inverse by iteration; networks "
+            f"may compute in lower precision. Received: dtype={dtype.name}."
+        )
+    return TOLERANCE[dtype]
+
+
 class Solution(NamedTuple):
     """What `solve` found.
 
@@ -70,7 +84,7 @@ def solve(
     """
     v = as_data(v)
     if tolerance is None:
-        tolerance = TOLERANCE[v.dtype]
+        tolerance = tolerance_of(v.dtype)
     return _solve(function, v, event_ndims, tolerance, max_iterations, smallest=1.0)
 
 
@@ -105,7 +119,7 @@ def attach_gradient(
       smallest: the size below which an error is not relative.
     """
     if tolerance is None:
-        tolerance = TOLERANCE[v.dtype]
+        tolerance = tolerance_of(v.dtype)
     u = tf.stop_gradient(u)
 
     @custom_gradient

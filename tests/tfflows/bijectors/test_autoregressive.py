@@ -206,6 +206,11 @@ def test_one_token_after_the_other_by_itself_in_graphs_for_a_cpu():
 
 
 def test_inversions_that_are_not_to_be_had():
+    half = bijectors.Autoregressive(
+        lambda x: tf.zeros([*x.shape, 2], x.dtype), [4], transforms.Affine(), dtype=tf.float16
+    )
+    with pytest.raises(ValueError, match="`dtype` of events must be float32 or .*dtype=float16"):
+        half.inverse(half.forward(tf.zeros([2, 4], tf.float16)) + 1)
     with pytest.raises(ValueError, match='`inversion` must be .* or "sequential". Received: inv'):
         tokens("both")
     with pytest.raises(ValueError, match="`inversion` must be .* has no method `decode`. Received"):
