@@ -167,25 +167,27 @@ def evaluate(b: Bin, value: tf.Tensor, inverse: bool) -> tuple[tuple[tf.Tensor, 
         eta = (value - b.y) / b.height
         clipped = tf.clip_by_value(eta, 0, 1)
         xi = _invert(b, clipped)
-        _, log_slope = _evaluate(b, xi)
-        beyond = tf.exp(-log_slope) * b.height * (eta - clipped)
+        _, slope, log_slope = _evaluate(b, xi)
+        beyond = b.height * (eta - clipped) / slope
         return (b.x + b.width * xi + beyond, -log_slope), Place(xi, beyond)
     position = (value - b.x) / b.width
     xi = tf.clip_by_value(position, 0, 1)
     beyond = b.width * (position - xi)
-    y, log_slope = _evaluate(b, xi)
-    return (y + tf.exp(log_slope) * beyond, log_slope), Place(xi, beyond)
+    y, slope, log_slope = _evaluate(b, xi)
+    return (y + slope * beyond, log_slope), Place(xi, beyond)
 
 
 def _evaluate(b, xi):
-    """Returns `y` and `log y'` at `xi` in [0, 1]."""
+    """Returns `y`, `y'` and `log y'` at `xi` in [0, 1]."""
     ratio = b.height / b.width
     rest = 1 - xi
     product = xi * rest
     denominator = ratio * (1 - 2 * product) + (b.first + b.last) * product
     y = b.y + b.height * (ratio * xi**2 + b.first * product) / denominator
     numerator = b.last * xi**2 + 2 * ratio * product + b.first * rest**2
-    return y, tf.math.log(numerator) + 2 * tf.math.log(ratio / denominator)
+    factor = ratio / denominator
+    # The slope by itself: samples have no use for logarithms.
+    return y, numerator * factor**2, tf.math.log(numerator) + 2 * tf.math.log(factor)
 
 
 def _invert(b, eta):
