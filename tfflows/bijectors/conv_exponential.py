@@ -6,11 +6,15 @@ from typing import Any, Self
 
 import tensorflow as tf
 
-from tfflows.evaluation.constants import of_weights
+from tfflows.evaluation.constants import is_constant, of_weights
 from tfflows.evaluation.flow_bijector import FlowBijector
 from tfflows.numerics import images, norms, power_iteration, series
 from tfflows.numerics.parameters import as_event_shape, as_parameter, check_kernel, normal_variable
 from tfflows.types import DTypeLike, Seed, Shape, TensorLike
+
+# Of the images that a layer of constants maps by one product of matrices: fewer operations than a
+# series of 3x3 kernels takes, and far fewer to start. The matrices are at most 1 MB in float32.
+MAX_PIXELS, MAX_ENTRIES = 32, 512
 
 
 class ConvExponential(FlowBijector):
@@ -34,7 +38,8 @@ class ConvExponential(FlowBijector):
     above 1, `exp(M / s)` is applied `s = ceil(norm)` times. With `max_norm=None` the kernel is used
     as it is and `s` is computed from its bound at every evaluation; a bound above 10,000 gives NaN.
 
-    **Cost.** A 3x3 kernel of norm 0.95 in float32 takes 9 convolutions.
+    **Cost.** A 3x3 kernel of norm 0.95 in float32 takes 9 convolutions. For inference, images of at
+    most 32 pixels and 512 entries take one product with a matrix (`tfflows.for_inference`).
 
     Args:
       kernel: `[kh, kw, C, C]`, `kh` and `kw` odd; as in `tf.nn.conv2d` the last axis is the output.
@@ -199,9 +204,19 @@ class ConvExponential(FlowBijector):
         trace = tf.linalg.trace(kernel[kernel.shape[0] // 2, kernel.shape[1] // 2])
         return kernel, trace, norms.conv_norm_bound(kernel) if self._max_norm is None else None
 
-    def _evaluate(self, x, inverse):
+    @of_weights
+    def _matrices(self, height, width):
+        """Returns the matrices by which rows of images of one size are mapped, each way."""
+        size = height * width * self._kernel.shape[-1]
+        units = tf.reshape(tf.eye(size, dtype=tf.float64), [size, height, width, -1])
+        options, _ = self._series()
+        options["kernel"] = tf.cast(options["kernel"], tf.float64)  # Its roundings would add up.
+        both = (series.conv_exponential(units, inverse=i, **options) for i in (False, True))
+        return [tf.reshape(tf.cast(rows, self.dtype), [size, size]) for rows in both]
+
+    def _series(self):
+        """Returns the arguments of `conv_exponential` and the trace of the kernel."""
         kernel, trace, bound = self._exponent()
-        self._check_wrap(*x.shape[-3:-1])
         if self._max_norm is None:
             steps, factor = series.scaling_steps(bound)
             kernel, trace, norm = kernel * factor, trace * factor, 1.0
@@ -209,14 +224,17 @@ class ConvExponential(FlowBijector):
             steps = max(1, math.ceil(self._max_norm))
             norm = self._max_norm / steps
         terms = series.num_terms(norm, self.dtype, self._tolerance)
-        y = series.conv_exponential(
-            images.as_rows(x),
-            kernel,
-            inverse=inverse,
-            padding=self._padding,
-            terms=terms,
-            steps=steps,
-        )
+        options = {"kernel": kernel, "padding": self._padding, "terms": terms, "steps": steps}
+        return options, trace
+
+    def _evaluate(self, x, inverse):
+        self._check_wrap(*x.shape[-3:-1])
+        options, trace = self._series()
+        if is_constant(self) and _is_small(x.shape[-3:]):
+            matrix = self._matrices(*x.shape[-3:-1])[inverse]
+            y = tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix)
+        else:
+            y = series.conv_exponential(images.as_rows(x), inverse=inverse, **options)
         log_det = images.num_pixels(x) * trace
         return tf.reshape(y, tf.shape(x)), -log_det if inverse else log_det
 
@@ -241,3 +259,9 @@ class ConvExponential(FlowBijector):
 
     def _inverse_and_log_det(self, y):
         return self._evaluate(y, inverse=True)
+
+
+def _is_small(shape):
+    """Returns whether a matrix of all entries of an image takes less than a series."""
+    known = shape.is_fully_defined()
+    return known and math.prod(shape[:2]) <= MAX_PIXELS and 0 < math.prod(shape) <= MAX_ENTRIES

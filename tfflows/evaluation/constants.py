@@ -52,7 +52,7 @@ def of_weights(method: Callable[..., Any]) -> Callable[..., Any]:
         known = self._of_weights
         if not takes_sizes and known is not None and name in known:
             return known[name]
-        if known is None or not sizes or not all(isinstance(size, int) for size in sizes):
+        if not sizes or not all(isinstance(s, int) for s in sizes) or not is_constant(self):
             return method(self, *sizes)
         if (name, sizes) not in self._of_sizes:
             with tf.init_scope():  # Outside of the graph that may just be traced.
@@ -64,6 +64,15 @@ def of_weights(method: Callable[..., Any]) -> Callable[..., Any]:
     marked: Any = functools.wraps(method)(call)
     marked._is_kept = not takes_sizes
     return marked
+
+
+def is_constant(bijector: Any) -> bool:
+    """Returns whether `for_inference` made the weights of a bijector constants.
+
+    Inside of a loop over layers they are those of a turn: tensors of the graph.
+    """
+    known = bijector._of_weights
+    return known is not None and not any(map(tf.is_symbolic_tensor, tf.nest.flatten(known)))
 
 
 def kept(bijector: Any) -> dict[str, Any] | None:
