@@ -126,7 +126,8 @@ def in_rounds(contestants: Mapping[str, Callable[[], float]], rounds: int) -> di
 
     Returns:
       Seconds `[rounds]` of each. Ratios are to be taken within a round. A contestant that was more
-      than `MOST_SPREAD` times as slow in one round as in another gets NaN, and a line says so.
+      than `MOST_SPREAD` times as slow in one round as in another gets NaN for all but the fastest,
+      which is no figure, and a line says so.
     """
     turns = [{name: run() for name, run in contestants.items()} for _ in range(rounds)]
     seconds = {name: np.array([turn[name] for turn in turns]) for name in contestants}
@@ -136,7 +137,7 @@ def in_rounds(contestants: Mapping[str, Callable[[], float]], rounds: int) -> di
                 f"No figure for {_words(name)}: it took {1e3 * values.min():.3g} to "
                 f"{1e3 * values.max():.3g} ms. Run again with nothing beside it."
             )
-            seconds[name] = np.full(rounds, np.nan)
+            seconds[name] = np.where(values == values.min(), values, np.nan)
     return seconds
 
 
@@ -152,10 +153,16 @@ def fastest(seconds: Mapping[tuple, np.ndarray]) -> dict[str, tuple]:
       seconds: what `in_rounds` returns, for contestants `(name, setting)`.
 
     Returns:
-      Of each name the key `(name, setting)` with the least median; without a figure, the first.
+      Of each name the key `(name, setting)` with the least median. One without a figure counts by
+      `MOST_SPREAD` times its fastest round: what is slower than that is not given out for the best.
     """
     names = dict.fromkeys(name for name, _ in seconds)
-    times = {key: np.nan_to_num(median(values), nan=np.inf) for key, values in seconds.items()}
+    times = {
+        key: MOST_SPREAD * np.min(values, where=~np.isnan(values), initial=np.inf)
+        if np.isnan(values).any()
+        else median(values)
+        for key, values in seconds.items()
+    }
     return {n: min((key for key in seconds if key[0] == n), key=times.get) for n in names}
 
 

@@ -72,7 +72,7 @@ def distrax(request):
 
     def flow(parameters):
         layers = [
-            library.Block(mover(weights), repeats=1)
+            library.Block(mover(weights), ndims=1)
             if kind == "spline activations"
             else library.SplitCoupling(
                 half, 1, lambda a, w=weights: apply(jax, w, a), mover, swap=bool(i % 2)

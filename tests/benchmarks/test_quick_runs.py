@@ -52,6 +52,9 @@ def test_a_contestant_that_something_else_slowed_down_gets_no_figure(capsys):
     best = measuring.fastest(seconds)
     assert best == {"torch": ("torch", 1), "own": ("own", "")}
     assert np.isnan(measuring.paired_ratio(seconds["torch", 2], seconds["own", ""]))
+    seconds["own", "slow"] = np.full(3, 9.0)
+    seconds["own", ""] = np.array([3.0, np.nan, np.nan])
+    assert measuring.fastest(seconds)["own"] == ("own", "")  # No figure, rather than 9.
     lost = {("torch", 1): np.full(3, np.nan)}
     assert measuring.fastest(lost) == {"torch": ("torch", 1)}
 
