@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfflows.bijectors.predicted import Predicted
 from tfflows.bijectors.transforms import TransformLike
-from tfflows.numerics.parameters import as_known_shape
+from tfflows.numerics.parameters import as_known_shape, is_integer
 from tfflows.types import DTypeLike, KnownShape, Network, TensorLike
 
 
@@ -154,8 +154,7 @@ def _check_split(split, size, shape):
             'split="token" needs events [T, C], T even, and halves them. '
             f"Received: event_shape={shape}, split_size={size}."
         )
-    is_integer = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
-    if split == "channel" and not (is_integer and 0 < size < shape[-1]):
+    if split == "channel" and not (is_integer(size) and 0 < size < shape[-1]):
         raise ValueError(
             "`split_size` must be an integer that leaves a channel on both sides. "
             f"Received: split_size={size}, event_shape={shape}."

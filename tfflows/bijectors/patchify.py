@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows.evaluation.flow_bijector import FlowBijector
-from tfflows.numerics.parameters import as_known_shape
+from tfflows.numerics.parameters import as_known_shape, is_integer
 from tfflows.numerics.shapes import with_shape
 from tfflows.types import KnownShape
 
@@ -123,8 +123,8 @@ def _checked(image_shape, patch):
 def _pair(value):
     """Returns two positive integers, or `None` if `value` is no such thing."""
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    is_integer = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pair)
-    return tuple(map(int, pair)) if len(pair) == 2 and is_integer and min(pair) > 0 else None
+    is_pair = len(pair) == 2 and all(map(is_integer, pair)) and min(pair) > 0
+    return tuple(map(int, pair)) if is_pair else None
 
 
 # What the tokens of a grid are sorted by, given their rows and columns; equals stay in order.
@@ -163,8 +163,7 @@ def order_tokens(kind: str, grid: tuple[int, int], *, seed: int = 0) -> tfp.bije
     sides = _pair(grid) if isinstance(grid, (tuple, list)) else None
     if sides is None:
         raise ValueError(f"`grid` must be two positive integers. Received: grid={grid!r}.")
-    is_seed = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
-    if not (is_seed and 0 <= seed < 2**32):
+    if not (is_integer(seed) and 0 <= seed < 2**32):
         raise ValueError(f"`seed` must be an integer from 0 to 2**32 - 1. Received: seed={seed!r}.")
     if kind == "random":  # `RandomState` is the same in every NumPy.
         order = np.random.RandomState(seed).permutation(math.prod(sides))

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
@@ -16,7 +15,7 @@ from tfflows.conditioning import condition
 from tfflows.distributions import gaussian_noise, integer_images
 from tfflows.evaluation.network_calls import apply
 from tfflows.evaluation.state import estimating
-from tfflows.numerics.parameters import is_number, stateless_seed
+from tfflows.numerics.parameters import is_integer, is_number, stateless_seed
 from tfflows.types import Network, Seed, TensorLike
 
 _HALF_STEP = 2.0**-24  # Of uniform numbers in float32, which are multiples of 2^-23.
@@ -350,8 +349,7 @@ def _check_entries(entries, num_levels, dequantizer, event_shape):
             "Either `num_levels` (of images) or `entries` (of rows, with num_levels=None) must be "
             f"given. Received: num_levels={num_levels}, entries={entries}."
         )
-    is_count = isinstance(num_levels, (int, np.integer)) and not isinstance(num_levels, bool)
-    if num_levels is not None and not (is_count and num_levels >= 1):
+    if num_levels is not None and not (is_integer(num_levels) and num_levels >= 1):
         raise ValueError(
             f"`num_levels` must be None or a positive integer. Received: num_levels={num_levels!r}."
         )

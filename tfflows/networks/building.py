@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.evaluation.network_calls import NetworkModule
-from tfflows.numerics.parameters import as_data
+from tfflows.numerics.parameters import as_data, is_integer
 from tfflows.numerics.rows import with_rows
 from tfflows.types import KnownShape, TensorLike
 
@@ -118,7 +118,7 @@ def _checked(name, value):
     least = _LEAST.get(name)
     if least is None or (value is None and name in _MAY_BE_NONE):
         return value
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+    if not is_integer(value) or value < least:
         what = "a positive integer" if least else "an integer, 0 or more"
         what += ", or None" if name in _MAY_BE_NONE else ""
         raise ValueError(f"`{name}` must be {what}. Received: {name}={value!r}.")

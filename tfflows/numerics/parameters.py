@@ -32,10 +32,7 @@ def as_event_shape(event_shape: Shape) -> list[Any]:
     Raises:
       ValueError: if it is something else.
     """
-    try:
-        sizes = tf.TensorShape(event_shape).as_list()
-    except (TypeError, ValueError):
-        sizes = []
+    sizes = _sizes_of(event_shape)
     if not sizes or not sizes[-1]:
         raise ValueError(
             "`event_shape` must be the shape of an event, such as [H, W, C], with the last size "
@@ -55,10 +52,7 @@ def as_known_shape(value: Shape, name: str, axes: str = "") -> list[int]:
     Raises:
       ValueError: if it is something else.
     """
-    try:
-        sizes = tf.TensorShape(value).as_list()
-    except (TypeError, ValueError):
-        sizes = []
+    sizes = _sizes_of(value)
     wanted = len(axes.split(",")) if axes else len(sizes)
     if not sizes or len(sizes) != wanted or not all(sizes):
         raise ValueError(
@@ -66,6 +60,14 @@ def as_known_shape(value: Shape, name: str, axes: str = "") -> list[int]:
             f"Received: {name}={value!r}."
         )
     return sizes
+
+
+def _sizes_of(shape):
+    """Returns a shape as a list, empty if it is none."""
+    try:
+        return tf.TensorShape(shape).as_list()
+    except (TypeError, ValueError):
+        return []
 
 
 def stateless_seed(seed: Seed) -> list[int] | tf.Tensor:
@@ -95,6 +97,11 @@ def as_data(value: TensorLike, dtype: tf.DType | Structure = None) -> tf.Tensor:
 def is_number(value: object) -> bool:
     """Returns whether this is a real number of Python or NumPy, which a `bool` is not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_integer(value: object) -> bool:
+    """Returns whether this is an integer of Python or NumPy, which a `bool` is not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def check_finite(x: tf.Tensor, of: str = "the batch", name: str = "x") -> None:
