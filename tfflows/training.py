@@ -393,7 +393,7 @@ class FlowModel(LikelihoodSteps, keras.Model):
             return result, tf.add_n([zero, *calls.total(zero.dtype)])
 
         zero = tf.zeros([], self._real_dtype)
-        result, loss = batch_parts.if_any(x, log_prob, lambda: (zero[tf.newaxis][:0], zero))
+        result, loss = batch_parts.if_any(x, log_prob, lambda: (tf.zeros([0], zero.dtype), zero))
         self.add_loss(loss)  # For a model that this one is a part of.
         return result
 

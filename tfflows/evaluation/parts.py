@@ -142,8 +142,10 @@ def rebuild(
     if given is part.pretransformed_input and function is _transform_of(part):
         return part
 
-    def transform(x):  # A bijector's cache would give a tape what it has not seen.
-        return function.forward(tf.identity(x)) if hasattr(function, "forward") else function(x)
+    def transform(x):
+        if isinstance(function, tfb.Bijector):  # Its cache would give a tape what it has not seen.
+            return function.forward(tf.identity(x))
+        return function(x)
 
     return tfp.util.DeferredTensor(
         given, transform, part.dtype, part.shape, also_track=part.also_track, name=part.name
