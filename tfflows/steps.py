@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfflows import _keras, batch_parts, keras_data
+from tfflows._optimizers import fused_updates
 from tfflows._tensorflow import clip_gradients, steps_taken
 from tfflows.analysis.layers import record_evaluations
 from tfflows.evaluation import network_calls
@@ -48,7 +49,8 @@ class LikelihoodSteps:
             gradients = [tf.identity(g) for g in gradients]
             for variable, value in zip(self._updated, updates, strict=True):
                 _keras.assign(variable, value)
-            self.optimizer.apply(gradients, self.trainable_weights)
+            with fused_updates(self.optimizer):
+                self.optimizer.apply(gradients, self.trainable_weights)
         _keras.apply_constraints(self._module)
         if self._is_scaled:  # A step whose gradients overflow is left out, and counts.
             steps_taken(self.optimizer).assign(step + 1)
