@@ -75,6 +75,16 @@ def test_create_gives_the_density_or_the_distribution_of_integers():
     assert discrete.dequantizer is None
 
 
+def test_glow_with_a_flow_for_its_noise():
+    model = small("convexp_glow.digits", discrete=True, dequantizer_width=3)
+    assert isinstance(model.dequantizer, distributions.FlowDequantizer)
+    with tf.GradientTape() as tape:
+        log_prob = model.log_prob(images(), seed=[1, 2])
+    assert np.all(np.isfinite(log_prob))
+    # Weights of last layers start at 0, and what is before them gets no gradient; all have one.
+    assert None not in tape.gradient(log_prob, model.dequantizer.trainable_variables)
+
+
 @pytest.mark.parametrize("name", ["glow.digits", "convexp_glow.digits"])
 def test_seed_decides_the_initial_weights(name):
     first, same, other = (small(name, seed=seed) for seed in (1, 1, 2))

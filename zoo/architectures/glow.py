@@ -12,6 +12,7 @@ from zoo.architectures.building import (
     squeezed_levels,
     vector,
 )
+from zoo.architectures.dequantizer import flow_dequantizer
 from zoo.architectures.mixing import SPATIAL_MIXING, is_alike, mixing_layers
 
 
@@ -25,6 +26,7 @@ def glow(
     mixing: str,
     num_bins: int | None = None,
     conv1x1: str = "dense",
+    dequantizer_width: int | None = None,
     context_size: int | None = None,
     seed: int = 0,
 ) -> distributions.Dequantized:
@@ -44,6 +46,8 @@ def glow(
       mixing: see `mixing_layers`.
       num_bins: bins of the splines of the couplings; `None` for affine couplings.
       conv1x1: parameterization of the 1x1 convolutions, see `mixing_layers`.
+      dequantizer_width: hidden channels of the networks of a flow that draws the noise of
+        dequantisation, whose four steps mix with 1x1 convolutions; `None` for uniform noise.
       context_size: length of a context vector that the model is conditional on, see
         `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
@@ -71,7 +75,12 @@ def glow(
         return coupling(shape, network, seeds, arguments[level], name, context)
 
     levels = squeezed_levels(image_shape, num_levels, len(steps), "space_to_depth", layers, prior)
-    return image_flow(levels, image_shape, num_levels)
+    if dequantizer_width is None:
+        return image_flow(levels, image_shape, num_levels)
+    dequantizer = flow_dequantizer(
+        image_shape, num_levels, network, {"width": dequantizer_width}, "conv1x1", seeds
+    )
+    return image_flow(levels, image_shape, num_levels, dequantizer)
 
 
 def _spread(number, count):

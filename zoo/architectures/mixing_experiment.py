@@ -5,20 +5,19 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfflows import bijectors, distributions
+from tfflows import distributions
 from zoo.architectures.building import (
     Seeds,
-    build_conditioner,
     coupling,
     image_flow,
     repeat,
     squeezed_levels,
     vector,
 )
+from zoo.architectures.dequantizer import flow_dequantizer
 from zoo.architectures.mixing import is_alike, mixing_layers
 
 tfb = tfp.bijectors
-tfd = tfp.distributions
 
 
 def mixing_experiment(
@@ -66,7 +65,7 @@ def mixing_experiment(
         return coupling(shape, "dense_net", seeds, arguments, name, context)
 
     levels = squeezed_levels(image_shape, num_levels, len(steps), "glow", layers, prior)
-    dequantizer = _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds)
+    dequantizer = flow_dequantizer(image_shape, num_levels, "dense_net", arguments, mixing, seeds)
     return image_flow(levels, image_shape, num_levels, dequantizer)
 
 
@@ -77,22 +76,3 @@ def _between_biases(layers, shape):
         for side in ("before", "after")
     )
     return [before, *layers, after]
-
-
-def _flow_dequantizer(image_shape, num_levels, arguments, mixing, seeds, steps=4, channels=16):
-    """Returns `q(u | x)`: four conditional steps on the squeezed noise, then a sigmoid."""
-    height, width, depth = image_shape
-    shape = [height // 2, width // 2, depth * 4]
-    context_shape = [height, width, channels]
-    context_network = build_conditioner("dense_net", image_shape, channels, seeds, arguments)
-    squeeze = bijectors.Squeeze(order="glow", name="noise_squeeze")
-    parts = [squeeze, *mixing_layers(mixing, shape, seeds, "noise_first")]
-    turns = []
-    for step in range(steps):
-        name = f"noise_step{step}"
-        moved = coupling(shape, "dense_net", seeds, arguments, f"{name}_coupling", context_shape)
-        turns.append([moved, *mixing_layers(mixing, shape, seeds, name)])
-    parts += [*repeat(turns, is_alike(mixing)), tfb.Invert(squeeze), tfb.Sigmoid()]
-    base = distributions.standard_normal(image_shape)
-    noise = tfd.TransformedDistribution(base, bijectors.Sequential(parts, name="noise_flow"))
-    return distributions.FlowDequantizer(noise, context_network, num_levels=num_levels)
