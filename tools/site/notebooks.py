@@ -15,7 +15,15 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = ("getting-started", "photographs", "tables", "composing", "jax")
+PAGES = (
+    "getting-started",
+    "photographs",
+    "tables",
+    "composing",
+    "neutra",
+    "mixture-classifier",
+    "jax",
+)
 CODE = re.compile(
     r"^(?:<!-- (?P<mark>[\w ]+) -->\n)?^```python\n(?P<python>.*?)^```\n"
     r"|^<!-- notebook -->\n\n(?P<shell>(?:    [^\n]*\n)+)",
