@@ -144,6 +144,17 @@ class Dense(keras.layers.Dense):
         return keras.ops.reshape(y, [*keras.ops.shape(x)[:-1], self.units])
 
 
+class PointwiseConv2D(keras.layers.Conv2D):
+    """A 1x1 convolution as a product of matrices: faster on a CPU, most of all its gradients."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps `[N, H, W, C]` to `[N, H, W, filters]`."""
+        # Bias and activation before the shape: TensorFlow makes the three one operation.
+        flat = keras.ops.reshape(x, [-1, x.shape[-1]])
+        y = self.activation(keras.ops.matmul(flat, self.kernel[0, 0]) + self.bias)
+        return keras.ops.reshape(y, [*keras.ops.shape(x)[:-1], self.filters])
+
+
 class SeededConvs:
     """Makes convolutions whose initial values follow from one seed.
 
@@ -161,10 +172,12 @@ class SeededConvs:
     ) -> keras.layers.Conv2D:
         """Returns a `Conv2D` with He initialisation."""
         seed = int(self._seeds.integers(2**31))
-        return keras.layers.Conv2D(
+        kind = PointwiseConv2D if kernel_size == 1 else keras.layers.Conv2D
+        return kind(
             filters,
             kernel_size,
             padding="same",
+            data_format="channels_last",  # Whatever Keras's configuration says.
             activation=activation,
             kernel_initializer=keras.initializers.HeNormal(seed),
             dtype=self._dtype,
@@ -173,7 +186,12 @@ class SeededConvs:
     def last(self, filters: int, kernel_size: int) -> keras.layers.Conv2D:
         """Returns a `Conv2D` that starts at zero."""
         return keras.layers.Conv2D(
-            filters, kernel_size, padding="same", kernel_initializer="zeros", dtype=self._dtype
+            filters,
+            kernel_size,
+            padding="same",
+            data_format="channels_last",
+            kernel_initializer="zeros",
+            dtype=self._dtype,
         )
 
 
@@ -219,5 +237,5 @@ def join_context(x: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
             f"Received: context.shape={tuple(context.shape)}, x.shape={tuple(x.shape)}."
         )
     if factors != (1, 1):
-        context = keras.ops.average_pool(context, factors, factors)
+        context = keras.ops.average_pool(context, factors, factors, data_format="channels_last")
     return keras.ops.concatenate([x, context], axis=-1)

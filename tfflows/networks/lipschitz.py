@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfflows.networks.building import Conditioner, context_layer
+from tfflows.numerics import linalg
 from tfflows.numerics.norms import capped_kernel
 from tfflows.types import Shape
 
@@ -59,7 +60,8 @@ class CappedConv2D(keras.layers.Conv2D):
       filters: channels of the output.
       kernel_size: odd `int`, or a pair.
       max_norm: the largest operator norm, a Python `float`.
-      **kwargs: other arguments of `keras.layers.Conv2D`, but for `padding` and `strides`.
+      **kwargs: other arguments of `keras.layers.Conv2D`, but for `padding`, `data_format` and
+        `strides`.
 
     #### Example
 
@@ -75,7 +77,8 @@ class CappedConv2D(keras.layers.Conv2D):
     def __init__(
         self, filters: int, kernel_size: int | Sequence[int], max_norm: float, **kwargs: Any
     ) -> None:
-        super().__init__(filters, kernel_size, **{**kwargs, "padding": "same"})
+        fixed = {"padding": "same", "data_format": "channels_last"}
+        super().__init__(filters, kernel_size, **{**kwargs, **fixed})
         self._max_norm = max_norm
 
     def get_config(self) -> dict[str, Any]:
@@ -92,7 +95,10 @@ class CappedConv2D(keras.layers.Conv2D):
 
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Convolves `x` with a kernel that `capped_kernel` returned."""
-        return tf.nn.conv2d(x, kernel, 1, "SAME") + tf.convert_to_tensor(self.bias)
+        bias = tf.convert_to_tensor(self.bias)
+        if self.kernel_size != (1, 1):
+            return tf.nn.conv2d(x, kernel, 1, "SAME") + bias
+        return linalg.matmul(x, kernel[0, 0]) + bias  # Faster on a CPU than a 1x1 convolution.
 
 
 @keras.saving.register_keras_serializable(package="tfflows")

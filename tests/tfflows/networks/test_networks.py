@@ -1,5 +1,6 @@
 """The conditioners of images and vectors: shapes, context, seeds, precision."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +8,7 @@ import tensorflow as tf
 from tests.tfflows.networks.awake import images, wake
 from tfflows import bijectors, evaluation, networks
 from tfflows.bijectors import transforms
+from tfflows.networks.building import SeededConvs
 
 SMALL = {
     networks.AttentionNet: {"width": 8, "reduction": 2},
@@ -159,3 +161,42 @@ def test_a_context_that_the_network_was_not_made_for_is_refused(cls):
     if cls is not networks.GraphNet:  # Its other context is a graph.
         with pytest.raises(ValueError, match="Received: context.shape=.*, context_size=None"):
             networks.build_network(cls(**arguments), shape, [5])
+
+
+@pytest.fixture
+def channels_first():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(before)
+
+
+@classes
+def test_channels_are_last_whatever_keras_is_told(cls, channels_first):
+    context = [8, 8, 3]  # An image that is averaged down.
+    network = make(cls, context=None if cls is networks.MLP else context)
+    inputs = [images()] if cls is networks.MLP else [images(), images([3, *context])]
+    assert network(*inputs).shape == [3, 4, 4, 6]
+
+
+def test_lipschitz_nets_have_channels_last_whatever_keras_is_told(channels_first):
+    network = networks.LipschitzNet(2, width=4, kernel_sizes=(3, 1, 3), seed=1)
+    assert networks.build_network(network, [4, 4, 2])(images()).shape == [3, 4, 4, 2]
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_pointwise_convolutions_are_convolutions(activation):
+    shape = [3, 4, 5, 2]
+    pointwise = SeededConvs(1, keras.DTypePolicy("float32"))(6, 1, activation)
+    usual = keras.layers.Conv2D(6, 1, activation=activation)
+    for layer in (pointwise, usual):
+        layer.build(shape)
+        layer.set_weights([0.5 * np.ones([1, 1, 2, 6]) - np.eye(2, 6), np.linspace(-1, 1, 6)])
+    results = []
+    for layer in (pointwise, usual):
+        with tf.GradientTape() as tape:
+            tape.watch(x := images(shape))
+            loss = tf.reduce_sum(layer(x) ** 2)
+        results.append([layer(x), *tape.gradient(loss, [x, layer.kernel.value, layer.bias.value])])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
