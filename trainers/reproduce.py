@@ -213,21 +213,35 @@ def write_table(path: str | os.PathLike, rows: list[dict]) -> None:
 
 
 def means(runs: list[experiments.Run], rows: list[dict]) -> list[str]:
-    """Returns lines of text: the mean score over the seeds of each kind of run, and its error."""
-    groups = {}
+    """Returns lines of text: the mean score over the seeds of each kind of run, and its error.
+
+    Runs of one seed share data and noise: a line also has the mean difference from the first kind
+    on the same data, seed by seed.
+    """
+    groups, firsts = {}, {}
     for run, row in zip(runs, rows, strict=True):
         kind = ", ".join(f"{k} {v}" for k, v in run.labels.items() if k != "seed")
-        groups.setdefault(kind, []).append(next((row[k] for k in SCORES if k in row), None))
+        first = firsts.setdefault(run.labels.get("dataset"), kind)
+        score = next((row[k] for k in SCORES if k in row), None)
+        groups.setdefault(kind, (first, {}))[1][run.labels.get("seed")] = score
     lines = []
-    for kind, scores in groups.items():
-        found = [score for score in scores if score is not None]
+    for kind, (first, scores) in groups.items():
+        found = [score for score in scores.values() if score is not None]
         text = f"{kind}: {len(found)} of {len(scores)} runs ended"
         if found:
-            text += f", {np.mean(found):.4f}"
-        if len(found) > 1:
-            text += f" +- {np.std(found, ddof=1) / math.sqrt(len(found)):.4f}"
+            text += f", {np.mean(found):.4f}{_error(found)}"
+        pairs = [(scores.get(seed), other) for seed, other in groups[first][1].items()]
+        apart = [score - other for score, other in pairs if None not in (score, other)]
+        if kind != first and len(apart) > 1:
+            text += f", {np.mean(apart):+.4f}{_error(apart)} from the first in pairs of one seed"
         lines.append(text)
     return lines
+
+
+def _error(values):
+    """Returns the standard error of a mean as text, nothing for one value."""
+    count = len(values)
+    return f" +- {np.std(values, ddof=1) / math.sqrt(count):.4f}" if count > 1 else ""
 
 
 def main(argv: list[str]) -> None:

@@ -28,12 +28,24 @@ def run(**values):
 
 
 def test_means_are_over_the_seeds_and_say_how_many_runs_ended():
-    runs = [experiments.Run({"model": m, "seed": s}, ()) for m in "ab" for s in range(2)]
+    runs = [experiments.Run({"model": m, "seed": s}, ()) for m in "abc" for s in range(2)]
     rows = [{"test_nats": 1.0}, {"test_nats": 3.0}, {"val_nats": 2.0}, {}]
+    rows += [{"test_nats": 1.5}, {"test_nats": 3.7}]
     assert reproduce.means(runs, rows) == [
         "model a: 2 of 2 runs ended, 2.0000 +- 1.0000",
         "model b: 1 of 2 runs ended, 2.0000",
+        "model c: 2 of 2 runs ended, 2.6000 +- 1.1000, "
+        "+0.6000 +- 0.1000 from the first in pairs of one seed",
     ]
+
+
+def test_means_compare_runs_on_the_same_data():
+    labels = [{"dataset": d, "model": m, "seed": s} for d in "xy" for m in "ab" for s in range(2)]
+    rows = [{"test_nats": float(n)} for n in (1, 2, 3, 4, 10, 11, 10, 11)]
+    lines = reproduce.means([experiments.Run(entry, ()) for entry in labels], rows)
+    assert lines[1].endswith("+2.0000 +- 0.0000 from the first in pairs of one seed")
+    assert lines[2] == "dataset y, model a: 2 of 2 runs ended, 10.5000 +- 0.5000"
+    assert lines[3].endswith("+0.0000 +- 0.0000 from the first in pairs of one seed")
 
 
 @pytest.mark.slow
