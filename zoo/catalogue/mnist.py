@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from zoo.architectures.balanced import balanced
 from zoo.architectures.glow import glow
 from zoo.architectures.tarflow import tarflow
 from zoo.catalogue import papers
@@ -10,28 +11,45 @@ from zoo.registry import IMAGES, register
 
 _GLOW = {"steps": (6, 6), "widths": (64, 64), "network": "conv_net", "exponentials": 2}
 
-register(
-    "glow.mnist",
-    glow,
-    kind=IMAGES,
-    recipe=MNIST_RECIPE,
-    summary="Glow for 28x28 grey images: MNIST, Fashion-MNIST and their like.",
-    paper=papers.GLOW,
-    **MNIST,
-    **_GLOW,
-    mixing="conv1x1",
-)
-register(
-    "convexp_glow.mnist",
-    glow,
-    kind=IMAGES,
-    recipe=MNIST_RECIPE,
-    summary="Glow with convolution exponentials for 28x28 grey images.",
-    paper=papers.CONVEXP,
-    **MNIST,
-    **_GLOW,
-    mixing="conv_exponential",
-)
+for _name, _data in (("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
+    _recipe = dataclasses.replace(MNIST_RECIPE, dataset=_name)
+    register(
+        f"glow.{_name}",
+        glow,
+        kind=IMAGES,
+        recipe=_recipe,
+        summary=f"Glow for 28x28 grey images: {_data} and its like.",
+        paper=papers.GLOW,
+        **MNIST,
+        **_GLOW,
+        mixing="conv1x1",
+    )
+    register(
+        f"convexp_glow.{_name}",
+        glow,
+        kind=IMAGES,
+        recipe=_recipe,
+        summary=f"Glow with convolution exponentials for 28x28 grey images: {_data} and its like.",
+        paper=papers.CONVEXP,
+        **MNIST,
+        **_GLOW,
+        mixing="conv_exponential",
+    )
+    register(
+        f"balanced.{_name}",
+        balanced,
+        kind=IMAGES,
+        recipe=dataclasses.replace(
+            _recipe, optimizer="adamax", learning_rate=1e-2, warmup_steps=200
+        ),
+        summary=f"Volume-balanced flow for 28x28 grey images: {_data} and its like.",
+        paper=papers.BALANCED,
+        **MNIST,
+        steps=(6, 6),
+        split_fraction=0.5,
+        network="conv_net",
+        width=34,
+    )
 register(
     "glow.mnist_by_class",
     glow,
