@@ -34,6 +34,7 @@ def mark(*quick):
 def test_the_promised_models_have_weights():
     promised = {
         "balanced.checkerboard",
+        "balanced.cifar10_small",
         "balanced.digits",
         "balanced.two_moons",
         "gnf_convexp.mog4",
