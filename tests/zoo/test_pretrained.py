@@ -17,7 +17,9 @@ from zoo.storage import files, presets
 
 NAMES = zoo.list_models(pretrained=True)
 # Their data are not on every machine.
-IMAGES = [name for name in NAMES if zoo.find(name).recipe.dataset in ("cifar10", "mnist")]
+IMAGES = [
+    name for name in NAMES if zoo.find(name).recipe.dataset in ("cifar10", "mnist", "fashion_mnist")
+]
 
 
 def mark(*quick):
@@ -42,7 +44,12 @@ def test_the_promised_models_have_weights():
         "convexp_glow.cifar10_medium",
     }
     promised |= {"convexp_glow.digits", "glow.digits", "sylvester.digits"}
-    promised |= {"gnf_convexp.mog4_ring", "gnf_convexp.mog9"}
+    promised |= {
+        "balanced.mnist",
+        "convexp_glow.mnist",
+        "gnf_convexp.mog4_ring",
+        "gnf_convexp.mog9",
+    }
     promised |= {"glow.digits_by_class", "glow.mnist_by_class", "jet.digits"}
     promised |= {f"rq_nsf.{name}" for name in DATASETS}
     promised |= {"tarflow.digits", "tarflow.mnist_by_class"}

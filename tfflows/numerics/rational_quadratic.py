@@ -167,20 +167,18 @@ def evaluate(b: Bin, value: tf.Tensor, inverse: bool) -> tuple[tuple[tf.Tensor, 
         eta = (value - b.y) / b.height
         clipped = tf.clip_by_value(eta, 0, 1)
         xi = _invert(b, clipped)
-        slope = tf.where(eta < 0, b.first, b.last)  # Of its tail, if it is in one.
+        _, slope, log_slope = _evaluate(b, xi)
         beyond = b.height * (eta - clipped) / slope
-        _, log_slope = _evaluate(b, xi)
         return (b.x + b.width * xi + beyond, -log_slope), Place(xi, beyond)
     position = (value - b.x) / b.width
     xi = tf.clip_by_value(position, 0, 1)
     beyond = b.width * (position - xi)
-    y, log_slope = _evaluate(b, xi)
-    slope = tf.where(position < 0, b.first, b.last)
+    y, slope, log_slope = _evaluate(b, xi)
     return (y + slope * beyond, log_slope), Place(xi, beyond)
 
 
 def _evaluate(b, xi):
-    """Returns `y` and `log y'` at `xi` in [0, 1]."""
+    """Returns `y`, `y'` and `log y'` at `xi` in [0, 1]."""
     ratio = b.height / b.width
     rest = 1 - xi
     product = xi * rest
@@ -188,7 +186,8 @@ def _evaluate(b, xi):
     y = b.y + b.height * (ratio * xi**2 + b.first * product) / denominator
     numerator = b.last * xi**2 + 2 * ratio * product + b.first * rest**2
     factor = ratio / denominator
-    return y, tf.math.log(numerator) + 2 * tf.math.log(factor)
+    # The slope by itself: samples have no use for logarithms.
+    return y, numerator * factor**2, tf.math.log(numerator) + 2 * tf.math.log(factor)
 
 
 def _invert(b, eta):
