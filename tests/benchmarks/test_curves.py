@@ -98,7 +98,8 @@ def test_table_and_picture_from_the_file_alone(folder, monkeypatch):
     assert lines[1] == (
         "| `sylvester.cifar10_small` | 700,000 | 3000 | 4.500 | - | 4.500 | 20 steps, 1.0 minutes |"
     )
-    assert lines[2].startswith("| `convexp_glow.cifar10_medium` | 3,833,028 | ")
+    presets = [line.split(" | ")[0] for line in lines[2:]]
+    assert "| `convexp_glow.cifar10_medium`" in presets and len(set(presets)) == len(presets)
     assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
     (folder / "page").write_text("nothing")
     with pytest.raises(ValueError, match="must have the lines <!-- table"):
