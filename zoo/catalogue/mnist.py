@@ -13,28 +13,26 @@ _GLOW = {"steps": (6, 6), "widths": (64, 64), "network": "conv_net", "exponentia
 
 for _name, _data in (("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
     _recipe = dataclasses.replace(MNIST_RECIPE, dataset=_name)
-    register(
-        f"glow.{_name}",
-        glow,
-        kind=IMAGES,
-        recipe=_recipe,
-        summary=f"Glow for 28x28 grey images: {_data} and its like.",
-        paper=papers.GLOW,
-        **MNIST,
-        **_GLOW,
-        mixing="conv1x1",
-    )
-    register(
-        f"convexp_glow.{_name}",
-        glow,
-        kind=IMAGES,
-        recipe=_recipe,
-        summary=f"Glow with convolution exponentials for 28x28 grey images: {_data} and its like.",
-        paper=papers.CONVEXP,
-        **MNIST,
-        **_GLOW,
-        mixing="conv_exponential",
-    )
+    for _model, _paper, _what, _mixing in (
+        ("glow", papers.GLOW, "Glow", "conv1x1"),
+        (
+            "convexp_glow",
+            papers.CONVEXP,
+            "Glow with convolution exponentials",
+            "conv_exponential",
+        ),
+    ):
+        register(
+            f"{_model}.{_name}",
+            glow,
+            kind=IMAGES,
+            recipe=_recipe,
+            summary=f"{_what} for 28x28 grey images: {_data} and its like.",
+            paper=_paper,
+            **MNIST,
+            **_GLOW,
+            mixing=_mixing,
+        )
     register(
         f"balanced.{_name}",
         balanced,
