@@ -96,7 +96,7 @@ class CappedConv2D(keras.layers.Conv2D):
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Convolves `x` with a kernel that `capped_kernel` returned."""
         bias = tf.convert_to_tensor(self.bias)
-        if self.kernel_size != (1, 1):
+        if self.kernel_size != (1, 1) or self.groups > 1:
             return tf.nn.conv2d(x, kernel, 1, "SAME") + bias
         return linalg.matmul(x, kernel[0, 0]) + bias  # Faster on a CPU than a 1x1 convolution.
 
