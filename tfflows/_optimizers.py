@@ -86,6 +86,11 @@ class _Step:
         }
 
     def update_adam(self, gradient, variable, rate):
+        """Kingma and Ba (2015), algorithm 1, in the order of its section 2: step `t`, rate `a`.
+
+        m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
+        x <- x - a sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon)
+        """
         of, dtype = self._optimizer, variable.dtype
         tf.raw_ops.ResourceApplyAdam(
             beta2_power=self._power(of.beta_2, dtype),
@@ -93,6 +98,11 @@ class _Step:
         )
 
     def update_adamax(self, gradient, variable, rate):
+        """Kingma and Ba (2015), algorithm 2, with an `epsilon`.
+
+        m <- b1 m + (1 - b1) g,   u <- max(b2 u, |g|)
+        x <- x - a / (1 - b1^t) m / (u + epsilon)
+        """
         tf.raw_ops.ResourceApplyAdaMax(**self._arguments(gradient, variable, rate, ("_m", "_u")))
 
     def _portion(self, dtype):
