@@ -71,9 +71,9 @@ def token_coupling(dtype, **kwargs):
     return bijectors.Coupling(network, [4, 3], transforms.Affine(), dtype=dtype, **kwargs)
 
 
-def rational_quadratic_coupling(dtype):
-    network = Dense(dtype, 1, 2 * (3 * 4 - 1))
-    return bijectors.Coupling(network, [3, 2, 3], transforms.RationalQuadratic(4), dtype=dtype)
+def dense_coupling(dtype, transform):
+    network = Dense(dtype, 1, 2 * transform.num_parameters)
+    return bijectors.Coupling(network, [3, 2, 3], transform, dtype=dtype)
 
 
 def residual_flow(dtype, shape, **kwargs):
@@ -500,9 +500,23 @@ ROWS = [
         (3, 2, 3),
         6,
     ),
-    Row("coupling_rational_quadratic", rational_quadratic_coupling, (3, 2, 3), 1),
+    *[
+        Row(name, lambda d, transform=transform: dense_coupling(d, transform), (3, 2, 3), 1)
+        for name, transform in (
+            ("coupling_rational_quadratic", transforms.RationalQuadratic(4)),
+            ("coupling_logistic_mixture", transforms.LogisticMixture(3)),
+        )
+    ],
     Row("coupling_scalar", scalar_coupling, (4,), 1, large=10.0),
     Row("autoregressive", lambda d: autoregressive(d, transforms.Affine()), (4,), 6),
+    Row(
+        "autoregressive_logistic_mixture",
+        lambda d: autoregressive(d, transforms.LogisticMixture(3)),
+        (4,),
+        6,
+        large=3.0,  # Its network makes large means of large entries, with flat parts between.
+        slow=True,
+    ),
     Row(
         "autoregressive_12",
         lambda d: autoregressive(d, transforms.Affine(), size=12),

@@ -63,6 +63,9 @@ def conditional(kind="sequential"):
         "spline": lambda: bijectors.Coupling(
             mlp([2], 2 * 11, 1, [2]), [4], transforms.RationalQuadratic(4), **options
         ),
+        "mixture": lambda: bijectors.Coupling(
+            mlp([2], 2 * 11, 1, [2]), [4], transforms.LogisticMixture(3), **options
+        ),
     }
     return bijectors.Sequential(
         [
@@ -98,7 +101,7 @@ def one_by_one(model, x):
 # Batches.
 
 
-@pytest.mark.parametrize("kind", ["sequential", "spline", "dual", "multi_scale"])
+@pytest.mark.parametrize("kind", ["sequential", "spline", "mixture", "dual", "multi_scale"])
 def test_a_slice_is_the_distribution_given_that_context(kind):
     shape, latent = ([4, 4, 1], [16]) if kind == "multi_scale" else ([4], [4])
     model = perturb(model_of(conditional(kind), latent))
@@ -270,7 +273,7 @@ def test_several_tensors_at_an_end_of_a_sequential_are_refused(invert):
 # Under transformations of TensorFlow.
 
 
-@pytest.mark.parametrize("kind", ["sequential", "spline"])
+@pytest.mark.parametrize("kind", ["sequential", "spline", "mixture"])
 def test_vectorised_map_and_forward_mode(kind):
     model = condition(perturb(model_of(conditional(kind), [4])), CONTEXT[0])
     x = events([5])

@@ -19,7 +19,8 @@ class Coupling(Predicted):
 
     where `g` is what `transform` makes of the parameters `h`: `transforms.Affine()` is that of NICE
     (`scale=None`), RealNVP and Glow, `transforms.RationalQuadratic()` that of neural spline flows
-    (RQ-NSF); any function from parameters to a scalar bijector will do.
+    (RQ-NSF), `transforms.LogisticMixture()` that of Flow++; any function from parameters to a
+    scalar bijector will do.
 
     Args:
       network: a callable, for instance a Keras layer that is built: `network(a)`, or

@@ -15,13 +15,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import _tensorflow
-from tfflows.numerics import entry_splines
-from tfflows.numerics.parameters import as_data, is_number
+from tfflows.numerics import entry_splines, logistic_mixture
+from tfflows.numerics.parameters import as_data, is_integer, is_number
 from tfflows.numerics.shapes import with_shape
 from tfflows.types import TensorLike
 
 __all__ = [
     "Affine",
+    "LogisticMixture",
     "MexicanHatScale",
     "RationalQuadratic",
     "Scalar",
@@ -353,6 +354,79 @@ class RationalQuadratic(Transform):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Transform.move`."""
         return entry_splines.transform(x, parameters, self.bound, inverse)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogisticMixture(Transform):
+    """Distribution function of a mixture of logistics, then an affine map; Flow++.
+
+        y = s logit F(x) + t,   F(x) = sum_k p_k sigmoid((x - m_k) / s_k)
+
+    Ho et al. (2019), section 3.2. With `(t, h, u, v, w)` the 1, 1, `K`, `K` and `K` parameters of
+    an entry:
+
+        log s    2 tanh(h/2), as that of `Affine`
+        p        softmax(u)
+        m_k      c_k + v_k, `c` the midpoints of `K` equal parts of [-1, 1]
+        log s_k  5 tanh(w_k / 5)
+
+    Parameters of 0 are nearly the identity: `y` differs from `x` by less than 0.162, slopes are in
+    [0.924, 1]. Without `c` all components would be equal there, and stay so.
+
+    **Inverse.** There is none in closed form: Newton's method in a bracket, until what is left is
+    rounding. It is found of parameters of any size, as is `y`; but between narrow components that
+    are far apart the map is flat, and `x` is as uncertain there as the rounding of `y` makes it.
+    Gradients are those of the implicit function theorem.
+
+    Attributes:
+      num_components: `K`.
+
+    Raises:
+      ValueError: if it is no positive integer.
+
+    #### Example
+
+    ```python
+    import tensorflow as tf
+    from tfflows.bijectors import transforms
+
+    mixture = transforms.LogisticMixture(num_components=4)
+    y, log_slope = mixture.move(tf.ones([5]), tf.zeros([5, 14]), inverse=False)
+    y  # [0.93, 0.93, 0.93, 0.93, 0.93]
+    ```
+
+    #### References
+
+    Ho, Chen, Srinivas, Duan, Abbeel, *Flow++: Improving Flow-Based Generative Models with
+    Variational Dequantization and Architecture Design*, ICML 2019, arXiv:1902.00275.
+    """
+
+    num_components: int = 4
+
+    def __post_init__(self) -> None:
+        if not (is_integer(self.num_components) and self.num_components > 0):
+            raise ValueError(
+                "`num_components` must be a positive integer. "
+                f"Received: num_components={self.num_components!r}."
+            )
+
+    @property
+    def num_parameters(self) -> int:  # type: ignore[override]
+        """A shift, a scale, and three of each component."""
+        return 2 + 3 * self.num_components
+
+    def move(
+        self, x: tf.Tensor, parameters: tf.Tensor, inverse: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Transform.move`."""
+        affine, raw = tf.split(parameters, [2, 3 * self.num_components], axis=-1)
+        if inverse:
+            x, log_scale = Affine().move(x, affine, inverse)
+            x, log_slope = logistic_mixture.transform(x, raw, inverse)
+        else:
+            x, log_slope = logistic_mixture.transform(x, raw, inverse)
+            x, log_scale = Affine().move(x, affine, inverse)
+        return x, log_slope + log_scale
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,6 +133,8 @@ def test_transforms_that_do_the_same_are_equal():
     """So that layers that have them are alike, see `Repeat`."""
     assert transforms.Affine() == transforms.Affine("tanh") != transforms.Affine("exp")
     assert transforms.RationalQuadratic(8) != transforms.RationalQuadratic(8, bound=4.0)
+    assert transforms.LogisticMixture() == transforms.LogisticMixture(4)
+    assert transforms.LogisticMixture(3) != transforms.LogisticMixture(4)
     hats = [transforms.Affine(transforms.MexicanHatScale(2, value)) for value in (0.1, 0.1, 0.2)]
     assert hats[0] == hats[1] != hats[2]
 
@@ -194,6 +196,23 @@ def test_coupling_is_the_identity_for_a_network_of_zeros():
     x = tf.random.stateless_normal([4, 4], [1, 1]) * 3
     np.testing.assert_allclose(flow.forward(x), x, atol=1e-6)
     np.testing.assert_allclose(flow.forward_log_det_jacobian(x, 1), np.zeros(4), atol=1e-5)
+
+
+def test_a_mixture_of_logistics_is_followed_by_an_affine_map():
+    mixture, x = transforms.LogisticMixture(2), tf.random.stateless_normal([5, 4], [0, 2])
+    parameters = tf.random.stateless_normal([5, 4, mixture.num_parameters], [0, 1])
+    alone = tf.concat([tf.zeros([5, 4, 2]), parameters[..., 2:]], axis=-1)
+    z, log_slope = mixture.move(x, alone, inverse=False)
+    y, log_scale = transforms.Affine().move(z, parameters[..., :2], inverse=False)
+    found = mixture.move(x, parameters, inverse=False)
+    np.testing.assert_allclose(found[0], y, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found[1], log_slope + log_scale, rtol=1e-6, atol=1e-6)
+    back = mixture.move(y, parameters, inverse=True)
+    np.testing.assert_allclose(back[0], x, atol=1e-5)
+    np.testing.assert_allclose(back[1], -found[1], atol=1e-5)
+    for count in (0, -1, 2.5, True, "4"):
+        with pytest.raises(ValueError, match="`num_components` must be a positive integer. Rec"):
+            transforms.LogisticMixture(count)
 
 
 def test_range_of_the_hat_is_not_what_the_paper_prints():
