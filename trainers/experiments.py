@@ -255,6 +255,7 @@ _IMPROVEMENTS = {
     "wide first": ("--set=widths=[96,84,80]",),
     "narrow first": ("--set=widths=[32,96,118]",),
     "splines": ("--set=num_bins=8", "--set=widths=[12,15,16]"),
+    "mixtures": ("--set=num_mixtures=4", "--set=widths=[17,25,25]"),
     "flow dequantiser": ("--set=dequantizer_width=24", "--set=widths=[60,92,92]"),
 }
 

@@ -15,7 +15,9 @@ def test_names_of_runs_differ():
         assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("change", ["wide first", "narrow first", "splines", "flow dequantiser"])
+@pytest.mark.parametrize(
+    "change", ["wide first", "narrow first", "splines", "mixtures", "flow dequantiser"]
+)
 def test_changes_that_are_compared_keep_the_number_of_parameters(change):
     (run,) = (r for r in experiments.improvements(seeds=(0,)) if r.labels["change"] == change)
     given = [flag.removeprefix("--set=") for flag in run.flags if flag.startswith("--set=")]

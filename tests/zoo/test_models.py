@@ -7,7 +7,8 @@ import tensorflow_probability as tfp
 
 import zoo
 from tests.zoo.small_models import SMALL, images, small
-from tfflows import FlowModel, distributions
+from tfflows import FlowModel, bijectors, distributions
+from tfflows.bijectors import transforms
 
 tfd = tfp.distributions
 # What `tfd.TransformedDistribution(...)` returns is of a base class, if it is no composite tensor.
@@ -83,6 +84,35 @@ def test_glow_with_a_flow_for_its_noise():
     assert np.all(np.isfinite(log_prob))
     # Weights of last layers start at 0, and what is before them gets no gradient; all have one.
     assert None not in tape.gradient(log_prob, model.dequantizer.trainable_variables)
+
+
+def test_glow_with_mixtures_for_its_couplings():
+    model = small("convexp_glow.digits", num_mixtures=3)
+    found = [part.transform for part in model.submodules if isinstance(part, bijectors.Coupling)]
+    assert len(found) == 3
+    assert found.count(transforms.LogisticMixture(3)) == 2
+    assert found.count(transforms.Affine()) == 1  # The prior between the levels.
+    for number, variable in enumerate(model.trainable_variables):
+        variable.assign_add(0.1 * tf.random.stateless_normal(variable.shape, [1, number]))
+    x = tf.cast(images(), tf.float32)
+    z = model.bijector.inverse(x)
+    np.testing.assert_allclose(model.bijector.forward(z + 0), x, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_bins": 4, "num_mixtures": 4}, "One of `num_bins` and `num_mixtures` must be None"),
+        (
+            {"num_mixtures": 0},
+            "`num_mixtures` must be None or positive and finite. Received: num_m",
+        ),
+        ({"num_mixtures": 2.5}, "`num_mixtures` must be an integer or None. Received: num_mix"),
+    ],
+)
+def test_glow_refuses_two_kinds_of_couplings_and_mixtures_of_nothing(given, message):
+    with pytest.raises(ValueError, match=message):
+        small("glow.digits", **given)
 
 
 @pytest.mark.parametrize("name", ["glow.digits", "convexp_glow.digits"])

@@ -50,11 +50,21 @@ def build_conditioner(
     return networks.build_network(network, input_shape, context_shape)
 
 
-def affine_or_spline(num_bins: int | None, bound: float = 3.0) -> transforms.Transform:
-    """Returns an affine transform if `num_bins` is `None`, else splines."""
-    if num_bins is None:
-        return transforms.Affine()
-    return transforms.RationalQuadratic(num_bins, bound)
+def transform_of(
+    num_bins: int | None, bound: float = 3.0, num_mixtures: int | None = None
+) -> transforms.Transform:
+    """Returns splines of so many bins, or mixtures of so many logistics, or an affine transform."""
+    if num_bins is not None and num_mixtures is not None:
+        raise ValueError(
+            "One of `num_bins` and `num_mixtures` must be None. "
+            f"Received: num_bins={num_bins!r}, num_mixtures={num_mixtures!r}."
+        )
+    check_positive(num_mixtures=num_mixtures)
+    if num_mixtures is not None:
+        return transforms.LogisticMixture(num_mixtures)
+    if num_bins is not None:
+        return transforms.RationalQuadratic(num_bins, bound)
+    return transforms.Affine()
 
 
 def coupling(
@@ -64,11 +74,11 @@ def coupling(
     arguments: Mapping,
     name: str,
     context_shape: Sequence[int] | None = None,
-    num_bins: int | None = None,
+    transform: transforms.Transform | None = None,
 ) -> bijectors.Coupling:
-    """Returns a coupling of channel halves with a network of its own: affine, or a spline."""
+    """Returns a coupling of channel halves with a network of its own, by default affine."""
     height, width, channels = shape
-    kept, transform = channels // 2, affine_or_spline(num_bins)
+    kept, transform = channels // 2, transform or transforms.Affine()
     outputs = transform.num_parameters * (channels - kept)
     network = build_conditioner(
         kind, [height, width, kept], outputs, seeds, arguments, context_shape

@@ -10,6 +10,7 @@ from zoo.architectures.building import (
     image_flow,
     repeat,
     squeezed_levels,
+    transform_of,
     vector,
 )
 from zoo.architectures.dequantizer import flow_dequantizer
@@ -25,6 +26,7 @@ def glow(
     exponentials: int | None,
     mixing: str,
     num_bins: int | None = None,
+    num_mixtures: int | None = None,
     conv1x1: str = "dense",
     dequantizer_width: int | None = None,
     context_size: int | None = None,
@@ -45,6 +47,7 @@ def glow(
         `None` for all. The other steps have 1x1 convolutions.
       mixing: see `mixing_layers`.
       num_bins: bins of the splines of the couplings; `None` for affine couplings.
+      num_mixtures: logistics of the mixtures that are the couplings of Flow++, in their place.
       conv1x1: parameterization of the 1x1 convolutions, see `mixing_layers`.
       dequantizer_width: hidden channels of the networks of a flow that draws the noise of
         dequantisation, whose four steps mix with 1x1 convolutions; `None` for uniform noise.
@@ -54,6 +57,7 @@ def glow(
     """
     seeds, arguments = Seeds(seed), [{"width": w} for _, w in zip(steps, widths, strict=True)]
     context = vector(context_size)
+    transform = transform_of(num_bins, num_mixtures=num_mixtures)
     everywhere = exponentials is None or mixing not in SPATIAL_MIXING
 
     def layers(level, shape):
@@ -65,7 +69,7 @@ def glow(
             norm = bijectors.ActNorm.trainable(shape, name=f"{name}_act_norm")
             mixed = mixing_layers(kind, shape, seeds, name, conv1x1)
             name = f"{name}_coupling"
-            moved = coupling(shape, network, seeds, arguments[level], name, context, num_bins)
+            moved = coupling(shape, network, seeds, arguments[level], name, context, transform)
             turns.append([norm, *mixed, moved])
         runs = itertools.groupby(range(len(kinds)), key=kinds.__getitem__)
         parts = [repeat([turns[i] for i in run], is_alike(kind, conv1x1)) for kind, run in runs]

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfflows import bijectors, distributions, networks, numerics
-from zoo.architectures.building import Seeds, affine_or_spline, pairs, takes, vector
+from zoo.architectures.building import Seeds, pairs, takes, transform_of, vector
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -70,7 +70,7 @@ def graph_flow(
     seeds, kept = Seeds(seed), num_features // 2
     shape, is_complete = [num_nodes, num_features], not conditional and adjacency is None
     edges = None if conditional else _normalized(num_nodes, adjacency)
-    transform = affine_or_spline(num_bins, bound)
+    transform = transform_of(num_bins, bound)
     outputs = transform.num_parameters * (num_features - kept)
     sees_graph = conditional and network == "graph_net"
 

@@ -7,10 +7,10 @@ from tfflows.bijectors import transforms
 from zoo.architectures import balanced
 from zoo.architectures.building import (
     Seeds,
-    affine_or_spline,
     build_conditioner,
     pairs,
     takes,
+    transform_of,
     vector,
 )
 
@@ -89,7 +89,7 @@ def planar_coupling(
         `tfflows.condition`; `None` for no context.
       seed: seed of the initial weights.
     """
-    seeds, blocks, transform = Seeds(seed), [], affine_or_spline(num_bins, bound)
+    seeds, blocks, transform = Seeds(seed), [], transform_of(num_bins, bound)
     context = vector(context_size)
     for index in range(num_blocks):
         name, layers = f"block{index}", []

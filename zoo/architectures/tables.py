@@ -13,7 +13,7 @@ from tfflows.networks.building import Conditioner
 from tfflows.types import Network
 from zoo import columns as table_columns
 from zoo.architectures.balanced import CONTRACTIONS
-from zoo.architectures.building import Seeds, affine_or_spline, pairs
+from zoo.architectures.building import Seeds, pairs, transform_of
 from zoo.architectures.tarflow import affine
 from zoo.columns import Columns
 
@@ -162,7 +162,7 @@ def table_autoregressive(
     seeds, size = Seeds(seed), _size(columns, "The table", 1)
     context = _Context(context_size, condition_columns)
     transform = (
-        transforms.Affine(log_softplus) if num_bins is None else affine_or_spline(num_bins, bound)
+        transforms.Affine(log_softplus) if num_bins is None else transform_of(num_bins, bound)
     )
 
     def block(index):
@@ -268,7 +268,7 @@ def table_coupling(
     """
     seeds, size = Seeds(seed), _size(columns, "The table of a flow of couplings")
     context = _Context(context_size, condition_columns)
-    transform, kept = affine_or_spline(num_bins, bound), size // 2
+    transform, kept = transform_of(num_bins, bound), size // 2
 
     def block(index):
         name, reverse = f"block{index}", not linear and index % 2 == 1
