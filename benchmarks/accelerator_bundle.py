@@ -110,10 +110,13 @@ class Writer:
         count = len(tf.nest.flatten(program.results))
         outputs = [function] * count
         if function == LOSS:
-            numbered = tf.nest.pack_sequence_as(program.results, list(range(count)))
-            outputs[numbered["loss"]] = "loss"
-            for path, number in numbered["gradients"].items():
-                outputs[number] = f"gradients/{path}"
+            numbers = tf.nest.pack_sequence_as(program.results, list(range(count)))
+            outputs[numbers["loss"]] = "loss"
+            for number in numbers["penalties"]:
+                outputs[number] = "penalties"
+            for what in ("gradients", "updates"):
+                for path, number in numbers[what].items():
+                    outputs[number] = f"{what}/{path}"
         self._about["programs"].append(
             {
                 "function": function,
@@ -133,11 +136,10 @@ class Writer:
         """Keeps what TensorFlow computes by the program that was added last.
 
         Args:
-          values: name of an output, or its number if all have the same -> value.
+          values: number of a result -> value.
         """
         program = self._about["programs"][-1]
-        for key, value in values.items():
-            number = key if isinstance(key, int) else program["outputs"].index(key)
+        for number, value in values.items():
             value, name = np.asarray(value), f"expected/{len(self._arrays)}"
             if value.size > LARGE:
                 about = {"seed": number, "count": COMPARED}
@@ -153,9 +155,9 @@ class Writer:
         return sum(path.stat().st_size for path in self._folder.iterdir()) / 1e6
 
 
-def call(function, *args):
-    """Returns number -> result of a function."""
-    return dict(enumerate(tf.nest.flatten(function(*args))))
+def numbered(results):
+    """Returns number -> result."""
+    return dict(enumerate(tf.nest.flatten(results)))
 
 
 def compiled(function: Callable) -> Callable:
@@ -204,10 +206,20 @@ def add_loss(writer, model, x, order, **about):
 
     def evaluate():
         step = model._make_loss_and_gradients()
-        loss, _, gradients, _ = step(tf.constant(x), tf.constant([0, 0]))
+        loss, penalties, gradients, updates = step(tf.constant(x), tf.constant([0, 0]))
         paths = {id(v): path for path, v in named_variables(model.distribution).items()}
-        names = [f"gradients/{paths[id(v)]}" for v in model.trainable_weights]
-        return {"loss": loss} | dict(zip(names, gradients, strict=True))
+
+        def by_path(variables, values):
+            return {paths[id(v)]: value for v, value in zip(variables, values, strict=True)}
+
+        return numbered(
+            {
+                "loss": loss,
+                "penalties": penalties,
+                "gradients": by_path(model.trainable_weights, gradients),
+                "updates": by_path([v.value for v in model._updated], updates),
+            }
+        )
 
     return evaluate
 
@@ -217,7 +229,7 @@ def add(writer, function, given, arguments, *args, module=None, **about):
     with evaluation.for_accelerator():
         program = programs.make_program(function, *arguments, module=module, tensor_float_32=True)
     writer.add(*args[:1], given, program, *args[1:], **about)
-    values = call(compiled(function), *arguments)
+    values = numbered(compiled(function)(*arguments))
     writer.expect(values)
     return values
 

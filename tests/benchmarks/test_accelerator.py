@@ -10,7 +10,9 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
+import tfflows
 import zoo
 from benchmarks import accelerator, accelerator_bundle, accelerator_jax, accelerator_training
 from tfflows import programs
@@ -63,7 +65,7 @@ def unit(tmp_path):
 
     program = programs.make_program(function, x, module=module)
     writer.add("f", ["x"], program, 1, [0])
-    writer.expect(accelerator_bundle.call(function, tf.constant(x)))
+    writer.expect(accelerator_bundle.numbered(function(tf.constant(x))))
     writer.close()
     return accelerator_jax.Unit(tmp_path / "unit"), module
 
@@ -89,6 +91,22 @@ def test_large_arrays_travel_as_seeds_and_are_compared_in_some_entries(unit, on_
     for wrong in (1.2, np.nan):
         [row] = program.compare([wrong * np.asarray(v) for v in outputs])
         assert row["right"].startswith("NO")
+
+
+def test_all_that_a_looped_step_returns_has_something_to_compare_with(tmp_path):
+    layers = [tfflows.bijectors.ActNorm.trainable([2]) for _ in range(3)]
+    bijector = tfflows.bijectors.Sequential([tfflows.bijectors.Repeat(layers)])
+    base = tfflows.distributions.trainable_normal([2])
+    flow = tfp.distributions.TransformedDistribution(base, bijector)
+    model = tfflows.FlowModel(flow, units="nats", loop=True)
+    writer = accelerator_bundle.Writer(tmp_path / "unit", model="m", networks="float32")
+    x = np.ones([5, 2], np.float32)
+    evaluate = accelerator_bundle.add_loss(writer, model, x, [0])
+    writer.expect(evaluate())
+    writer.close()
+    [program] = accelerator_jax.Unit(tmp_path / "unit").programs
+    assert "penalties" in program.about["outputs"]
+    assert None not in program.about["expected"]
 
 
 def test_the_most_telling_is_first_and_full_size_is_chosen():
