@@ -26,8 +26,8 @@ from tfflows.numerics import series
 from tfflows.variables import named_variables
 from zoo.storage import files
 
-LARGE = 20_000  # Entries of an array that travels as a seed, or is compared in some entries.
-COMPARED = 4096  # So many.
+LARGE = 20_000  # Entries of the largest variable that does not travel as a seed.
+COMPARED = 4096  # Entries of a result that are compared, at most.
 LOSS = "loss_and_gradients"
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -141,7 +141,7 @@ class Writer:
         program = self._about["programs"][-1]
         for number, value in values.items():
             value, name = np.asarray(value), f"expected/{len(self._arrays)}"
-            if value.size > LARGE:
+            if value.size > COMPARED:
                 about = {"seed": number, "count": COMPARED}
                 self._about["samples"][name] = about
                 value = accelerator_jax.some_of(value, about)
