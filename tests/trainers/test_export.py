@@ -39,6 +39,7 @@ FIRST = {
 OTHERS = {
     "images": {
         "balanced.digits": {**IMAGES, "steps": (1, 1), "width": 4},
+        "convexp_balanced.digits": {**IMAGES, "steps": (1, 1), "width": 4},
         "convexp_glow.digits": GLOW,
         "emerging_glow.digits": GLOW,
         "periodic_glow.digits": GLOW,

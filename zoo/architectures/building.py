@@ -107,6 +107,11 @@ def repeat(turns: Sequence, alike: bool = True) -> list:
     return [bijectors.Repeat(turns)] if alike else list(itertools.chain(*turns))
 
 
+def spread(number: int, count: int) -> set[int]:
+    """Returns `number` of the steps `0 .. count - 1`, evenly spread."""
+    return {i * count // number for i in range(number)}
+
+
 def pairs(blocks: list[bijectors.Block]) -> list:
     """Returns blocks that take turns as a `Repeat` of pairs, and a last one without a partner."""
     pairs = zip(blocks[::2], blocks[1::2], strict=False)

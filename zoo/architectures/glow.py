@@ -9,6 +9,7 @@ from zoo.architectures.building import (
     coupling,
     image_flow,
     repeat,
+    spread,
     squeezed_levels,
     transform_of,
     vector,
@@ -61,7 +62,7 @@ def glow(
     everywhere = exponentials is None or mixing not in SPATIAL_MIXING
 
     def layers(level, shape):
-        chosen = _spread(steps[level] if everywhere else exponentials, steps[level])
+        chosen = spread(steps[level] if everywhere else exponentials, steps[level])
         kinds = [mixing if step in chosen else "conv1x1" for step in range(steps[level])]
         turns = []
         for step, kind in enumerate(kinds):
@@ -85,8 +86,3 @@ def glow(
         image_shape, num_levels, network, {"width": dequantizer_width}, "conv1x1", seeds
     )
     return image_flow(levels, image_shape, num_levels, dequantizer)
-
-
-def _spread(number, count):
-    """Returns `number` of the steps `0 .. count - 1`, evenly spread."""
-    return {i * count // number for i in range(number)}

@@ -86,17 +86,26 @@ _register(
     mixing="conv1x1",
     num_bins=4,
 )
-_register(
-    "balanced.cifar10_small",
-    balanced,
-    papers.BALANCED,
-    "A small volume-balanced flow for 32x32 colour images, the size of glow.cifar10_small.",
-    recipe=dataclasses.replace(CIFAR10_RECIPE, optimizer="adamax", learning_rate=2e-2),
-    steps=(6, 4, 1),
-    split_fraction=0.5,
-    network="conv_net",
-    width=72,
-)
+for _name, _paper, _what, _options in (
+    ("balanced", papers.BALANCED, "volume-balanced flow", {"width": 72}),
+    (
+        "convexp_balanced",
+        papers.CONVEXP_BALANCED,
+        "volume-balanced flow with convolution exponentials",
+        {"width": 70, "exponentials": 1},
+    ),
+):
+    _register(
+        f"{_name}.cifar10_small",
+        balanced,
+        _paper,
+        f"A small {_what} for 32x32 colour images, the size of glow.cifar10_small.",
+        recipe=dataclasses.replace(CIFAR10_RECIPE, optimizer="adamax", learning_rate=2e-2),
+        steps=(6, 4, 1),
+        split_fraction=0.5,
+        network="conv_net",
+        **_options,
+    )
 _register(
     "realnvp.cifar10_small",
     realnvp,

@@ -74,19 +74,28 @@ _register(
     mixing="conv1x1",
     num_bins=4,
 )
-_register(
-    "balanced",
-    balanced,
-    papers.BALANCED,
-    "Volume-balanced flow for the 8x8 digits that scikit-learn ships.",
-    recipe=dataclasses.replace(
-        DIGITS_RECIPE, steps=800, optimizer="adamax", learning_rate=1e-2, beta_2=0.999
+for _name, _paper, _what, _options in (
+    ("balanced", papers.BALANCED, "Volume-balanced flow", {"width": 32}),
+    (
+        "convexp_balanced",
+        papers.CONVEXP_BALANCED,
+        "Volume-balanced flow with convolution exponentials",
+        {"width": 31, "exponentials": 1},
     ),
-    steps=(2, 2),
-    split_fraction=0.5,
-    network="conv_net",
-    width=32,
-)
+):
+    _register(
+        _name,
+        balanced,
+        _paper,
+        f"{_what} for the 8x8 digits that scikit-learn ships.",
+        recipe=dataclasses.replace(
+            DIGITS_RECIPE, steps=800, optimizer="adamax", learning_rate=1e-2, beta_2=0.999
+        ),
+        steps=(2, 2),
+        split_fraction=0.5,
+        network="conv_net",
+        **_options,
+    )
 _register(
     "realnvp",
     realnvp,

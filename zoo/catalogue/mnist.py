@@ -33,21 +33,30 @@ for _name, _data in (("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
             **_GLOW,
             mixing=_mixing,
         )
-    register(
-        f"balanced.{_name}",
-        balanced,
-        kind=IMAGES,
-        recipe=dataclasses.replace(
-            _recipe, optimizer="adamax", learning_rate=1e-2, warmup_steps=200
+    for _model, _paper, _what, _options in (
+        ("balanced", papers.BALANCED, "Volume-balanced flow", {"width": 34}),
+        (
+            "convexp_balanced",
+            papers.CONVEXP_BALANCED,
+            "Volume-balanced flow with convolution exponentials",
+            {"width": 33, "exponentials": 2},
         ),
-        summary=f"Volume-balanced flow for 28x28 grey images: {_data} and its like.",
-        paper=papers.BALANCED,
-        **MNIST,
-        steps=(6, 6),
-        split_fraction=0.5,
-        network="conv_net",
-        width=34,
-    )
+    ):
+        register(
+            f"{_model}.{_name}",
+            balanced,
+            kind=IMAGES,
+            recipe=dataclasses.replace(
+                _recipe, optimizer="adamax", learning_rate=1e-2, warmup_steps=200
+            ),
+            summary=f"{_what} for 28x28 grey images: {_data} and its like.",
+            paper=_paper,
+            **MNIST,
+            steps=(6, 6),
+            split_fraction=0.5,
+            network="conv_net",
+            **_options,
+        )
 register(
     "glow.mnist_by_class",
     glow,

@@ -14,6 +14,7 @@ RQ_NSF = (
 )
 WOODBURY = "Lu, Huang, Woodbury Transformations for Deep Generative Flows, arXiv:2002.12229"
 BALANCED = "Liao, He, Jacobian Determinant of Normalizing Flows, 2021, arXiv:2102.06539"
+CONVEXP_BALANCED = f"{BALANCED}; {CONVEXP}"
 REALNVP = (
     "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2017, arXiv:1605.08803"
 )

@@ -67,15 +67,49 @@ def test_variants_of_section_6_2(overrides):
     assert np.all(np.isfinite(tf.cast(model.sample(2, seed=[0, 1]), tf.float32)))
 
 
-def test_small_models_are_of_one_size():
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, [0, 0]), (1, [1, 1]), (2, [2, 1]), (None, [3, 1])]
+)
+def test_exponentials_counts_the_blocks_of_a_level_that_have_one(number, expected):
+    model = zoo.create(
+        "convexp_balanced.digits",
+        **{"steps": (3, 1), "width": 4, "exponentials": number, "num_levels": 16},
+        discrete=True,
+    )
+    blocks = [m for m in model.submodules if isinstance(m, bijectors.Block)]
+    found = [
+        sum(isinstance(part, bijectors.ConvExponential) for part in block.bijectors)
+        for block in blocks
+    ]
+    assert sorted(found) == sorted([1] * sum(expected) + [0] * (4 - sum(expected)))
+    names = [m.name for m in model.submodules if isinstance(m, bijectors.ConvExponential)]
+    assert [sum(f"level{level}" in name for name in names) for level in (0, 1)] == expected
+    x = tf.cast(tf.random.stateless_uniform([3, 8, 8, 1], [0, 1], 0, 16, tf.int32), tf.uint8)
+    assert np.all(np.isfinite(model.log_prob(x, seed=1)))
+
+
+def test_an_exponential_in_a_block_has_a_bounded_log_det():
+    flow = block(0.75, exponential=True)
+    x = tf.random.stateless_normal([5, 4, 4, 6], [0, 1])
+    np.testing.assert_allclose(flow.inverse(flow.forward(x)), x, atol=1e-4)
+    (exponential,) = (m for m in flow.submodules if isinstance(m, bijectors.ConvExponential))
+    (kernel,) = exponential.trainable_variables
+    for scale in (-100.0, 100.0):  # All of its centre: the largest trace there is.
+        kernel.assign(np.pad(scale * np.eye(6)[None, None], [(1, 1), (1, 1), (0, 0), (0, 0)]))
+        log_det = float(exponential.forward_log_det_jacobian(x, 3)) / (4 * 4 * 6)
+        assert 0.8 < np.sign(scale) * log_det <= 0.95  # The bound on the norm is not tight.
+
+
+@pytest.mark.parametrize("name", ["balanced.cifar10_small", "convexp_balanced.cifar10_small"])
+def test_small_models_are_of_one_size(name):
     """The comparison on CIFAR-10 has no more parameters than Glow."""
 
     def size(name):
         variables = zoo.create(name).trainable_variables
         return sum(v.shape.num_elements() for v in variables)
 
-    glow, balanced = size("glow.cifar10_small"), size("balanced.cifar10_small")
-    assert 0.9 * glow < balanced <= glow
+    glow = size("glow.cifar10_small")
+    assert 0.9 * glow < size(name) <= glow
 
 
 @pytest.mark.slow
