@@ -92,7 +92,7 @@ for _name, _paper, _what, _options in (
         "convexp_balanced",
         papers.CONVEXP_BALANCED,
         "volume-balanced flow with convolution exponentials",
-        {"width": 70, "exponentials": 1},
+        {"width": 70, "exponentials": 2},
     ),
 ):
     _register(
