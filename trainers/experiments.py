@@ -147,10 +147,15 @@ def lipschitz(steps: int = 200, seeds: Sequence[int] = SEEDS) -> list[Run]:
 
 
 def density(steps: int = 1000, seeds: Sequence[int] = SEEDS) -> list[Run]:
-    """RealNVP, Glow, neural spline flow and balanced flow of one size on CIFAR-10."""
+    """RealNVP, neural spline flow, Glow and balanced flow of one size on CIFAR-10.
+
+    The last two with convolution exponentials, too.
+    """
     adam, adamax = ("adam", 8e-3), ("adamax", 2e-2)
     contestants = [(m, *adam, seed) for seed in seeds for m in ("realnvp", "glow", "rq_nsf")]
     contestants += [("balanced", *adamax, seed) for seed in seeds]
+    contestants += [("convexp_glow", *adam, seed) for seed in seeds]
+    contestants += [("convexp_balanced", *adamax, seed) for seed in seeds]
     # Is it the optimiser?
     contestants += [("glow", *adamax, seeds[0]), ("balanced", *adam, seeds[0])]
     return [

@@ -40,6 +40,7 @@ def test_the_promised_models_have_weights():
         "balanced.digits",
         "balanced.two_moons",
         "gnf_convexp.mog4",
+        "convexp_balanced.cifar10_small",
         "convexp_glow.cifar10_small",
         "convexp_glow.cifar10_medium",
     }
