@@ -259,6 +259,8 @@ _IMPROVEMENTS = {
     "twice the batch": ("--batch_size=64", "--recipe=warmup_steps=100"),
     "wide first": ("--set=widths=[96,84,80]",),
     "narrow first": ("--set=widths=[32,96,118]",),
+    "two exponentials": ("--set=exponentials=2", "--set=widths=[64,93,92]"),
+    "all exponentials": ("--set=exponentials=null", "--set=widths=[62,82,82]"),
     "splines": ("--set=num_bins=8", "--set=widths=[12,15,16]"),
     "mixtures": ("--set=num_mixtures=4", "--set=widths=[17,25,25]"),
     "flow dequantiser": ("--set=dequantizer_width=24", "--set=widths=[60,92,92]"),
