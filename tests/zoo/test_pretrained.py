@@ -48,6 +48,7 @@ def test_the_promised_models_have_weights():
     promised |= {
         "balanced.mnist",
         "convexp_balanced.mnist",
+        "convexp_glow.fashion_mnist",
         "convexp_glow.mnist",
         "gnf_convexp.mog4_ring",
         "gnf_convexp.mog9",
