@@ -46,6 +46,7 @@ def test_the_promised_models_have_weights():
     }
     promised |= {"convexp_glow.digits", "glow.digits", "sylvester.digits"}
     promised |= {
+        "balanced.fashion_mnist",
         "balanced.mnist",
         "convexp_balanced.fashion_mnist",
         "convexp_balanced.mnist",
