@@ -86,15 +86,11 @@ _register(
     mixing="conv1x1",
     num_bins=4,
 )
-for _name, _paper, _what, _options in (
-    ("balanced", papers.BALANCED, "volume-balanced flow", {"width": 72}),
-    (
-        "convexp_balanced",
-        papers.CONVEXP_BALANCED,
-        "volume-balanced flow with convolution exponentials",
-        {"width": 70, "exponentials": 2},
-    ),
+for _name, _options in (
+    ("balanced", {"width": 72}),
+    ("convexp_balanced", {"width": 70, "exponentials": 2}),
 ):
+    _what, _paper = papers.BALANCED_FLOWS[_name]
     _register(
         f"{_name}.cifar10_small",
         balanced,

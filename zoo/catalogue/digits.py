@@ -74,20 +74,16 @@ _register(
     mixing="conv1x1",
     num_bins=4,
 )
-for _name, _paper, _what, _options in (
-    ("balanced", papers.BALANCED, "Volume-balanced flow", {"width": 32}),
-    (
-        "convexp_balanced",
-        papers.CONVEXP_BALANCED,
-        "Volume-balanced flow with convolution exponentials",
-        {"width": 31, "exponentials": 1},
-    ),
+for _name, _options in (
+    ("balanced", {"width": 32}),
+    ("convexp_balanced", {"width": 31, "exponentials": 1}),
 ):
+    _what, _paper = papers.BALANCED_FLOWS[_name]
     _register(
         _name,
         balanced,
         _paper,
-        f"{_what} for the 8x8 digits that scikit-learn ships.",
+        f"{_what.capitalize()} for the 8x8 digits that scikit-learn ships.",
         recipe=dataclasses.replace(
             DIGITS_RECIPE, steps=800, optimizer="adamax", learning_rate=1e-2, beta_2=0.999
         ),

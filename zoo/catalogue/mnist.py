@@ -33,15 +33,11 @@ for _name, _data in (("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
             **_GLOW,
             mixing=_mixing,
         )
-    for _model, _paper, _what, _options in (
-        ("balanced", papers.BALANCED, "Volume-balanced flow", {"width": 34}),
-        (
-            "convexp_balanced",
-            papers.CONVEXP_BALANCED,
-            "Volume-balanced flow with convolution exponentials",
-            {"width": 33, "exponentials": 2},
-        ),
+    for _model, _options in (
+        ("balanced", {"width": 34}),
+        ("convexp_balanced", {"width": 33, "exponentials": 2}),
     ):
+        _what, _paper = papers.BALANCED_FLOWS[_model]
         register(
             f"{_model}.{_name}",
             balanced,
@@ -49,7 +45,7 @@ for _name, _data in (("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")):
             recipe=dataclasses.replace(
                 _recipe, optimizer="adamax", learning_rate=1e-2, warmup_steps=200
             ),
-            summary=f"{_what} for 28x28 grey images: {_data} and its like.",
+            summary=f"{_what.capitalize()} for 28x28 grey images: {_data} and its like.",
             paper=_paper,
             **MNIST,
             steps=(6, 6),

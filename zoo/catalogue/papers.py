@@ -14,7 +14,6 @@ RQ_NSF = (
 )
 WOODBURY = "Lu, Huang, Woodbury Transformations for Deep Generative Flows, arXiv:2002.12229"
 BALANCED = "Liao, He, Jacobian Determinant of Normalizing Flows, 2021, arXiv:2102.06539"
-CONVEXP_BALANCED = f"{BALANCED}; {CONVEXP}"
 REALNVP = (
     "Dinh, Sohl-Dickstein, Bengio, Density Estimation using Real NVP, ICLR 2017, arXiv:1605.08803"
 )
@@ -36,4 +35,12 @@ MIXING_BASELINES = {
     "emerging": ("emerging convolutions", EMERGING),
     "periodic": ("periodic convolutions", EMERGING),
     "woodbury": ("Woodbury transformations", WOODBURY),
+}
+# The volume-balanced flow, without and with convolution exponentials: in words, and the papers.
+BALANCED_FLOWS = {
+    "balanced": ("volume-balanced flow", BALANCED),
+    "convexp_balanced": (
+        "volume-balanced flow with convolution exponentials",
+        f"{BALANCED}; {CONVEXP}",
+    ),
 }
