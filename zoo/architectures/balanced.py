@@ -159,7 +159,7 @@ def balanced(
             parts.append(bijectors.NormalizeImage(num_levels))
             parts.append(bijectors.ActNorm.trainable(shape, name="data_act_norm"))
         blocks = []
-        chosen = spread(count if exponentials is None else exponentials, count)
+        chosen = spread(exponentials, count)
         for step in range(count):
             stride = 2 if step == 0 else 1
             block = balanced_block(

@@ -107,8 +107,9 @@ def repeat(turns: Sequence, alike: bool = True) -> list:
     return [bijectors.Repeat(turns)] if alike else list(itertools.chain(*turns))
 
 
-def spread(number: int, count: int) -> set[int]:
-    """Returns `number` of the steps `0 .. count - 1`, evenly spread."""
+def spread(number: int | None, count: int) -> set[int]:
+    """Returns `number` of the steps `0 .. count - 1`, evenly spread; all for `None`."""
+    number = count if number is None else number
     return {i * count // number for i in range(number)}
 
 

@@ -59,10 +59,10 @@ def glow(
     seeds, arguments = Seeds(seed), [{"width": w} for _, w in zip(steps, widths, strict=True)]
     context = vector(context_size)
     transform = transform_of(num_bins, num_mixtures=num_mixtures)
-    everywhere = exponentials is None or mixing not in SPATIAL_MIXING
+    number = exponentials if mixing in SPATIAL_MIXING else None
 
     def layers(level, shape):
-        chosen = spread(steps[level] if everywhere else exponentials, steps[level])
+        chosen = spread(number, steps[level])
         kinds = [mixing if step in chosen else "conv1x1" for step in range(steps[level])]
         turns = []
         for step, kind in enumerate(kinds):
